@@ -1,0 +1,35 @@
+"""The ground floor: errors, batches, schema, seeds, files, configuration, optional extras.
+
+`Batch` and `Jagged` are what flows through every model. `errors` is the family of everything that is raised.
+`files` writes atomically and checks what it reads; `config` rebuilds objects from JSON.
+"""
+
+from retrank.core import errors, files
+from retrank.core.batch import Batch, Column
+from retrank.core.config import Configurable, from_config, to_config
+from retrank.core.extras import optional
+from retrank.core.jagged import Jagged
+from retrank.core.regularization import Regularized
+from retrank.core.schema import NUM_SPECIAL_IDS, PADDING_ID, UNKNOWN_ID, ColumnSchema, Schema
+from retrank.core.seeds import derive_seed, generator, seed_everything
+
+__all__ = [
+    "Batch",
+    "Column",
+    "ColumnSchema",
+    "Configurable",
+    "Jagged",
+    "NUM_SPECIAL_IDS",
+    "PADDING_ID",
+    "Regularized",
+    "Schema",
+    "UNKNOWN_ID",
+    "derive_seed",
+    "errors",
+    "files",
+    "from_config",
+    "generator",
+    "optional",
+    "seed_everything",
+    "to_config",
+]

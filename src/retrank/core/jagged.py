@@ -1,0 +1,246 @@
+"""`Jagged`: the one form of a column whose rows hold lists of any length."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ShapeError
+
+__all__ = ["Jagged"]
+
+
+@final
+class Jagged:
+    """Rows of variable length: all values in one tensor, and where each row starts.
+
+    Args:
+        values: `(total, ...)`, the rows one after another.
+        offsets: `(rows + 1,)` int64, ascending from 0 to `total`; row r is `values[offsets[r]:offsets[r + 1]]`.
+        weights: `(total,)` floats, one a value, or None.
+
+    Raises:
+        ShapeError: the three do not fit each other.
+
+    Example:
+        >>> import retrank as rr
+        >>> genres = rr.Jagged.from_lists([[4, 2], [], [7]])
+        >>> len(genres), genres.lengths().tolist(), genres.take([2, 0]).to_lists()
+        (3, [2, 0, 1], [[7], [4, 2]])
+
+    Source: the layout of Arrow lists, `torch.nested` (jagged) and TorchRec's `JaggedTensor`.
+    """
+
+    __slots__ = ("offsets", "values", "weights")
+
+    def __init__(self, values: Tensor, offsets: Tensor, weights: Tensor | None = None) -> None:
+        if offsets.dim() != 1 or offsets.dtype != torch.int64 or len(offsets) == 0 or values.dim() == 0:
+            raise ShapeError(
+                "values of shape (total, ...) and int64 offsets of shape (rows + 1,)",
+                f"values {tuple(values.shape)}, offsets {tuple(offsets.shape)} {offsets.dtype}",
+                "Jagged",
+                "start the offsets with 0 and end them with the number of values",
+            )
+        if weights is not None and weights.shape != values.shape[:1]:
+            raise ShapeError(
+                f"weights of shape ({len(values)},)", str(tuple(weights.shape)), "Jagged", "give one weight a value"
+            )
+        self.values, self.offsets, self.weights = values, offsets, weights
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Sequence[Any]], dtype: torch.dtype = torch.int64) -> Self:
+        """Build from Python lists, for small inputs and tests.
+
+        Args:
+            lists: one list a row.
+            dtype: of the values.
+
+        Returns:
+            A `Jagged` with `len(lists)` rows.
+        """
+        lengths = torch.tensor([len(row) for row in lists], dtype=torch.int64)
+        return cls.from_lengths(torch.tensor([value for row in lists for value in row], dtype=dtype), lengths)
+
+    @classmethod
+    def from_lengths(cls, values: Tensor, lengths: Tensor, weights: Tensor | None = None) -> Self:
+        """Build from the length of each row.
+
+        Args:
+            values: `(total, ...)`.
+            lengths: `(rows,)` integers that add up to `total`.
+            weights: `(total,)` or None.
+
+        Returns:
+            A `Jagged` with `len(lengths)` rows.
+
+        Raises:
+            ShapeError: the lengths do not add up to the number of values.
+        """
+        offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64, device=values.device)
+        torch.cumsum(lengths, dim=0, out=offsets[1:])
+        if values.device.type == "cpu" and int(offsets[-1]) != len(values):
+            raise ShapeError(
+                f"lengths that add up to {len(values)} values", str(int(offsets[-1])), "Jagged", "check the lengths"
+            )
+        return cls(values, offsets, weights)
+
+    @classmethod
+    def group(cls, rows: Tensor, values: Tensor, num_rows: int) -> Self:
+        """Collect values by row number, keeping the order in which they came.
+
+        Args:
+            rows: `(total,)` int64 row of each value, in `[0, num_rows)`, in any order.
+            values: `(total, ...)`.
+            num_rows: rows of the result; a row that no value names is empty.
+
+        Returns:
+            A `Jagged` with `num_rows` rows.
+
+        Example:
+            >>> import torch, retrank as rr
+            >>> rr.Jagged.group(torch.tensor([2, 0, 2]), torch.tensor([5, 6, 7]), num_rows=3).to_lists()
+            [[6], [], [5, 7]]
+        """
+        order = torch.argsort(rows, stable=True)
+        return cls.from_lengths(values[order], torch.bincount(rows, minlength=num_rows))
+
+    @classmethod
+    def empty(cls, num_rows: int, dtype: torch.dtype = torch.int64, device: torch.device | str = "cpu") -> Self:
+        """Build rows that hold nothing.
+
+        Args:
+            num_rows: rows of the result.
+            dtype: of the (absent) values.
+            device: where it lives.
+
+        Returns:
+            A `Jagged` with `num_rows` empty rows.
+        """
+        return cls(
+            torch.empty(0, dtype=dtype, device=device), torch.zeros(num_rows + 1, dtype=torch.int64, device=device)
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence["Jagged"]) -> Self:
+        """Put the rows of several after another.
+
+        Args:
+            parts: at least one, all with weights or all without.
+
+        Returns:
+            A `Jagged` with the rows of all parts.
+
+        Raises:
+            ShapeError: no parts, or only some have weights.
+        """
+        if not parts or len({part.weights is None for part in parts}) != 1:
+            raise ShapeError(
+                "at least one part, all with weights or all without",
+                f"{len(parts)} parts",
+                "Jagged.concat",
+                "check them",
+            )
+        weights = [part.weights for part in parts if part.weights is not None]
+        return cls.from_lengths(
+            torch.cat([part.values for part in parts]),
+            torch.cat([part.lengths() for part in parts]),
+            torch.cat(weights) if weights else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        return f"Jagged(rows={len(self)}, values={tuple(self.values.shape)} {self.values.dtype}, device={self.device})"
+
+    def __getitem__(self, rows: slice) -> "Jagged":
+        """Return the rows of a slice with step 1 as views of the same memory."""
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise ShapeError("a slice with step 1", f"step {step}", "Jagged[...]", "use take() for other rows")
+        offsets = self.offsets[start : max(start, stop) + 1]
+        first, last = int(offsets[0]), int(offsets[-1])
+        weights = None if self.weights is None else self.weights[first:last]
+        return Jagged(self.values[first:last], offsets - first, weights)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the values."""
+        return self.values.device
+
+    def lengths(self) -> Tensor:
+        """Return `(rows,)` int64, the values in each row."""
+        return self.offsets.diff()
+
+    def row_index(self) -> Tensor:
+        """Return `(total,)` int64, the row of each value."""
+        rows = torch.arange(len(self), device=self.device)
+        return torch.repeat_interleave(rows, self.lengths(), output_size=len(self.values))
+
+    def take(self, index: Tensor | Sequence[int]) -> "Jagged":
+        """Gather rows.
+
+        Args:
+            index: `(n,)` row numbers in `[0, rows)`; repeats are allowed.
+
+        Returns:
+            A `Jagged` with n rows.
+        """
+        index = torch.as_tensor(index, dtype=torch.int64, device=self.device)
+        starts, lengths = self.offsets[index], self.offsets[index + 1] - self.offsets[index]
+        offsets = torch.zeros(len(index) + 1, dtype=torch.int64, device=self.device)
+        torch.cumsum(lengths, dim=0, out=offsets[1:])
+        places = torch.arange(int(offsets[-1]), device=self.device)
+        places += torch.repeat_interleave(starts - offsets[:-1], lengths, output_size=len(places))
+        weights = None if self.weights is None else self.weights[places]
+        return Jagged(self.values[places], offsets, weights)
+
+    def to_lists(self) -> list[list[Any]]:
+        """Return the rows as Python lists."""
+        values, offsets = self.values.tolist(), self.offsets.tolist()
+        return [values[first:last] for first, last in pairwise(offsets)]
+
+    def to_padded(self, length: int | None = None, fill: float = 0) -> Tensor:
+        """Return a rectangle, short rows filled up and long rows cut.
+
+        Args:
+            length: columns of the result; the longest row by default.
+            fill: the value behind the end of a row.
+
+        Returns:
+            `(rows, length, ...)`; a longer row keeps its first `length` values.
+        """
+        lengths = self.lengths()
+        if length is None:
+            length = int(lengths.max()) if len(self) else 0
+        padded = self.values.new_full((len(self), length, *self.values.shape[1:]), fill)
+        rows = self.row_index()
+        column = torch.arange(len(self.values), device=self.device) - self.offsets[rows]
+        keep = column < length
+        padded[rows[keep], column[keep]] = self.values[keep]
+        return padded
+
+    def to_nested(self) -> Tensor:
+        """Return a jagged-layout `torch.nested` tensor that shares the values."""
+        return torch.nested.nested_tensor_from_jagged(self.values, self.offsets)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Jagged":
+        """Return the same rows on a device.
+
+        Args:
+            device: where to.
+            non_blocking: do not wait for the copy of pinned memory.
+
+        Returns:
+            A `Jagged` on that device.
+        """
+        weights = None if self.weights is None else self.weights.to(device, non_blocking=non_blocking)
+        values = self.values.to(device, non_blocking=non_blocking)
+        return Jagged(values, self.offsets.to(device, non_blocking=non_blocking), weights)
+
+    def pin_memory(self) -> "Jagged":
+        """Return the same rows in page-locked memory, from which a GPU copies without waiting."""
+        weights = None if self.weights is None else self.weights.pin_memory()
+        return Jagged(self.values.pin_memory(), self.offsets.pin_memory(), weights)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrank.core.errors import ShapeError
+from retrank.core.jagged import Jagged
+
+rows_of_lists = st.lists(st.lists(st.integers(-5, 5), max_size=4), max_size=6)
+
+
+@given(rows_of_lists)
+def test_lists_round_trip(lists):
+    jagged = Jagged.from_lists(lists)
+    assert jagged.to_lists() == lists
+    assert jagged.lengths().tolist() == [len(row) for row in lists]
+    assert jagged.row_index().tolist() == [r for r, row in enumerate(lists) for _ in row]
+
+
+@given(rows_of_lists.filter(len), st.data())
+def test_take_gathers_rows_with_repeats(lists, data):
+    index = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=8))
+    assert Jagged.from_lists(lists).take(index).to_lists() == [lists[i] for i in index]
+
+
+@given(rows_of_lists, st.integers(0, 7), st.integers(0, 7))
+def test_slices_are_views_of_the_same_rows(lists, start, stop):
+    jagged = Jagged.from_lists(lists)
+    part = jagged[start:stop]
+    assert part.to_lists() == lists[start:stop]
+    if len(part.values):
+        assert part.values.untyped_storage().data_ptr() == jagged.values.untyped_storage().data_ptr()
+
+
+@given(rows_of_lists, st.integers(0, 5))
+def test_padding_keeps_the_first_values(lists, length):
+    expected = [(row + [-9] * length)[:length] for row in lists]
+    padded = Jagged.from_lists(lists).to_padded(length, fill=-9)
+    assert padded.tolist() == expected
+    assert padded.shape == (len(lists), length)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers()), max_size=20))
+def test_group_is_stable(pairs):
+    pairs = [(row, value % 1000) for row, value in pairs]
+    rows, values = (torch.tensor([p[i] for p in pairs], dtype=torch.int64) for i in (0, 1))
+    grouped = Jagged.group(rows, values, num_rows=5)
+    assert grouped.to_lists() == [[v for r, v in pairs if r == row] for row in range(5)]
+
+
+@given(rows_of_lists, rows_of_lists)
+def test_concat(first, second):
+    assert Jagged.concat([Jagged.from_lists(first), Jagged.from_lists(second)]).to_lists() == first + second
+
+
+def test_weights_travel_with_their_values():
+    jagged = Jagged(torch.tensor([1, 2, 3]), torch.tensor([0, 2, 3]), torch.tensor([0.1, 0.2, 0.3]))
+    taken = jagged.take([1, 0])
+    np.testing.assert_allclose(taken.weights, [0.3, 0.1, 0.2])
+    np.testing.assert_allclose(jagged[1:].weights, [0.3])
+    np.testing.assert_allclose(Jagged.concat([taken, jagged]).weights, [0.3, 0.1, 0.2, 0.1, 0.2, 0.3])
+
+
+def test_nested_shares_the_values():
+    jagged = Jagged.from_lists([[1, 2], [], [3]])
+    nested = jagged.to_nested()
+    assert [row.tolist() for row in nested.unbind()] == jagged.to_lists()
+    assert nested.values().data_ptr() == jagged.values.data_ptr()
+
+
+def test_empty_rows():
+    assert Jagged.empty(3).to_lists() == [[], [], []]
+    assert Jagged.from_lists([]).to_padded().shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Jagged(torch.tensor([1]), torch.tensor([0, 1], dtype=torch.int32)),
+        lambda: Jagged(torch.tensor([1]), torch.tensor([], dtype=torch.int64)),
+        lambda: Jagged(torch.tensor(1), torch.tensor([0, 1])),
+        lambda: Jagged(torch.tensor([1]), torch.tensor([0, 1]), torch.ones(2)),
+        lambda: Jagged.from_lengths(torch.tensor([1, 2]), torch.tensor([1])),
+        lambda: Jagged.concat([]),
+        lambda: Jagged.from_lists([[1], [2]])[::2],
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(build):
+    with pytest.raises(ShapeError, match="Jagged"):
+        build()

@@ -1,0 +1,141 @@
+"""The rules of the house: imports point downward, `__all__` is complete, everything public is documented."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import retrank
+
+ROOT = Path(retrank.__file__).parent
+ROWS = {
+    "core": 0,
+    "data": 1,
+    **dict.fromkeys(("features", "embeddings", "layers", "losses", "optim", "sampling", "index", "datasets"), 2),
+    **dict.fromkeys(("tasks", "metrics"), 3),
+    "training": 4,
+    "models": 5,
+    **dict.fromkeys(("recommender", "evaluation"), 6),
+    "serving": 7,
+    "cli": 8,
+}
+MODULES = sorted(ROOT.rglob("*.py"))
+PACKAGES = sorted(p.name for p in ROOT.iterdir() if (p / "__init__.py").exists())
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported_modules(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the layer"
+            if node.module == "retrank":
+                yield from ((node, f"retrank.{alias.name}") for alias in node.names)
+            else:
+                yield node, node.module
+
+
+def test_every_package_has_a_row():
+    assert set(PACKAGES) <= ROWS.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_downward(path):
+    if path == ROOT / "__init__.py":
+        return
+    own = path.relative_to(ROOT).parts[0]
+    for node, module in imported_modules(ast.parse(path.read_text())):
+        if not module.startswith("retrank"):
+            continue
+        assert module != "retrank", f"line {node.lineno}: import from the package that defines it"
+        other = module.split(".")[1]
+        assert other == own or ROWS[other] < ROWS[own], f"line {node.lineno}: {own} must not import {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_import_hides_inside_a_function(path):
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            hidden = [n.lineno for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+            assert not hidden, f"lines {hidden}: import at the top, or through core.optional"
+
+
+@pytest.mark.parametrize("package", ["", *PACKAGES])
+def test_all_is_sorted_and_complete(package):
+    module = importlib.import_module(f"retrank.{package}".rstrip("."))
+    assert module.__doc__
+    assert list(module.__all__) == sorted(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
+    bound = {
+        alias.asname or alias.name
+        for node in ast.parse(inspect.getsource(module)).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert bound == set(module.__all__) - {"__version__"}
+
+
+def public_modules():
+    for info in pkgutil.walk_packages([str(ROOT)], "retrank."):
+        yield importlib.import_module(info.name)
+
+
+def public_objects():
+    for module in public_modules():
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__:
+                yield pytest.param(value, id=f"{module.__name__}.{name}")
+
+
+@pytest.mark.parametrize("module", [pytest.param(m, id=m.__name__) for m in public_modules()])
+def test_modules_say_what_they_hold(module):
+    assert module.__doc__
+    if not module.__name__.endswith("__main__"):
+        assert hasattr(module, "__all__")
+
+
+def documented_parameters(value):
+    function = value.__init__ if inspect.isclass(value) else value
+    if inspect.isclass(value) and "__init__" not in vars(value) and not hasattr(value, "__dataclass_fields__"):
+        return []
+    return [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+
+
+@pytest.mark.parametrize("value", list(public_objects()))
+def test_docstrings_have_their_shape(value):
+    text = inspect.getdoc(value)
+    assert text, "has no docstring"
+    summary = text.splitlines()[0]
+    assert summary.endswith("."), "the first line is one sentence"
+    is_error = inspect.isclass(value) and issubclass(value, Exception | Warning)
+    is_protocol = getattr(value, "_is_protocol", False)
+    parameters = [] if is_error or is_protocol else documented_parameters(value)
+    if parameters:
+        assert "Args:" in text, "arguments are described"
+    for parameter in parameters:
+        assert f"{parameter}:" in text, f"argument '{parameter}' is described"
+    for name, method in vars(value).items() if inspect.isclass(value) and not is_error else ():
+        function = getattr(method, "__func__", method)
+        if inspect.isfunction(function) and not name.startswith("_"):
+            assert inspect.getdoc(getattr(value, name)), f"method {name} has a docstring"
+
+
+@pytest.mark.parametrize("value", [p for p in public_objects() if inspect.isclass(p.values[0])])
+def test_classes_are_abstract_or_final(value):
+    if issubclass(value, Exception | Warning) or value.__name__ in ("Configurable", "Model"):
+        return
+    is_abstract = inspect.isabstract(value) or getattr(value, "_is_protocol", False)
+    assert is_abstract != getattr(value, "__final__", False)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_stay_small(path):
+    assert len(path.read_text().splitlines()) <= 400
