@@ -1,0 +1,113 @@
+"""The frame of every baseline: fit a matrix, score all candidates of a query, list the best."""
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError, NotFittedError
+from retrank.data.checks import require_columns
+from retrank.data.sources import TableLike, frame
+from retrank.evaluation.interactions import InteractionMatrix
+
+__all__ = ["Baseline"]
+
+_BLOCK = 512  # queries scored at once
+
+
+class Baseline(Configurable, ABC):
+    """A recommender without features or gradients, learned from interactions alone.
+
+    Candidates with equal scores, and all candidates of a query without history, come in order of popularity.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> plays = pl.DataFrame({"user": ["a", "a", "b"], "song": ["x", "y", "y"]})
+        >>> popular = rr.baselines.Popularity().fit(plays)
+        >>> popular.recommend_many(pl.DataFrame({"user": ["b", "new"]}), k=1)["song"].to_list()
+        ['x', 'y']
+    """
+
+    _matrix: InteractionMatrix | None = None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` was called."""
+        return self._matrix is not None
+
+    def fit(self, interactions: TableLike, *, query: str | None = None, candidate: str | None = None) -> Self:
+        """Learn from interactions.
+
+        Args:
+            interactions: one row an interaction; repeats count once.
+            query: the column of query keys; the first by default.
+            candidate: the column of candidate keys; the second by default.
+
+        Returns:
+            This baseline, fitted.
+
+        Raises:
+            DataError: a column is missing or holds nulls, or there are no rows.
+        """
+        self._matrix = InteractionMatrix.build(interactions, query, candidate)
+        self._learn(self._matrix)
+        return self
+
+    def recommend_many(self, queries: TableLike, k: int = 10, *, exclude_seen: bool = True) -> pl.DataFrame:
+        """Recommend to many queries.
+
+        Args:
+            queries: one row a query, with the query key column.
+            k: the length of a list; shorter where fewer candidates are left.
+            exclude_seen: leave out what the query interacted with.
+
+        Returns:
+            The query key, the candidate key, `rank` (from 1) and `score`, best first within a query.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ConfigError: k is below 1.
+            DataError: the query key column is missing.
+        """
+        if self._matrix is None:
+            raise NotFittedError("a fitted baseline", "no interactions yet", type(self).__name__, "call fit() first")
+        if k < 1:
+            raise ConfigError("k >= 1", str(k), type(self).__name__, "ask for at least one")
+        matrix, table = self._matrix, frame(queries)
+        require_columns(table, [matrix.query], "queries")
+        keys = table[matrix.query]
+        rows = matrix.rows(keys)
+        lists = [self._best(rows[start : start + _BLOCK], k, exclude_seen) for start in range(0, len(rows), _BLOCK)]
+        if not lists:
+            lists = [self._best(rows, k, exclude_seen)]
+        scores, columns = (torch.cat([part[i] for part in lists]) for i in (0, 1))
+        there = scores > -torch.inf
+        place = torch.nonzero(there)
+        return pl.DataFrame(
+            {
+                matrix.query: keys.gather(place[:, 0].numpy()),
+                matrix.candidate: matrix.candidates.gather(columns[there].numpy()),
+                "rank": place[:, 1].numpy() + 1,
+                "score": scores[there].numpy(),
+            }
+        )
+
+    def _best(self, rows: Tensor, k: int, exclude_seen: bool) -> tuple[Tensor, Tensor]:
+        assert self._matrix is not None
+        history = self._matrix.dense(rows)
+        scores = torch.where(history.any(dim=1, keepdim=True), self._score(history), self._matrix.counts.float())
+        if exclude_seen:
+            scores = scores.masked_fill(history.bool(), -torch.inf)
+        best, columns = torch.sort(scores, dim=1, descending=True, stable=True)
+        return best[:, :k], columns[:, :k]
+
+    @abstractmethod
+    def _learn(self, matrix: InteractionMatrix) -> None:
+        """Learn whatever `_score` needs."""
+
+    @abstractmethod
+    def _score(self, history: Tensor) -> Tensor:
+        """Score all candidates: `(queries, candidates)` 0/1 history in, scores of that shape out."""

@@ -1,0 +1,208 @@
+"""One honest comparison: the same queries, the whole corpus, the same metrics for every system."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ConfigError, DataError
+from retrank.data.checks import require_columns
+from retrank.data.sources import TableLike, frame
+from retrank.evaluation.baselines import Baseline
+from retrank.evaluation.interactions import query_and_candidate
+from retrank.evaluation.protocol import Recommends
+from retrank.evaluation.report import Report
+from retrank.evaluation.significance import bootstrap
+from retrank.metrics.ranking import average_precision, hit_rate, mrr, ndcg, precision, recall
+
+__all__ = ["RANKING_METRICS", "evaluate", "per_query_metrics"]
+
+RANKING_METRICS: Final[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    "ndcg": ndcg,
+    "recall": recall,
+    "hit_rate": hit_rate,
+    "precision": precision,
+    "mrr": mrr,
+    "map": average_precision,
+}
+"""Metric name to its function of a hit matrix and the number of relevant candidates."""
+
+
+def evaluate(
+    systems: Mapping[str, Recommends | Sequence[Recommends]],
+    train: TableLike,
+    test: TableLike,
+    *,
+    ks: Sequence[int] = (10, 20),
+    metrics: Sequence[str] = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map"),
+    query: str | None = None,
+    candidate: str | None = None,
+    exclude_seen: bool = True,
+    reference: str | None = None,
+    seed: int = 0,
+) -> Report:
+    """Compare systems on what queries did after training, each ranking the whole corpus.
+
+    Relevant for a query are its distinct test candidates, without those it has in `train` when seen ones are
+    excluded; queries with none are left out, the same for every system. A relevant candidate that a system does not
+    know counts as missed. Unfitted baselines are fitted on `train`.
+
+    Args:
+        systems: name to system; a sequence stands for one system trained with several seeds, whose metrics are
+            averaged for each query.
+        train: interactions the systems were trained on.
+        test: interactions that came later.
+        ks: lengths of the lists.
+        metrics: of `RANKING_METRICS`, each at every k.
+        query: the column of query keys; the first of `train` by default.
+        candidate: the column of candidate keys; the second of `train` by default.
+        exclude_seen: recommend only what the query does not have in `train`.
+        reference: the system the others are tested against; the first by default.
+        seed: of the bootstrap.
+
+    Returns:
+        Means with 95% intervals over queries, and paired differences to the reference with p-values.
+
+    Raises:
+        ConfigError: no systems, an unknown metric or reference, or a k below 1.
+        DataError: no query of `test` has a relevant candidate, or a system returned repeated or seen candidates.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> train = pl.DataFrame({"user": list("aabbc"), "song": list("xyxyx")})
+        >>> test = pl.DataFrame({"user": ["c"], "song": ["y"]})
+        >>> systems = {"popularity": rr.baselines.Popularity(), "ease": rr.baselines.EASE(l2=1.0)}
+        >>> rr.evaluate(systems, train, test, ks=[1]).value("ease", "recall@1")
+        1.0
+    """
+    train_table, test_table = frame(train), frame(test)
+    query, candidate = query_and_candidate(train_table, query, candidate)
+    _check(systems, ks, metrics, reference)
+    seen = train_table.select(query, candidate).unique()
+    relevant = _relevant(test_table, seen if exclude_seen else None, query, candidate)
+    queries = relevant.select(query).unique(maintain_order=True)
+    names = [f"{metric}@{k}" for k in ks for metric in metrics]
+    values: dict[str, Tensor] = {}
+    seed_means: dict[str, Tensor] = {}
+    for name, system in systems.items():
+        runs = []
+        for run in [system] if isinstance(system, Recommends) else system:
+            if isinstance(run, Baseline) and not run.is_fitted:
+                run.fit(train_table, query=query, candidate=candidate)
+            lists = run.recommend_many(queries, max(ks), exclude_seen=exclude_seen)
+            _check_lists(lists, name, query, candidate, max(ks), seen if exclude_seen else None)
+            runs.append(per_query_metrics(lists, relevant, query, candidate, ks, metrics))
+        stacked = torch.stack(runs)
+        values[name], seed_means[name] = stacked.mean(dim=0), stacked.mean(dim=1)
+    return _report(values, seed_means, names, reference or next(iter(systems)), len(queries), seed)
+
+
+def per_query_metrics(
+    lists: pl.DataFrame,
+    relevant: pl.DataFrame,
+    query: str,
+    candidate: str,
+    ks: Sequence[int],
+    metrics: Sequence[str],
+) -> Tensor:
+    """Compute metrics of each query's list.
+
+    Args:
+        lists: the query key, the candidate key and `rank` (from 1).
+        relevant: distinct pairs of query and candidate key.
+        query: the column of query keys.
+        candidate: the column of candidate keys.
+        ks: lengths of the lists.
+        metrics: of `RANKING_METRICS`.
+
+    Returns:
+        `(queries, len(ks) * len(metrics))` float64: queries in order of first appearance in `relevant`, columns by k
+        and then by metric.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> lists = pl.DataFrame({"user": ["a", "a"], "song": ["x", "y"], "rank": [1, 2]})
+        >>> relevant = pl.DataFrame({"user": ["a"], "song": ["y"]})
+        >>> rr.evaluation.per_query_metrics(lists, relevant, "user", "song", [2], ["recall", "mrr"]).tolist()
+        [[1.0, 0.5]]
+    """
+    counts = relevant.group_by(query, maintain_order=True).len("relevant").with_row_index("row")
+    found = lists.join(relevant, on=[query, candidate], how="semi").join(counts, on=query)
+    hits = torch.zeros(len(counts), max(ks), dtype=torch.bool)
+    hits[_int64(found["row"]), _int64(found["rank"]) - 1] = True
+    num_relevant = _int64(counts["relevant"])
+    columns = [RANKING_METRICS[metric](hits[:, :k], num_relevant) for k in ks for metric in metrics]
+    return torch.stack(columns, dim=1)
+
+
+def _relevant(test: pl.DataFrame, seen: pl.DataFrame | None, query: str, candidate: str) -> pl.DataFrame:
+    require_columns(test, [query, candidate], "test")
+    pairs = test.select(query, candidate).unique(maintain_order=True)
+    if seen is not None:
+        pairs = pairs.join(seen, on=[query, candidate], how="anti", maintain_order="left")
+    if pairs.is_empty():
+        raise DataError(
+            "test interactions that are not in train", "none", "evaluate", "check how the tables were split"
+        )
+    return pairs
+
+
+def _check(systems: Mapping[str, object], ks: Sequence[int], metrics: Sequence[str], reference: str | None) -> None:
+    if not systems or (reference is not None and reference not in systems):
+        raise ConfigError("the reference among the systems", f"{reference!r} of {list(systems)}", "evaluate", "add it")
+    if not ks or min(ks) < 1:
+        raise ConfigError("list lengths of at least 1", str(list(ks)), "ks", "choose e.g. ks=(10, 20)")
+    unknown = [metric for metric in metrics if metric not in RANKING_METRICS]
+    if unknown or not metrics:
+        raise ConfigError(f"metrics of {list(RANKING_METRICS)}", str(unknown), "metrics", "choose among them")
+
+
+def _check_lists(lists: pl.DataFrame, name: str, query: str, candidate: str, k: int, seen: pl.DataFrame | None) -> None:
+    where = f"lists of system '{name}'"
+    require_columns(lists, [query, candidate, "rank"], where)
+    pairs = lists.select(query, candidate)
+    if pairs.is_duplicated().any() or lists.select(query, "rank").is_duplicated().any():
+        raise DataError("each candidate and each rank once a query", "repeats", where, "mend the system")
+    if not lists["rank"].is_between(1, k).all():
+        raise DataError(f"ranks from 1 to {k}", "others", where, "mend the system")
+    if seen is not None and not pairs.join(seen, on=[query, candidate], how="semi").is_empty():
+        raise DataError("no candidates that the query has in train", "some", where, "honour exclude_seen")
+
+
+def _report(
+    values: Mapping[str, Tensor],
+    seed_means: Mapping[str, Tensor],
+    names: Sequence[str],
+    reference: str,
+    num_queries: int,
+    seed: int,
+) -> Report:
+    tables = []
+    for name, table in values.items():
+        own, paired = bootstrap(table, seed=seed), bootstrap(table - values[reference], seed=seed)
+        num_seeds = len(seed_means[name])
+        tables.append(
+            pl.DataFrame(
+                {
+                    "system": [name] * len(names),
+                    "metric": names,
+                    "mean": own.mean.numpy(),
+                    "low": own.low.numpy(),
+                    "high": own.high.numpy(),
+                    "difference": paired.mean.numpy(),
+                    "difference_low": paired.low.numpy(),
+                    "difference_high": paired.high.numpy(),
+                    "p_value": paired.p_value.numpy(),
+                    "num_seeds": [num_seeds] * len(names),
+                    "seed_std": seed_means[name].std(dim=0).numpy() if num_seeds > 1 else [None] * len(names),
+                },
+                schema_overrides={"seed_std": pl.Float64},
+            )
+        )
+    return Report(pl.concat(tables), reference=reference, num_queries=num_queries)
+
+
+def _int64(series: pl.Series) -> Tensor:
+    return torch.from_numpy(series.cast(pl.Int64).to_numpy(writable=True))

@@ -1,0 +1,143 @@
+"""Who interacted with what, as a sparse matrix with keys on both sides."""
+
+import warnings
+from dataclasses import dataclass
+from typing import final
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ConfigError
+from retrank.core.jagged import Jagged
+from retrank.data.checks import require_columns, require_no_nulls
+from retrank.data.sources import TableLike, frame
+
+__all__ = ["InteractionMatrix", "query_and_candidate"]
+
+
+def query_and_candidate(table: pl.DataFrame, query: str | None, candidate: str | None) -> tuple[str, str]:
+    """Name the key columns of an interaction table.
+
+    Args:
+        table: the interactions.
+        query: the column of query keys; the first column by default.
+        candidate: the column of candidate keys; the second column by default.
+
+    Returns:
+        The two names.
+
+    Raises:
+        ConfigError: the table has fewer than two columns, or both names are the same.
+        DataError: a named column is missing or holds nulls.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> rr.evaluation.query_and_candidate(pl.DataFrame({"user": ["a"], "song": ["x"]}), None, None)
+        ('user', 'song')
+    """
+    if table.width < 2:
+        raise ConfigError("a query and a candidate column", str(table.columns), "interactions", "give both columns")
+    names = query or table.columns[0], candidate or table.columns[1]
+    if names[0] == names[1]:
+        raise ConfigError("two different columns", f"'{names[0]}' twice", "interactions", "name query= and candidate=")
+    require_columns(table, list(names), "interactions")
+    require_no_nulls(table, list(names), "interactions")
+    return names
+
+
+@final
+@dataclass(frozen=True)
+class InteractionMatrix:
+    """Distinct (query, candidate) pairs as rows and columns of a binary matrix.
+
+    Columns are in descending popularity, equal counts in order of first appearance, so that the stable order of
+    columns is a sensible tie break for every baseline.
+
+    Args:
+        query: name of the query key column.
+        candidate: name of the candidate key column.
+        queries: query keys, one a row of the matrix.
+        candidates: candidate keys, one a column.
+        counts: `(columns,)` int64, distinct queries of each candidate.
+        seen: the columns of each row.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> table = pl.DataFrame({"user": ["a", "a", "b"], "song": ["x", "y", "y"]})
+        >>> matrix = rr.evaluation.InteractionMatrix.build(table)
+        >>> matrix.candidates.to_list(), matrix.seen.to_lists()
+        (['y', 'x'], [[0, 1], [0]])
+    """
+
+    query: str
+    candidate: str
+    queries: pl.Series
+    candidates: pl.Series
+    counts: Tensor
+    seen: Jagged
+
+    @classmethod
+    def build(cls, table: TableLike, query: str | None = None, candidate: str | None = None) -> "InteractionMatrix":
+        """Build from an interaction table.
+
+        Args:
+            table: one row an interaction; repeats count once.
+            query: the column of query keys; the first by default.
+            candidate: the column of candidate keys; the second by default.
+
+        Returns:
+            The matrix.
+
+        Raises:
+            DataError: a column is missing or holds nulls, or there are no rows.
+        """
+        interactions = frame(table)
+        query, candidate = query_and_candidate(interactions, query, candidate)
+        pairs = interactions.select(query, candidate).unique(maintain_order=True)
+        counts = (
+            pairs.group_by(candidate, maintain_order=True)
+            .len("count")
+            .sort("count", descending=True, maintain_order=True)
+        )
+        queries = pairs[query].unique(maintain_order=True)
+        columns = counts.select(candidate).with_row_index("column")
+        rows = pl.DataFrame({query: queries}).with_row_index("row")
+        places = pairs.join(rows, on=query, maintain_order="left").join(columns, on=candidate, maintain_order="left")
+        row, column = (_int64(places[name]) for name in ("row", "column"))
+        order = torch.argsort(column, stable=True)
+        seen = Jagged.group(row[order], column[order], num_rows=len(queries))
+        return cls(query, candidate, queries, counts[candidate], _int64(counts["count"]), seen)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows (queries) and columns (candidates)."""
+        return len(self.queries), len(self.candidates)
+
+    def rows(self, keys: pl.Series) -> Tensor:
+        """Return `(n,)` int64, the row of each query key, -1 where it is unknown."""
+        known = pl.DataFrame({"key": self.queries}).with_row_index("row")
+        asked = pl.DataFrame({"key": keys}).join(known, on="key", how="left", maintain_order="left")
+        return _int64(asked["row"].cast(pl.Int64).fill_null(-1))
+
+    def co_occurrences(self) -> Tensor:
+        """Return `(columns, columns)` float64, the number of queries that have both candidates."""
+        places = torch.stack([self.seen.row_index(), self.seen.values])
+        ones = torch.ones(places.shape[1], dtype=torch.float64)
+        pairs = torch.sparse_coo_tensor(places, ones, self.shape, is_coalesced=True, check_invariants=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*beta state")  # torch says so of all its sparse products
+            together: Tensor = torch.sparse.mm(pairs.T, pairs).to_dense()
+        return together
+
+    def dense(self, rows: Tensor) -> Tensor:
+        """Return `(n, columns)` float32 for some rows; unknown rows (-1) are empty."""
+        block = torch.zeros(len(rows), len(self.candidates))
+        known = torch.nonzero(rows >= 0)[:, 0]
+        seen = self.seen.take(rows[known])
+        block[known[seen.row_index()], seen.values] = 1.0
+        return block
+
+
+def _int64(series: pl.Series) -> Tensor:
+    return torch.from_numpy(series.cast(pl.Int64).to_numpy(writable=True))

@@ -1,0 +1,138 @@
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrank.core.errors import ConfigError, DataError, NotFittedError
+from retrank.evaluation.baselines import EASE, ItemKNN, Popularity
+from retrank.evaluation.interactions import InteractionMatrix
+
+BASELINES = [Popularity(), EASE(l2=2.0), ItemKNN(num_neighbors=2, shrink=1.0)]
+interactions = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), min_size=1, max_size=40)
+
+
+def table(pairs):
+    return pl.DataFrame({"user": [f"u{q}" for q, _ in pairs], "song": [f"s{c}" for _, c in pairs]})
+
+
+def dense(pairs, matrix):
+    x = np.zeros(matrix.shape)
+    rows = {key: i for i, key in enumerate(matrix.queries.to_list())}
+    columns = {key: i for i, key in enumerate(matrix.candidates.to_list())}
+    for query, candidate in pairs:
+        x[rows[f"u{query}"], columns[f"s{candidate}"]] = 1
+    return x
+
+
+@given(interactions)
+def test_matrix_counts_distinct_pairs_in_order_of_popularity(pairs):
+    matrix = InteractionMatrix.build(table(pairs))
+    x = dense(pairs, matrix)
+    assert matrix.counts.tolist() == x.sum(0).tolist() == sorted(x.sum(0), reverse=True)
+    np.testing.assert_array_equal(matrix.co_occurrences(), x.T @ x)
+    np.testing.assert_array_equal(matrix.dense(matrix.rows(matrix.queries)), x)
+    assert matrix.rows(pl.Series(["nobody"])).tolist() == [-1]
+    assert not matrix.dense(matrix.rows(pl.Series(["nobody"]))).any()
+
+
+def ease_oracle(x, l2):
+    """Solve each column's ridge regression on the other columns."""
+    n = x.shape[1]
+    weights = np.zeros((n, n))
+    for j in range(n):
+        others = [i for i in range(n) if i != j]
+        a = x[:, others]
+        weights[others, j] = np.linalg.solve(a.T @ a + l2 * np.eye(n - 1), a.T @ x[:, j])
+    return x @ weights
+
+
+def knn_oracle(x, num_neighbors, shrink):
+    n = x.shape[1]
+    scores = np.zeros_like(x)
+    for j in range(n):
+        similar = [
+            0.0 if i == j else x[:, i] @ x[:, j] / (np.sqrt(x[:, i].sum() * x[:, j].sum()) + shrink) for i in range(n)
+        ]
+        kept = sorted(range(n), key=lambda i: (-similar[i], i))[:num_neighbors]
+        for i in kept:
+            scores[:, j] += x[:, i] * similar[i]
+    return scores
+
+
+@settings(max_examples=30)
+@given(interactions)
+def test_scores_equal_their_formulas(pairs):
+    frame = table(pairs)
+    matrix = InteractionMatrix.build(frame)
+    x = dense(pairs, matrix)
+    oracles = [(EASE(l2=2.0), ease_oracle(x, 2.0)), (ItemKNN(num_neighbors=2, shrink=1.0), knn_oracle(x, 2, 1.0))]
+    for baseline, expected in oracles:
+        lists = baseline.fit(frame).recommend_many(
+            pl.DataFrame({"user": matrix.queries}), matrix.shape[1], exclude_seen=False
+        )
+        columns = {key: i for i, key in enumerate(matrix.candidates.to_list())}
+        got = np.zeros_like(x)
+        rows = {key: i for i, key in enumerate(matrix.queries.to_list())}
+        for row in lists.iter_rows(named=True):
+            got[rows[row["user"]], columns[row["song"]]] = row["score"]
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: type(b).__name__)
+@settings(max_examples=20)
+@given(pairs=interactions)
+def test_lists_are_sorted_complete_and_unseen(baseline, pairs):
+    frame = table(pairs)
+    baseline.fit(frame)
+    asked = pl.DataFrame({"user": ["u0", "stranger", "u3"]})
+    lists = baseline.recommend_many(asked, k=3)
+    for user in asked["user"]:
+        mine = lists.filter(user=user)
+        seen = {f"s{c}" for q, c in pairs if f"u{q}" == user}
+        unseen = {f"s{c}" for _, c in pairs} - seen
+        assert not set(mine["song"]) & seen
+        assert len(mine) == min(3, len(unseen))
+        assert mine["rank"].to_list() == list(range(1, len(mine) + 1))
+        assert mine["score"].is_sorted(descending=True)
+
+
+def test_strangers_get_the_popular_list():
+    frame = table([(0, 1), (1, 1), (2, 2), (3, 2), (4, 2), (5, 3)])
+    for baseline in BASELINES:
+        lists = baseline.fit(frame).recommend_many(pl.DataFrame({"user": ["stranger"]}), k=2)
+        assert lists["song"].to_list() == ["s2", "s1"]
+
+
+def test_order_of_arguments_matters():
+    frame = pl.DataFrame({"user": ["a", "b", "c"], "song": ["x", "x", "y"]})
+    forward = Popularity().fit(frame).recommend_many(pl.DataFrame({"user": ["new"]}), 1)
+    backward = Popularity().fit(frame, query="song", candidate="user").recommend_many(pl.DataFrame({"song": ["x"]}), 1)
+    assert forward["song"].to_list() == ["x"]
+    assert backward["user"].to_list() == ["c"]
+
+
+def test_bad_input_is_refused():
+    frame = table([(0, 0)])
+    with pytest.raises(NotFittedError, match="Popularity"):
+        Popularity().recommend_many(pl.DataFrame({"user": ["u0"]}))
+    with pytest.raises(ConfigError, match="k >= 1"):
+        Popularity().fit(frame).recommend_many(pl.DataFrame({"user": ["u0"]}), k=0)
+    with pytest.raises(DataError, match="'user'"):
+        Popularity().fit(frame).recommend_many(pl.DataFrame({"usr": ["u0"]}))
+    with pytest.raises(DataError, match="'song'.*row 1"):
+        Popularity().fit(pl.DataFrame({"user": ["a", "b"], "song": ["x", None]}))
+    with pytest.raises(ConfigError, match="l2"):
+        EASE(l2=0.0)
+    with pytest.raises(ConfigError, match="ItemKNN"):
+        ItemKNN(num_neighbors=0)
+    with pytest.raises(ConfigError, match="two different"):
+        Popularity().fit(frame, query="song")
+    with pytest.raises(ConfigError, match="candidate column"):
+        Popularity().fit(frame.select("user"))
+
+
+def test_no_queries_give_no_rows():
+    lists = Popularity().fit(table([(0, 0)])).recommend_many(pl.DataFrame({"user": []}, schema={"user": pl.String}))
+    assert lists.columns == ["user", "song", "rank", "score"]
+    assert lists.is_empty()
