@@ -1,0 +1,91 @@
+"""`EmbeddingCollection`: the tables of several features."""
+
+from collections.abc import Mapping
+from typing import final
+
+from torch import Tensor, nn
+
+from retrank.core.batch import Batch
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError
+from retrank.embeddings.table import EmbeddingTable
+
+__all__ = ["EmbeddingCollection"]
+
+
+@final
+class EmbeddingCollection(Configurable, nn.Module):
+    """Tables by feature; a batch goes in, a vector for every feature comes out.
+
+    Args:
+        tables: feature name to its table, in the order of the output. Two features share a table when both are given
+            the same object, or when one is given the name of the other.
+
+    Raises:
+        ConfigError: no tables, or a name that has no table of its own.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> embeddings = rr.EmbeddingCollection({"movie_id": rr.EmbeddingTable(10, 4), "watched": "movie_id"})
+        >>> batch = rr.Batch({"movie_id": torch.tensor([3]), "watched": rr.Jagged.from_lists([[3]])})
+        >>> vectors = embeddings(batch)
+        >>> list(vectors), torch.equal(vectors["movie_id"], vectors["watched"])
+        (['movie_id', 'watched'], True)
+
+    Source: TorchRec's `EmbeddingBagCollection` and the Keras-RS `FeatureConfig`, without their config objects.
+    """
+
+    def __init__(self, tables: Mapping[str, EmbeddingTable | str]) -> None:
+        super().__init__()
+        owner_of: dict[EmbeddingTable, str] = {}
+        owners: dict[str, str] = {}
+        for feature, table in tables.items():
+            owned = tables.get(table) if isinstance(table, str) else table
+            if not isinstance(owned, EmbeddingTable):
+                raise ConfigError(
+                    "an EmbeddingTable, or the name of a feature that has one",
+                    repr(table) if isinstance(table, str) else type(table).__name__,
+                    f"EmbeddingCollection, feature '{feature}'",
+                    "give each shared table to one feature and its name to the others",
+                )
+            owners[feature] = owner_of.setdefault(owned, table if isinstance(table, str) else feature)
+        if not owners:
+            raise ConfigError("at least one table", "none", "EmbeddingCollection", "give each id feature a table")
+        # A list, not a dict by feature: a feature may have a dot in its name, or that of a method.
+        self.tables = nn.ModuleList(owner_of)
+        places = {owner: place for place, owner in enumerate(owner_of.values())}
+        self._places = {feature: places[owner] for feature, owner in owners.items()}
+        # Recorded by name, so that tables are still shared after a round trip through JSON.
+        self.__dict__["_arguments"]["tables"] = {
+            feature: self[feature] if feature == owner else owner for feature, owner in owners.items()
+        }
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The feature names, in order."""
+        return tuple(self._places)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """The length of each feature's vector."""
+        return {feature: self[feature].dim for feature in self._places}
+
+    def __getitem__(self, feature: str) -> EmbeddingTable:
+        """Return the table of a feature."""
+        table = self.tables[self._places[feature]]
+        assert isinstance(table, EmbeddingTable)
+        return table
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Look up every feature of the collection.
+
+        Args:
+            batch: has a column of ids for every feature: `(batch,)`, `(batch, length)`, or a `Jagged`, which is pooled.
+
+        Returns:
+            Feature name to `(batch, dim)`; `(batch, length, dim)` for a rectangle of ids.
+
+        Raises:
+            DataError: a column is missing, or an id is outside of its table.
+        """
+        return {feature: self[feature](batch[feature]) for feature in self._places}

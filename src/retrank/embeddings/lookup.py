@@ -1,0 +1,88 @@
+"""Differentiable row lookups whose gradient names only the rows that were read."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from retrank.core.schema import PADDING_ID
+
+__all__ = ["gather", "pool"]
+
+
+def gather(weight: Tensor, ids: Tensor) -> Tensor:
+    """Read one row an id.
+
+    Args:
+        weight: `(rows, dim)`.
+        ids: any shape, int64 in `[0, rows)`.
+
+    Returns:
+        `(*ids.shape, dim)`. The gradient of `weight` is row-sparse and zero for padding.
+    """
+    gathered: Tensor = _Gather.apply(weight, ids)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def pool(weight: Tensor, ids: Tensor, offsets: Tensor, rows: Tensor, coefficients: Tensor) -> Tensor:
+    """Add up rows, each times a coefficient, within every list of ids.
+
+    Args:
+        weight: `(table rows, dim)`.
+        ids: `(total,)` int64, the lists one after another.
+        offsets: `(lists + 1,)` int64, where each list starts.
+        rows: `(total,)` int64, the list of each id.
+        coefficients: `(total,)` of the dtype of `weight`; must be 0 for padding. Differentiable.
+
+    Returns:
+        `(lists, dim)`. The gradient of `weight` is row-sparse.
+    """
+    pooled: Tensor = _Pool.apply(weight, ids, offsets, rows, coefficients)  # type: ignore[no-untyped-call]
+    return pooled
+
+
+# Two functions of our own, since torch's `padding_idx` filters the sparse gradient by a boolean mask: on a GPU every
+# backward pass would wait for the number of rows that are left. A zero in the padding row costs nothing.
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, ids: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.table_shape = weight.shape
+        return F.embedding(ids, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (ids,) = ctx.saved_tensors
+        ids = ids.flatten()
+        values = grad.reshape(len(ids), ctx.table_shape[1]) * (ids != PADDING_ID).unsqueeze(1)
+        return _row_sparse(ids, values, ctx.table_shape), None
+
+
+class _Pool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, offsets: Tensor, rows: Tensor, coefficients: Tensor) -> Tensor:
+        ctx.save_for_backward(ids, rows, coefficients, weight if coefficients.requires_grad else None)
+        ctx.table_shape = weight.shape
+        return F.embedding_bag(
+            ids, weight, offsets, mode="sum", per_sample_weights=coefficients, include_last_offset=True
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, Tensor | None]:
+        ids, rows, coefficients, weight = ctx.saved_tensors
+        spread = grad.index_select(0, rows)
+        grad_coefficients = (spread * F.embedding(ids, weight)).sum(dim=1) if ctx.needs_input_grad[4] else None
+        grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_weight = _row_sparse(ids, spread.mul_(coefficients.unsqueeze(1)), ctx.table_shape)
+        return grad_weight, None, None, None, grad_coefficients
+
+
+def _row_sparse(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    return torch.sparse_coo_tensor(ids.unsqueeze(0), values, shape, check_invariants=False)

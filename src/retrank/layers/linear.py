@@ -1,0 +1,40 @@
+"""Linear maps with Keras' initialisation, of a given or an inferred input size."""
+
+from torch import nn
+
+__all__ = ["linear"]
+
+
+def linear(in_features: int | None, out_features: int, *, bias: bool) -> nn.Linear:
+    """Return a linear map with Glorot-uniform weights and zero biases.
+
+    Args:
+        in_features: size of the input, None to take it from the first one.
+        out_features: size of the output.
+        bias: whether to add one.
+
+    Returns:
+        The map; torch's global generator draws its weights, at once or on the first input.
+    """
+    if in_features is None:
+        return _LazyGlorotLinear(out_features, bias=bias)
+    return _GlorotLinear(in_features, out_features, bias=bias)
+
+
+class _GlorotLinear(nn.Linear):
+    def reset_parameters(self) -> None:
+        _glorot(self)
+
+
+class _LazyGlorotLinear(nn.LazyLinear):
+    cls_to_become = _GlorotLinear
+
+    def reset_parameters(self) -> None:
+        if not self.has_uninitialized_params() and self.in_features != 0:
+            _glorot(self)
+
+
+def _glorot(layer: nn.Linear) -> None:
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

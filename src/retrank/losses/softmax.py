@@ -1,0 +1,78 @@
+"""Softmax cross-entropy of one positive column among all columns."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from retrank.core.errors import ConfigError, DataError, ShapeError
+
+__all__ = ["softmax_cross_entropy"]
+
+_IGNORE_NOTHING = torch.iinfo(torch.int64).min  # torch's default skips rows whose positive is -100 without a word
+
+
+def softmax_cross_entropy(
+    scores: Tensor,
+    positives: Tensor,
+    weight: Tensor | None = None,
+    *,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    """Return the mean of -log softmax(scores)[positive].
+
+    A score of -inf takes its column out of the row and gets no gradient; taking the positive out makes the loss
+    infinite. The loss of an empty batch is 0.
+
+    Args:
+        scores: `(batch, columns)`.
+        positives: `(batch,)` int64, the positive column of each row.
+        weight: `(batch,)` factor of each row's loss, or None.
+        reduction: `"mean"` is Σ weight·loss / batch (not / Σ weight), `"sum"` is Σ weight·loss.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ShapeError: shapes or dtypes that do not fit.
+        DataError: a positive outside of the columns. On a GPU torch's device-side assertion stops the program instead.
+        ConfigError: an unknown reduction.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> scores = torch.tensor([[0.0, 0.0, -torch.inf], [1.0, 1.0, 1.0]])
+        >>> loss = rr.losses.softmax_cross_entropy(scores, torch.tensor([0, 2]))  # (log 2 + log 3) / 2
+        >>> round(loss.item(), 4)
+        0.8959
+
+    Source: `CategoricalCrossentropy(from_logits=True)` of Keras, whose mean also divides by the number of rows.
+    """
+    _check(scores, positives, weight, reduction)
+    try:
+        losses = F.cross_entropy(scores, positives, reduction="none", ignore_index=_IGNORE_NOTHING)
+    except IndexError:
+        row = int(((positives < 0) | (positives >= scores.shape[1])).nonzero()[0])
+        raise DataError(
+            f"a column in [0, {scores.shape[1]})", str(int(positives[row])), f"positives, row {row}", "check the ids"
+        ) from None
+    if weight is not None:
+        # An infinite loss times a weight of 0 would be NaN: a row without weight takes no part.
+        losses = torch.where(weight == 0, 0, losses * weight)
+    return losses.sum() / max(len(scores), 1) if reduction == "mean" else losses.sum()
+
+
+def _check(scores: Tensor, positives: Tensor, weight: Tensor | None, reduction: str) -> None:
+    if scores.dim() != 2 or not scores.is_floating_point():
+        raise _shape_error("float scores of shape (batch, columns)", scores)
+    if positives.shape != scores.shape[:1] or positives.dtype != torch.int64:
+        raise _shape_error(f"int64 positives of shape ({len(scores)},)", positives)
+    if weight is not None and weight.shape != scores.shape[:1]:
+        raise _shape_error(f"weight of shape ({len(scores)},)", weight)
+    if reduction not in ("mean", "sum"):
+        raise ConfigError("reduction 'mean' or 'sum'", repr(reduction), "softmax_cross_entropy", "choose one of them")
+
+
+def _shape_error(expected: str, tensor: Tensor) -> ShapeError:
+    got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+    return ShapeError(expected, got, "softmax_cross_entropy", "one row a query, one column a candidate")

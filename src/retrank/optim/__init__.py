@@ -1,0 +1,25 @@
+"""Optimizers as values: settings now, built for a model's parameters when training starts.
+
+`Adagrad`, `RowwiseAdagrad` and `LazyAdam` touch only those rows of an embedding table that the batch read. `Adam`,
+`AdamW` and `SGD` are torch's own. `Composite` gives different parameters different optimizers. What they build are
+ordinary `torch.optim.Optimizer` objects: learning-rate schedulers work, and the state is tensors, numbers and strings.
+"""
+
+from retrank.optim.adagrad import Adagrad
+from retrank.optim.composite import Composite
+from retrank.optim.lazy_adam import LazyAdam
+from retrank.optim.rowwise_adagrad import RowwiseAdagrad
+from retrank.optim.spec import NamedParameters, OptimizerSpec
+from retrank.optim.torch_specs import SGD, Adam, AdamW
+
+__all__ = [
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Composite",
+    "LazyAdam",
+    "NamedParameters",
+    "OptimizerSpec",
+    "RowwiseAdagrad",
+    "SGD",
+]
