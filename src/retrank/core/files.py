@@ -179,7 +179,7 @@ def write_manifest(directory: str | Path, payload: dict[str, Any]) -> None:
     files = {
         file.relative_to(directory).as_posix(): {"size": file.stat().st_size, "sha256": sha256(file)}
         for file in sorted(directory.rglob("*"))
-        if file.is_file() and file.name != MANIFEST
+        if file.is_file() and file != directory / MANIFEST
     }
     write_json(directory / MANIFEST, {"payload": payload, "files": files})
 

@@ -1,0 +1,53 @@
+"""Tables in, batches out.
+
+`source` reads any data frame and Parquet or CSV files, whole or piece by piece; the `require_` checks name the column
+and row of bad input. `Loader` gives batches of columns in memory, `StreamingLoader` of a table that does not fit; both
+are `Batches`: the same seed gives the same order, and an epoch can be resumed in its middle. The splits divide a table
+into train and test at random, at a point in time, or at each query's last rows; `with_recent_candidates` adds to each
+interaction what its query did before.
+"""
+
+from retrank.data.batches import Batches
+from retrank.data.checks import (
+    require_columns,
+    require_flat,
+    require_keys,
+    require_no_nulls,
+    require_rows,
+    require_time,
+    require_unique,
+)
+from retrank.data.file_source import FileSource
+from retrank.data.frame_source import FrameSource
+from retrank.data.loader import Loader
+from retrank.data.protocol import Source, shard_range
+from retrank.data.recent import latest_candidates, with_recent_candidates
+from retrank.data.sources import ArrowCapsule, TableLike, frame, source
+from retrank.data.splits import leave_last_split, random_split, time_split
+from retrank.data.streaming import StreamingLoader
+
+__all__ = [
+    "ArrowCapsule",
+    "Batches",
+    "FileSource",
+    "FrameSource",
+    "Loader",
+    "Source",
+    "StreamingLoader",
+    "TableLike",
+    "frame",
+    "latest_candidates",
+    "leave_last_split",
+    "random_split",
+    "require_columns",
+    "require_flat",
+    "require_keys",
+    "require_no_nulls",
+    "require_rows",
+    "require_time",
+    "require_unique",
+    "shard_range",
+    "source",
+    "time_split",
+    "with_recent_candidates",
+]

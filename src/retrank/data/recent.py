@@ -1,0 +1,86 @@
+"""What a query did last: the past of every interaction, and the past as it stands now."""
+
+import polars as pl
+
+from retrank.core.errors import ConfigError
+from retrank.data.checks import require_columns, require_no_nulls, require_time
+from retrank.data.sources import TableLike, frame
+
+__all__ = ["latest_candidates", "with_recent_candidates"]
+
+
+def with_recent_candidates(
+    table: TableLike, *, query: str, candidate: str, time: str, length: int, name: str = "recent"
+) -> pl.DataFrame:
+    """Give every interaction the candidates that its query had interacted with before, and nothing of the future.
+
+    Args:
+        table: one row an interaction.
+        query: the column of query keys.
+        candidate: the column of candidate keys.
+        time: the column of times; among equal times, rows count in their order.
+        length: at most this many, the most recent ones.
+        name: of the new column.
+
+    Returns:
+        The table with a list column, oldest first; the first interaction of a query has an empty list.
+
+    Raises:
+        ConfigError: the length is below 1, or the new column exists already.
+        DataError: a column is missing or holds nulls.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> plays = pl.DataFrame({"user": list("aaba"), "song": list("xyxz"), "time": [1, 3, 1, 2]})
+        >>> rr.data.with_recent_candidates(plays, query="user", candidate="song", time="time", length=2)[
+        ...     "recent"].to_list()
+        [[], ['x', 'z'], [], ['x']]
+    """
+    rows = _checked(table, query, candidate, time, length)
+    if name in rows.columns:
+        raise ConfigError("a new column name", f"'{name}' exists", "with_recent_candidates", "choose another name")
+    past = [pl.col(candidate).shift(steps).over(query) for steps in range(length, 0, -1)]
+    ordered = rows.with_row_index("row number").sort(query, time, "row number")
+    lists = ordered.select("row number", pl.concat_list(past).list.drop_nulls().alias(name)).sort("row number")
+    return rows.with_columns(lists[name])
+
+
+def latest_candidates(
+    table: TableLike, *, query: str, candidate: str, time: str, length: int, name: str = "recent"
+) -> pl.DataFrame:
+    """List the candidates that each query interacted with last, as `with_recent_candidates` would for its next one.
+
+    Args:
+        table: one row an interaction.
+        query: the column of query keys.
+        candidate: the column of candidate keys.
+        time: the column of times; among equal times, rows count in their order.
+        length: at most this many, the most recent ones.
+        name: of the list column.
+
+    Returns:
+        One row a query: its key and the list, oldest first.
+
+    Raises:
+        ConfigError: the length is below 1.
+        DataError: a column is missing or holds nulls.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> plays = pl.DataFrame({"user": list("aaba"), "song": list("xyxz"), "time": [1, 3, 1, 2]})
+        >>> rr.data.latest_candidates(plays, query="user", candidate="song", time="time", length=2).rows()
+        [('a', ['z', 'y']), ('b', ['x'])]
+    """
+    rows = _checked(table, query, candidate, time, length)
+    ordered = rows.with_row_index("row number").sort(time, "row number")
+    return ordered.group_by(query, maintain_order=True).agg(pl.col(candidate).tail(length).alias(name)).sort(query)
+
+
+def _checked(table: TableLike, query: str, candidate: str, time: str, length: int) -> pl.DataFrame:
+    if length < 1:
+        raise ConfigError("length >= 1", str(length), "recent candidates", "keep at least one")
+    rows = frame(table)
+    require_columns(rows, [query, candidate, time])
+    require_no_nulls(rows, [query, candidate])
+    require_time(rows, time)
+    return rows

@@ -1,0 +1,103 @@
+"""Anything tabular as a `Source`: data frames of any library, Parquet and CSV files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import polars as pl
+
+from retrank.core.errors import DataError
+from retrank.data.file_source import FileSource
+from retrank.data.frame_source import FrameSource
+from retrank.data.protocol import Source
+
+__all__ = ["ArrowCapsule", "FileSource", "FrameSource", "Source", "TableLike", "frame", "source"]
+
+
+@runtime_checkable
+class ArrowCapsule(Protocol):
+    """A table of any library that speaks the Arrow PyCapsule interface: pandas, pyarrow, DuckDB results..."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Return a capsule of an Arrow stream."""
+        ...
+
+
+TableLike: TypeAlias = Source | pl.DataFrame | pl.LazyFrame | ArrowCapsule | str | Path
+"""What every function that takes a table accepts."""
+
+
+def source(table: TableLike) -> Source:
+    """Make a `Source` of anything tabular.
+
+    Args:
+        table: a data frame of any library with the Arrow PyCapsule interface, a polars `LazyFrame` (collected at once),
+            the path or glob of Parquet or CSV files (read when needed), or a `Source` (returned as it is).
+
+    Returns:
+        The source.
+
+    Raises:
+        DataError: not a table, or one that cannot be read.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> rr.data.source(pl.DataFrame({"user_id": ["a", "b"]})).num_rows
+        2
+    """
+    match table:
+        case Source():
+            return table
+        case str() | Path():
+            return FileSource(table)
+        case pl.DataFrame():
+            return FrameSource(table)
+        case pl.LazyFrame():
+            return FrameSource(_collected(table))
+        case ArrowCapsule():
+            return FrameSource(_converted(table))
+    raise DataError(
+        "a data frame, a path or a glob", type(table).__name__, "table", "wrap it first, e.g. polars.DataFrame(table)"
+    )
+
+
+def frame(table: TableLike, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read anything tabular into memory.
+
+    Args:
+        table: see `source`.
+        columns: the columns to read, in this order; all by default.
+
+    Returns:
+        A polars table.
+
+    Raises:
+        DataError: not a table, one that cannot be read, or a named column that is missing or nested.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> rr.data.frame(pl.LazyFrame({"a": [1], "b": [2]}), ["b"]).columns
+        ['b']
+    """
+    return source(table).frame(columns)
+
+
+def _collected(table: pl.LazyFrame) -> pl.DataFrame:
+    try:
+        return table.collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(
+            "a lazy frame that can be collected", f"{type(error).__name__}: {error}", "LazyFrame", "fix its query"
+        ) from error
+
+
+def _converted(table: ArrowCapsule) -> pl.DataFrame:
+    try:
+        return pl.DataFrame(table)
+    except Exception as error:  # every library raises its own kind
+        raise DataError(
+            "a table that converts to Arrow",
+            f"{type(error).__name__}: {error}",
+            f"a {type(table).__module__.partition('.')[0]} {type(table).__name__}",
+            "give every column one type",
+        ) from error

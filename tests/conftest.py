@@ -1,0 +1,25 @@
+"""What all tests share."""
+
+import pytest
+import torch
+
+from tests import fake_movielens
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers_for_every_test():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def movielens_folder(tmp_path_factory):
+    """A folder with invented data in the layout of MovieLens-100K."""
+    folder = tmp_path_factory.mktemp("movielens") / "ml-100k"
+    fake_movielens.write(folder)
+    return folder.parent
+
+
+@pytest.fixture
+def fake_movielens_data(movielens_folder, monkeypatch):
+    """Make `rr.datasets.movielens_100k()` find the invented data."""
+    monkeypatch.setenv("RETRANK_DATA", str(movielens_folder))
