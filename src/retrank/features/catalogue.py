@@ -1,0 +1,108 @@
+"""`Catalogue`: the candidates, one row each."""
+
+from typing import Any, ClassVar, final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrank.core.batch import Batch
+from retrank.core.config import Configurable
+from retrank.core.errors import DataError
+from retrank.features.keys import KeyType, as_keys, key_type
+from retrank.features.lookup import KeyIndex
+
+__all__ = ["Catalogue", "Keys"]
+
+Keys = pl.Series | npt.NDArray[Any] | list[Any]
+"""Raw keys: strings, integers or booleans."""
+
+
+@final
+class Catalogue(Configurable):
+    """All candidates: their raw keys and their transformed features.
+
+    A candidate's row here is its id in every index that is built over the catalogue.
+
+    Args:
+        keys: `(n,)` raw keys, distinct and not null.
+        batch: the transformed features, n rows.
+        key: the name of the feature or column that the keys come from.
+
+    Raises:
+        DataError: not as many keys as rows, a null or repeated key, or keys of another type.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> films = pl.DataFrame({"film": ["Heat", "Big"], "year": [1995, 1988]})
+        >>> space = rr.FeatureSpace({"film": rr.features.Categorical(), "year": rr.features.Passthrough()}).fit(films)
+        >>> catalogue = space.catalogue(films, key="film")
+        >>> len(catalogue), catalogue.keys.tolist(), catalogue.rows(["Big", "Jaws"])
+        (2, ['Heat', 'Big'], tensor([ 1, -1]))
+    """
+
+    config_context: ClassVar[str] = "catalogue"
+
+    def __init__(self, keys: Keys, batch: Batch, key: str) -> None:
+        column = to_series(keys, key)
+        self.key_type: KeyType = key_type(column)
+        self._index = KeyIndex(as_keys(column, None, "error"))
+        if len(self._index) != len(batch):
+            raise DataError(f"{len(batch)} keys", str(len(self._index)), f"catalogue of '{key}'", "give one key a row")
+        self.key, self.batch = key, batch
+        self.keys: npt.NDArray[Any] = to_array(self._index.keys)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __repr__(self) -> str:
+        return f"Catalogue({len(self):,} candidates by '{self.key}', features {list(self.batch.names)})"
+
+    def rows(self, keys: Keys) -> Tensor:
+        """Look candidates up.
+
+        Args:
+            keys: `(n,)` raw keys of the catalogue's type.
+
+        Returns:
+            `(n,)` int64 row of each, -1 for a key that is not in the catalogue and for null.
+
+        Raises:
+            DataError: keys of another type.
+        """
+        return torch.from_numpy(self._index.find(as_keys(to_series(keys, self.key), self.key_type, "unknown")))
+
+
+def to_series(keys: Keys, name: str) -> pl.Series:
+    """Take raw keys in any form.
+
+    Args:
+        keys: a polars Series (which keeps its name), a NumPy array or a list.
+        name: for messages.
+
+    Returns:
+        The keys.
+
+    Raises:
+        DataError: the keys are not of one type.
+    """
+    if isinstance(keys, pl.Series):
+        return keys
+    try:
+        return pl.Series(name, keys.tolist() if isinstance(keys, np.ndarray) and keys.dtype == object else keys)
+    except (TypeError, pl.exceptions.PolarsError) as error:
+        raise DataError("keys of one type", str(error), f"keys of '{name}'", "cast them first") from error
+
+
+def to_array(keys: pl.Series) -> npt.NDArray[Any]:
+    """Give raw keys to users.
+
+    Args:
+        keys: strings, integers or booleans without nulls.
+
+    Returns:
+        An object array of str, an int64 array, or a boolean array.
+    """
+    return np.array(keys.to_list(), dtype=object) if keys.dtype == pl.String else keys.to_numpy(writable=True)

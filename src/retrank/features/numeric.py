@@ -1,0 +1,190 @@
+"""Numbers as numbers: rescaled, normalized, or on a log scale."""
+
+import math
+from abc import abstractmethod
+from typing import ClassVar, final
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrank.core.errors import DataError, StorageError
+from retrank.core.schema import ColumnSchema
+from retrank.features.arguments import check_number
+from retrank.features.kinds import Emits, Feature, fitted
+from retrank.features.numbers import Floats, known_numbers, read_numbers
+from retrank.features.state import State
+from retrank.features.statistics import Agreement, Moments, Summary
+
+__all__ = ["Log", "Normalized", "NumberFeature", "Rescaled"]
+
+
+class NumberFeature(Feature):
+    """A kind that reads one number a row and emits one number a row.
+
+    Args:
+        fill: the number that stands for null, NaN and infinity; None refuses them.
+        column: the column to read; the feature's name by default.
+    """
+
+    emits: ClassVar[Emits] = "numbers"
+    least: ClassVar[float] = -math.inf
+    """Smaller numbers are refused."""
+
+    def __init__(self, fill: float | None, column: str | None) -> None:
+        super().__init__(column)
+        check_number(fill, "fill", type(self).__name__, least=self.least)
+        self.fill = fill
+
+    @abstractmethod
+    def _convert(self, numbers: Floats) -> Floats:
+        """Turn raw numbers into what the model sees, both `(rows,)` float64."""
+
+    def _read(self, values: pl.Series, first_row: int) -> Floats:
+        numbers = read_numbers(values, self.fill, first_row=first_row)
+        if len(numbers) and numbers.min() < self.least:
+            row = int((numbers < self.least).argmax())
+            where = f"column '{values.name}', row {first_row + row}"
+            raise DataError(f"a number >= {self.least:g}", f"{numbers[row]:g}", where, "clip or shift the column")
+        return numbers
+
+    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Summary:
+        """Check the numbers; see `Feature.summarize`."""
+        self._read(values, first_row)
+        return Agreement()
+
+    def transform(self, values: pl.Series, name: str) -> Tensor:  # noqa: ARG002
+        """Turn numbers into `(rows,)` float32, computed in float64; see `Feature.transform`."""
+        return torch.from_numpy(self._convert(self._read(values, 0)).astype(np.float32))
+
+    def schema(self, name: str) -> ColumnSchema:
+        """Describe the number; see `Feature.schema`."""
+        return ColumnSchema(name, "number")
+
+
+@final
+class Rescaled(NumberFeature):
+    """A number as `number * scale + offset`.
+
+    Args:
+        scale: the factor.
+        offset: the term.
+        fill: the raw number that stands for null, NaN and infinity; None refuses them.
+        column: the column to read; the feature's name by default.
+
+    Raises:
+        ConfigError: an argument is not finite.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> stars = pl.DataFrame({"rating": [1, 3, 5]})
+        >>> rr.FeatureSpace({"rating": rr.features.Rescaled(1 / 4, -1 / 4)}).fit(stars).transform(stars)["rating"]
+        tensor([0.0000, 0.5000, 1.0000])
+
+    Source: `float_rescaled` of Keras' FeatureSpace.
+    """
+
+    def __init__(
+        self, scale: float = 1.0, offset: float = 0.0, *, fill: float | None = None, column: str | None = None
+    ) -> None:
+        super().__init__(fill, column)
+        check_number(scale, "scale", "Rescaled")
+        check_number(offset, "offset", "Rescaled")
+        self.scale, self.offset = scale, offset
+
+    def _convert(self, numbers: Floats) -> Floats:
+        return numbers * self.scale + self.offset
+
+
+@final
+class Normalized(NumberFeature):
+    """A number minus the mean of the fitted column, divided by its standard deviation (population variance).
+
+    If all fitted numbers are equal they become 0, and other numbers their plain difference from them.
+
+    Args:
+        fill: the raw number that stands for null, NaN and infinity, which the statistics leave out; None refuses them.
+        column: the column to read; the feature's name by default.
+
+    Raises:
+        ConfigError: `fill` is not finite.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> people = pl.DataFrame({"age": [20, 30, 40]})
+        >>> rr.FeatureSpace({"age": rr.features.Normalized()}).fit(people).transform(people)["age"]
+        tensor([-1.2247,  0.0000,  1.2247])
+
+    Source: `float_normalized` of Keras' FeatureSpace, which divides by 1e-7 where all numbers are equal.
+    """
+
+    def __init__(self, *, fill: float | None = None, column: str | None = None) -> None:
+        super().__init__(fill, column)
+        self._mean_and_variance: tuple[float, float] | None = None
+
+    @property
+    def mean(self) -> float:
+        """The mean of the fitted column."""
+        return fitted(self._mean_and_variance, self)[0]
+
+    @property
+    def variance(self) -> float:
+        """The population variance of the fitted column."""
+        return fitted(self._mean_and_variance, self)[1]
+
+    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Moments:
+        """Measure mean and variance of a part; see `Feature.summarize`."""
+        return Moments.of(known_numbers(values, self.fill, first_row=first_row))
+
+    def learn(self, summary: Summary, *, where: str) -> None:
+        """Keep mean and variance; see `Feature.learn`.
+
+        Raises:
+            DataError: there is no number.
+        """
+        assert isinstance(summary, Moments)
+        if not summary.count:
+            raise DataError("at least one number", "none", where, "check the table")
+        self._mean_and_variance = (summary.mean, summary.variance)
+
+    def _convert(self, numbers: Floats) -> Floats:
+        return (numbers - self.mean) / (math.sqrt(self.variance) or 1.0)
+
+    def state(self) -> State:
+        """Return mean and variance; see `Feature.state`."""
+        return State({"mean": self.mean, "variance": self.variance}, {})
+
+    def load_state(self, state: State, *, where: str) -> None:
+        """Take over mean and variance; see `Feature.load_state`."""
+        try:
+            self._mean_and_variance = (float(state.values["mean"]), float(state.values["variance"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError("mean and variance", str(state.values), where, "restore the directory") from error
+
+
+@final
+class Log(NumberFeature):
+    """A number from 0 up as `log(1 + number)`, for counts and prices with a long tail.
+
+    Args:
+        fill: the raw number that stands for null, NaN and infinity; None refuses them.
+        column: the column to read; the feature's name by default.
+
+    Raises:
+        ConfigError: `fill` is negative or not finite.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> films = pl.DataFrame({"votes": [0, 9, 99]})
+        >>> rr.FeatureSpace({"votes": rr.features.Log()}).fit(films).transform(films)["votes"]
+        tensor([0.0000, 2.3026, 4.6052])
+    """
+
+    least: ClassVar[float] = 0.0
+
+    def __init__(self, *, fill: float | None = None, column: str | None = None) -> None:
+        super().__init__(fill, column)
+
+    def _convert(self, numbers: Floats) -> Floats:
+        return np.log1p(numbers)

@@ -1,0 +1,97 @@
+"""Numbers that stay as they are: labels, weights, ready-made vectors."""
+
+from typing import ClassVar, final
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrank.core.errors import DataError, StorageError
+from retrank.core.schema import ColumnSchema
+from retrank.features.arguments import check_number
+from retrank.features.kinds import Emits, Feature, fitted
+from retrank.features.lists import flatten
+from retrank.features.numbers import Floats, read_numbers
+from retrank.features.state import State
+from retrank.features.statistics import Agreement, Summary
+
+__all__ = ["Passthrough"]
+
+
+@final
+class Passthrough(Feature):
+    """A number, or a list of as many numbers in every row, as float32.
+
+    Booleans become 0 and 1. Integers beyond 2**24 are rounded, as float32 does. A column of lists or arrays, such as
+    vectors of another model, becomes `(rows, width)`; fitting learns the width.
+
+    Args:
+        fill: the number that stands for null, NaN and infinity; None refuses them. A null list is always refused.
+        column: the column to read; the feature's name by default.
+
+    Raises:
+        ConfigError: `fill` is not finite.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> films = pl.DataFrame({"rating": [4, 5], "vector": [[0.5, 1.0], [2.0, 0.0]]})
+        >>> space = rr.FeatureSpace({name: rr.features.Passthrough() for name in films.columns}).fit(films)
+        >>> space.transform(films, ["rating"])["rating"], space.schema["vector"].width
+        (tensor([4., 5.]), 2)
+    """
+
+    emits: ClassVar[Emits] = "numbers"
+
+    def __init__(self, *, fill: float | None = None, column: str | None = None) -> None:
+        super().__init__(column)
+        check_number(fill, "fill", "Passthrough")
+        self.fill = fill
+        self._width: int | None = None
+
+    def _read(self, values: pl.Series, first_row: int) -> tuple[Floats, int]:
+        if not isinstance(values.dtype, pl.List | pl.Array):
+            return read_numbers(values, self.fill, first_row=first_row), 1
+        lists = flatten(values, "unknown")
+        width = int(lists.lengths[0]) if len(lists.lengths) else (self._width or 1)
+        uneven = (lists.lengths != width) | (lists.lengths == 0)
+        if uneven.any():
+            row = int(uneven.argmax())
+            got = "null" if values[row] is None else f"{lists.lengths[row]} (row {first_row} has {width})"
+            where = f"column '{values.name}', row {first_row + row}"
+            raise DataError("equally many numbers in every list", got, where, "make the lists equally long")
+        return read_numbers(lists.values, self.fill, first_row=first_row, width=width), width
+
+    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Agreement:
+        """Check the numbers and tell the width; see `Feature.summarize`."""
+        return Agreement(self._read(values, first_row)[1])
+
+    def learn(self, summary: Summary, *, where: str) -> None:  # noqa: ARG002
+        """Keep the width; see `Feature.learn`."""
+        assert isinstance(summary, Agreement)
+        self._width = int(summary.fact)
+
+    def transform(self, values: pl.Series, name: str) -> Tensor:  # noqa: ARG002
+        """Turn numbers into float32, `(rows,)` or `(rows, width)`; see `Feature.transform`."""
+        expected = fitted(self._width, self)
+        numbers, width = self._read(values, 0)
+        if width != expected:
+            fix = "use the column it was fitted on"
+            raise DataError(f"{expected} numbers a row", str(width), f"column '{values.name}'", fix)
+        tensor = torch.from_numpy(numbers.astype(np.float32))
+        return tensor if width == 1 else tensor.view(-1, width)
+
+    def schema(self, name: str) -> ColumnSchema:
+        """Describe the numbers; see `Feature.schema`."""
+        return ColumnSchema(name, "number", width=fitted(self._width, self))
+
+    def state(self) -> State:
+        """Return the width; see `Feature.state`."""
+        return State({"width": fitted(self._width, self)}, {})
+
+    def load_state(self, state: State, *, where: str) -> None:
+        """Take over a width; see `Feature.load_state`."""
+        width = state.values.get("width")
+        if not isinstance(width, int) or width < 1:
+            raise StorageError("a width", repr(width), where, "restore the directory")
+        self._width = width

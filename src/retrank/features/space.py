@@ -1,0 +1,400 @@
+"""`FeatureSpace`: a table's columns to model inputs, the same in training and serving."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial, reduce
+from pathlib import Path
+from typing import ClassVar, Final, Self, final
+
+import polars as pl
+import torch
+
+from retrank.core.batch import Batch, Column
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError, DataError, NotFittedError
+from retrank.core.schema import Schema
+from retrank.data.batches import Batches
+from retrank.data.checks import require_columns
+from retrank.data.loader import Loader
+from retrank.data.sources import TableLike, frame, source
+from retrank.data.streaming import StreamingLoader
+from retrank.features.catalogue import Catalogue
+from retrank.features.categorical import VocabularyFeature
+from retrank.features.cross import Cross
+from retrank.features.description import describe
+from retrank.features.fitting import TableSummary, column_of, summarize_table
+from retrank.features.kinds import Feature
+from retrank.features.recent import share_vocabularies
+from retrank.features.storage import Stored, read_space, write_space
+from retrank.features.vocabulary import Vocabulary
+
+__all__ = ["FeatureSpace"]
+
+_SHUFFLE_WINDOW: Final = 2**18
+
+
+@final
+class FeatureSpace(Configurable):
+    """The features of a table: fitted once, then applied alike to training data, catalogues and requests.
+
+    Features are copied, so that one object may stand for many names, and what a space learns stays its own.
+
+    Args:
+        features: kind of each feature by name; a kind reads the column of that name, or the one it names itself.
+        crosses: combinations of features that emit one id a row.
+
+    Raises:
+        ConfigError: no features, a name twice, or a cross of features that do not emit one id a row.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> views = pl.DataFrame({"user_id": ["a", "b", "a"], "age": [20, 30, 20]})
+        >>> space = rr.FeatureSpace({"user_id": rr.features.Categorical(), "age": rr.features.Rescaled(0.1)}).fit(views)
+        >>> space.transform(pl.DataFrame({"user_id": ["b", "c"], "age": [40, 50]}))["user_id"]
+        tensor([3, 1])
+        >>> space
+        FeatureSpace, fitted on 3 rows
+        feature  column   emits       kind
+        user_id  user_id  ids, 4      Categorical()
+        age      age      numbers, 1  Rescaled(scale=0.1)
+
+    Source: Keras' FeatureSpace. Ours fits in parts, grows, emits one tensor a feature and never one-hot matrices.
+    """
+
+    config_context: ClassVar[str] = "space"
+
+    def __init__(self, features: Mapping[str, Feature], crosses: Sequence[Cross] = ()) -> None:
+        if not features:
+            raise ConfigError("at least one feature", "none", "FeatureSpace", "name a feature and its kind")
+        given: Mapping[str, object] = features
+        for name, kind in given.items():
+            if not isinstance(kind, Feature):
+                fix = "build it, e.g. rr.features.Categorical()" if isinstance(kind, type) else "use a kind"
+                raise ConfigError("a feature kind", repr(kind), f"feature '{name}'", fix)
+        self._features = _copies(features)
+        share_vocabularies(self._features)
+        self._crosses = {cross.name: cross for cross in crosses}
+        self._num_rows: int | None = None
+        if len(self._crosses) < len(crosses) or self._crosses.keys() & features.keys():
+            got = str([*features, *(cross.name for cross in crosses)])
+            raise ConfigError("different names", got, "FeatureSpace", "give the cross name=")
+        for cross in crosses:
+            cross.check({name: kind.emits for name, kind in features.items()})
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all features, then of all crosses."""
+        return [*self._features, *self._crosses]
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` or `load` is done."""
+        return self._num_rows is not None
+
+    @property
+    def schema(self) -> Schema:
+        """The description of each feature by name.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        self._require_fitted()
+        features = {name: feature.schema(name) for name, feature in self._features.items()}
+        return features | {name: cross.schema() for name, cross in self._crosses.items()}
+
+    def __getitem__(self, name: str) -> Feature:
+        """Return a feature that is not a cross.
+
+        Raises:
+            ConfigError: no such feature.
+        """
+        if name not in self._features:
+            raise ConfigError(f"one of {list(self._features)}", f"'{name}'", "feature", "fix the name")
+        return self._features[name]
+
+    def columns(self, features: Sequence[str] | None = None) -> list[str]:
+        """Return the table columns that features read.
+
+        Args:
+            features: their names; all by default.
+
+        Returns:
+            Distinct column names, in the order of the features.
+
+        Raises:
+            ConfigError: an unknown feature.
+        """
+        return list(dict.fromkeys(self._column(name) for name in self._parts(self._select(features))))
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """Return the fitted vocabulary of a feature.
+
+        Args:
+            name: the feature.
+
+        Returns:
+            Its keys and ids.
+
+        Raises:
+            ConfigError: no such feature, or one without a vocabulary.
+            NotFittedError: before `fit`.
+        """
+        feature = self[name]
+        if not isinstance(feature, VocabularyFeature):
+            raise ConfigError("a feature with a vocabulary", repr(feature), f"feature '{name}'", "use Categorical")
+        return feature.vocabulary
+
+    def fit(self, table: TableLike) -> Self:
+        """Learn vocabularies, moments and quantiles.
+
+        Args:
+            table: the training rows; files are read in pieces and never held as a whole.
+
+        Returns:
+            The space itself.
+
+        Raises:
+            DataError: no rows, a missing column, or a value that a kind refuses.
+        """
+        return self.fit_summaries([self.summarize(table)])
+
+    def summarize(self, table: TableLike, *, shard: tuple[int, int] = (0, 1)) -> TableSummary:
+        """Say what one shard of a table teaches, for fitting on many machines.
+
+        Args:
+            table: the training rows.
+            shard: `(index, count)`: only part `index` of `count`, e.g. `(rank, world_size)`.
+
+        Returns:
+            Statistics to exchange and give to `fit_summaries`.
+
+        Raises:
+            DataError: a missing column, or a value that a kind refuses.
+        """
+        return summarize_table(table, self._features, shard)
+
+    def fit_summaries(self, summaries: Iterable[TableSummary]) -> Self:
+        """Learn from the summaries of all shards.
+
+        Args:
+            summaries: what `summarize` returned for each.
+
+        Returns:
+            The space itself, fitted as `fit` would on the whole table.
+
+        Raises:
+            DataError: no rows in any of them, or columns of different types.
+
+        Example:
+            >>> import polars as pl, retrank as rr
+            >>> views = pl.DataFrame({"user_id": ["a", "b", "b"]})
+            >>> space = rr.FeatureSpace({"user_id": rr.features.Categorical()})
+            >>> space.fit_summaries(space.summarize(views, shard=(i, 2)) for i in range(2)).schema["user_id"].num_ids
+            4
+        """
+        total = reduce(TableSummary.merge, summaries, TableSummary(0, {}))
+        if not total.num_rows:
+            raise DataError("at least one row", "none", "FeatureSpace.fit", "check the table")
+        learned = _copies(self._features)  # so that an error leaves the space as it was
+        for name, feature in learned.items():
+            feature.learn(total.features[name], where=self._where(name))
+        share_vocabularies(learned)
+        self._features, self._num_rows = learned, total.num_rows
+        return self
+
+    def grow(self, table: TableLike, features: Sequence[str] | None = None) -> Self:
+        """Add the new keys of a table to the vocabularies; no id changes, no number statistics change.
+
+        Args:
+            table: the new rows.
+            features: the vocabularies to grow; all by default.
+
+        Returns:
+            The space itself; grow the embedding tables to its new `schema`.
+
+        Raises:
+            ConfigError: an unknown feature, or one without a vocabulary.
+            DataError: a missing column, or a value that a kind refuses.
+            NotFittedError: before `fit`.
+        """
+        self._require_fitted()
+        for name in features or ():
+            self.vocabulary(name)
+        names = [name for name, kind in self._features.items() if kind.can_grow] if features is None else list(features)
+        summary = summarize_table(table, {name: self._features[name] for name in names}, (0, 1))
+        grown = _copies(self._features)
+        for name, part in summary.features.items():
+            grown[name].grow(part, where=self._where(name))
+        share_vocabularies(grown)
+        self._features = grown
+        return self
+
+    def transform(self, table: TableLike, features: Sequence[str] | None = None) -> Batch:
+        """Turn columns into tensors.
+
+        Args:
+            table: any rows; only the columns that the features read are needed.
+            features: names of features and crosses; all by default.
+
+        Returns:
+            One column a feature, in the order of `features`, as `schema` describes them.
+
+        Raises:
+            ConfigError: an unknown feature.
+            DataError: a missing column, or a value that a kind refuses.
+            NotFittedError: before `fit`.
+        """
+        self._require_fitted()
+        names = self._select(features)
+        parts = self._parts(names)
+        columns = list(dict.fromkeys(map(self._column, parts)))
+        rows = table if isinstance(table, pl.DataFrame) else frame(table, columns)
+        require_columns(rows, columns)
+        made: dict[str, Column] = {
+            name: self._features[name].transform(rows.get_column(self._column(name)), name) for name in parts
+        }
+        for name in names:
+            if name in self._crosses:
+                cross = self._crosses[name]
+                made[name] = cross.combine([torch.as_tensor(made[part]) for part in cross.features])
+        return Batch({name: made[name] for name in names})
+
+    def loader(
+        self,
+        table: TableLike,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        streaming: bool = False,
+        features: Sequence[str] | None = None,
+        device: torch.device | str | None = None,
+    ) -> Batches:
+        """Make batches of transformed rows.
+
+        Args:
+            table: any rows.
+            batch_size: rows of a batch; the last may have fewer.
+            shuffle: a new order every epoch; streamed rows are shuffled within windows of 262,144 rows (or 16 batches).
+            seed: of the order.
+            drop_last: leave out a last batch with fewer rows.
+            streaming: read and transform piece by piece in every epoch, instead of holding all rows in memory.
+            features: names of features and crosses; all by default.
+            device: where the batches go.
+
+        Returns:
+            A `Loader`, or a `StreamingLoader`.
+
+        Raises:
+            ConfigError: an unknown feature, or a size out of range.
+            DataError: a missing column, or a value that a kind refuses.
+            NotFittedError: before `fit`.
+        """
+        self._require_fitted()
+        names = self._select(features)
+        if not streaming:
+            rows = self.transform(table, names)
+            return Loader(rows, batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, device=device)
+        read = source(table)
+        require_columns(read.columns, self.columns(names))
+        window = max(_SHUFFLE_WINDOW, 16 * batch_size) if shuffle else 0
+        transform: Callable[[pl.DataFrame], Batch] = partial(self.transform, features=names)
+        return StreamingLoader(
+            read, transform, batch_size, shuffle_window=window, seed=seed, drop_last=drop_last, device=device
+        )
+
+    def catalogue(self, table: TableLike, key: str, features: Sequence[str] | None = None) -> Catalogue:
+        """Transform a table of candidates, one row each.
+
+        Args:
+            table: the candidates.
+            key: the feature or column that identifies a candidate.
+            features: names of features and crosses; by default all whose columns the table has.
+
+        Returns:
+            The candidates' keys and features.
+
+        Raises:
+            ConfigError: an unknown feature.
+            DataError: a missing column, a null key or a key that occurs twice.
+            NotFittedError: before `fit`.
+        """
+        rows = frame(table)
+        if features is None:
+            features = [name for name in self.names if set(self.columns([name])) <= set(rows.columns)]
+        column = self._column(key) if key in self._features else key
+        require_columns(rows, [column], "catalogue")
+        return Catalogue(rows.get_column(column), self.transform(rows, features), key)
+
+    def save(self, directory: str | Path) -> None:
+        """Write a directory of JSON and Parquet files, as a whole or not at all.
+
+        Args:
+            directory: where; an older one there is replaced.
+
+        Raises:
+            NotFittedError: before `fit`.
+
+        Example:
+            >>> import tempfile, polars as pl, retrank as rr
+            >>> space = rr.FeatureSpace({"age": rr.features.Normalized()}).fit(pl.DataFrame({"age": [20, 30]}))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     space.save(f"{folder}/space")
+            ...     rr.FeatureSpace.load(f"{folder}/space").transform(pl.DataFrame({"age": [30]}))["age"]
+            tensor([1.])
+        """
+        self._require_fitted()
+        write_space(directory, Stored(self._num_rows or 0, self._features, list(self._crosses.values())))
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "FeatureSpace":
+        """Read what `save` wrote.
+
+        Args:
+            directory: where.
+
+        Returns:
+            A space that transforms alike.
+
+        Raises:
+            StorageError: a file is missing or damaged, or was written by another version.
+        """
+        stored = read_space(directory)
+        space = cls(stored.features, stored.crosses)
+        space._num_rows = stored.num_rows
+        return space
+
+    def __repr__(self) -> str:
+        head = f"fitted on {self._num_rows:,} rows" if self.is_fitted else "not fitted"
+        schema = self.schema if self.is_fitted else {}
+        return f"FeatureSpace, {head}\n{describe(self._features, self._crosses, schema)}"
+
+    def _require_fitted(self) -> None:
+        if not self.is_fitted:
+            raise NotFittedError("a fitted space", "one that was not fitted", "FeatureSpace", "call fit(table) first")
+
+    def _select(self, features: Sequence[str] | None) -> list[str]:
+        if features is None:
+            return self.names
+        if isinstance(features, str):
+            raise ConfigError("a list of names", repr(features), "features", f"write [{features!r}]")
+        for name in features:
+            if name not in self._features and name not in self._crosses:
+                raise ConfigError(f"some of {self.names}", f"'{name}'", "features", "fix the name")
+        return list(features)
+
+    def _parts(self, names: Iterable[str]) -> list[str]:
+        """Return the features that are needed for features and crosses, each once."""
+        crossed = ((self._crosses[name].features if name in self._crosses else (name,)) for name in names)
+        return list(dict.fromkeys(name for parts in crossed for name in parts))
+
+    def _column(self, name: str) -> str:
+        return column_of(name, self._features[name])
+
+    def _where(self, name: str) -> str:
+        return f"feature '{name}', column '{self._column(name)}'"
+
+
+def _copies(features: Mapping[str, Feature]) -> dict[str, Feature]:
+    return {name: copy.copy(feature) for name, feature in features.items()}

@@ -1,0 +1,84 @@
+"""The k best scores with ties in row order, mergeable over blocks.
+
+`torch.topk` does not say which of equal scores it returns. Here a score and its row are packed into one integer that
+orders by score, then by row: no two are equal, so the best k are unique.
+"""
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+__all__ = ["best_of_block", "merge", "nothing", "unpack"]
+
+_ROW_MASK: Final = 0xFFFFFFFF
+_SIGN_MASK: Final = 0x7FFFFFFF
+
+
+def nothing(num_rows: int, k: int, device: torch.device) -> Tensor:
+    """Return the packed result of a search that has seen no candidate.
+
+    Args:
+        num_rows: queries.
+        k: places.
+        device: where it lives.
+
+    Returns:
+        `(num_rows, k)` int64, `k` missing places a row.
+    """
+    return _pack(torch.full((num_rows, k), -torch.inf, device=device), torch.zeros(k, dtype=torch.int64, device=device))
+
+
+def best_of_block(scores: Tensor, first_row: int, k: int) -> Tensor:
+    """Find the best of one block of candidates.
+
+    Args:
+        scores: `(queries, width)` float32 without NaN; -inf is a candidate that is not there.
+        first_row: candidate row of column 0.
+        k: how many, at most width of them are returned.
+
+    Returns:
+        `(queries, min(k, width))` int64, packed and in no particular order.
+    """
+    k = min(k, scores.shape[1])
+    values, columns = scores.topk(k, dim=1, sorted=False)
+    lowest = values.amin(dim=1, keepdim=True)
+    packed = _pack(values, columns + first_row)
+    cut_tie = ((scores >= lowest).sum(dim=1) > k) & (lowest[:, 0] > -torch.inf)
+    if bool(cut_tie.any()):  # only where equal scores straddle the cut is topk's choice not ours
+        every_row = torch.arange(first_row, first_row + scores.shape[1], device=scores.device)
+        packed[cut_tie] = _pack(scores[cut_tie], every_row).topk(k, dim=1).values
+    return packed
+
+
+def merge(packed: Tensor, more: Tensor) -> Tensor:
+    """Keep the best of two packed results.
+
+    Args:
+        packed: `(queries, k)`.
+        more: `(queries, any)`.
+
+    Returns:
+        `(queries, k)`, best first.
+    """
+    return torch.cat([packed, more], dim=1).topk(packed.shape[1], dim=1).values
+
+
+def unpack(packed: Tensor) -> tuple[Tensor, Tensor]:
+    """Take scores and rows apart.
+
+    Args:
+        packed: `(queries, k)`.
+
+    Returns:
+        Scores float32 and candidate rows int64, both `(queries, k)`; a missing place has score -inf and row -1.
+    """
+    bits = (packed >> 32).to(torch.int32)
+    scores = torch.where(bits < 0, bits ^ _SIGN_MASK, bits).view(torch.float32)
+    return scores, torch.where(scores > -torch.inf, _ROW_MASK - (packed & _ROW_MASK), -1)
+
+
+def _pack(scores: Tensor, rows: Tensor) -> Tensor:
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0 in its bits, too
+    ordered = torch.where(bits < 0, bits ^ _SIGN_MASK, bits)
+    return (ordered.to(torch.int64) << 32) | (_ROW_MASK - rows)

@@ -1,0 +1,216 @@
+"""Where the positive stands among all candidates of the corpus, exactly."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, final
+
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.jagged import Jagged
+from retrank.core.seeds import generator
+from retrank.index.blocks import BlockCells, ScoreBlocks, check_pairs
+from retrank.metrics.metric import SumMetric
+
+__all__ = ["FullCorpusTopK", "rank_of_positive"]
+
+_AT_K: Final = ("hit_rate", "ndcg")
+_EXPECTED: Final = "finite embeddings, and positives that are candidate rows or -1"
+
+
+def rank_of_positive(
+    queries: Tensor, candidates: Tensor, positives: Tensor, *, exclude: Jagged | None = None
+) -> Tensor:
+    """Rank each query's positive among all candidates by dot product.
+
+    The rank is 1 + the candidates with a higher score + those with an equal score that come before the positive in one
+    fixed pseudo-random order of the candidates. So a model that scores all alike ranks like chance, not like a
+    champion. The scores are never all in memory: only a block of them is.
+
+    Args:
+        queries: `(batch, dim)` float32, float16 or bfloat16.
+        candidates: `(num_candidates, dim)`.
+        positives: `(batch,)` int64 candidate row of each query's positive; -1 if it is not in the corpus.
+        exclude: one row a query of candidate rows, of any length, that do not count. The positive always counts.
+
+    Returns:
+        `(batch,)` float64 ranks from 1 on; infinity for a positive of -1.
+
+    Raises:
+        ShapeError: tensors that do not fit.
+        DataError: embeddings that are not finite, or a positive that is no candidate.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> queries, candidates = torch.tensor([[1.0], [1.0], [1.0]]), torch.tensor([[3.0], [2.0], [1.0]])
+        >>> seen = rr.Jagged.from_lists([[], [0, 1], []])
+        >>> rr.metrics.rank_of_positive(queries, candidates, torch.tensor([2, 2, -1]), exclude=seen).tolist()
+        [3.0, 1.0, inf]
+
+    Source: TensorFlow Recommenders' `FactorizedTopK` counts ties as hits, and scores the positive by another
+        computation than its rivals, so that rounding can shift the rank. Here both come from one matrix product.
+    """
+    ranks, bad = _ranks(queries, candidates, positives, exclude)
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0])
+        raise DataError(_EXPECTED, f"positive {int(positives[row])}", f"row {row}", "check the model's output")
+    return ranks
+
+
+@final
+class FullCorpusTopK(SumMetric):
+    """How high the positives rank among all candidates: hit rate and NDCG at several k, and the mean reciprocal rank.
+
+    With one positive a query, the hit rate is the recall, and NDCG at k is 1 / log2(1 + rank) if rank <= k, else 0. A
+    positive that is not in the corpus is a miss. Results are weighted means over queries.
+
+    Args:
+        ks: list lengths.
+        metrics: any of `"hit_rate"`, `"ndcg"` (both once for each k) and `"mrr"`.
+        name: for messages; results are named by metric and k.
+
+    Raises:
+        ConfigError: no k, a k below 1, or an unknown metric.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> metric = rr.metrics.FullCorpusTopK(ks=(1, 2))
+        >>> metric.update(torch.tensor([[1.0], [-1.0]]), torch.tensor([[3.0], [2.0], [1.0]]), torch.tensor([1, 2]))
+        >>> {name: round(value.item(), 3) for name, value in metric.compute().items()}
+        {'hit_rate@1': 0.5, 'hit_rate@2': 1.0, 'ndcg@1': 0.5, 'ndcg@2': 0.815, 'mrr': 0.75}
+
+    Source: `FactorizedTopK` of TensorFlow Recommenders, without its optimism about ties: see `rank_of_positive`.
+    """
+
+    def __init__(
+        self,
+        ks: Sequence[int] = (1, 5, 10, 50, 100),
+        *,
+        metrics: Sequence[str] = (*_AT_K, "mrr"),
+        name: str = "full_corpus",
+    ) -> None:
+        unknown = sorted(set(metrics) - {*_AT_K, "mrr"})
+        if unknown or not metrics:
+            raise ConfigError(f"metrics among {[*_AT_K, 'mrr']}", str(unknown), "FullCorpusTopK", "choose some of them")
+        if not ks or min(ks) < 1:
+            raise ConfigError("at least one k, all at least 1", str(list(ks)), "FullCorpusTopK", "e.g. ks=(10, 100)")
+        self.ks, self.metrics = tuple(ks), tuple(metrics)
+        self.names = tuple(
+            label for metric in metrics for label in ([f"{metric}@{k}" for k in ks] if metric in _AT_K else [metric])
+        )
+        super().__init__(name, num_sums=len(self.names) + 2)
+
+    @torch.no_grad()
+    def update(
+        self,
+        queries: Tensor,
+        candidates: Tensor,
+        positives: Tensor,
+        *,
+        exclude: Jagged | None = None,
+        weight: Tensor | None = None,
+    ) -> None:
+        """Rank a batch of positives.
+
+        Args:
+            queries: `(batch, dim)`.
+            candidates: `(num_candidates, dim)`, the whole corpus.
+            positives: `(batch,)` int64 candidate rows; -1 for a positive that is not in the corpus.
+            exclude: one row a query of candidate rows that do not count, e.g. seen in training.
+            weight: `(batch,)` or None for 1.
+
+        Raises:
+            ShapeError: tensors that do not fit.
+            DataError: an excluded row that is no candidate.
+        """
+        if weight is not None and weight.shape != positives.shape:
+            raise _shape_error(f"weight of shape {tuple(positives.shape)}", weight)
+        ranks, bad = _ranks(queries, candidates, positives, exclude)
+        weight = torch.ones_like(ranks) if weight is None else weight.to(ranks)
+        bad |= ~(weight.isfinite() & (weight >= 0))
+        values = torch.stack([self._value(name, ranks) for name in self.names])
+        self._add(torch.cat([values @ weight, weight.sum()[None], bad.sum()[None]]))
+        self.num_rows += len(ranks)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the weighted means over all queries so far.
+
+        Returns:
+            Float64 scalars by names like `"hit_rate@10"`, `"ndcg@10"` and `"mrr"`; NaN before the first query.
+
+        Raises:
+            DataError: embeddings that were not finite, positives that were no candidates, or negative weights.
+        """
+        *totals, weight, num_bad = self._sums
+        self._check_bad_rows(num_bad, f"{_EXPECTED}, and weights of at least 0")
+        return {name: total / weight for name, total in zip(self.names, totals, strict=True)}
+
+    def _value(self, name: str, ranks: Tensor) -> Tensor:
+        metric, _, k = name.partition("@")
+        if metric == "mrr":
+            return 1 / ranks
+        gain = torch.ones_like(ranks) if metric == "hit_rate" else 1 / torch.log2(1 + ranks)
+        return gain.where(ranks <= int(k), 0)
+
+
+@torch.no_grad()
+def _ranks(queries: Tensor, candidates: Tensor, positives: Tensor, exclude: Jagged | None) -> tuple[Tensor, Tensor]:
+    """Return the ranks, and which of them mean nothing because their input was bad."""
+    if positives.shape != queries.shape[:1] or positives.dtype != torch.int64:
+        raise _shape_error(f"int64 positives of shape ({len(queries)},)", positives)
+    if exclude is not None:
+        check_pairs(exclude, len(queries), len(candidates), "exclude")
+    order, place = _tie_order(len(candidates), candidates.device)
+    blocks = ScoreBlocks(candidates[order])  # a tie that comes before the positive now stands left of it
+    places = place[positives.clamp(0, len(candidates) - 1)]
+    by_place = torch.argsort(places)  # a chunk's positives then share few blocks, and only those are scored twice
+    chunks, places = blocks.chunks(queries[by_place]), places[by_place]
+    excluded = None
+    if exclude is not None:
+        taken = exclude.to(blocks.device).take(by_place)
+        excluded = BlockCells(Jagged(place[taken.values], taken.offsets), blocks, len(queries), "exclude")
+    ranks = torch.empty(len(queries), dtype=torch.float64, device=blocks.device)
+    ranks[by_place] = 1 + _num_better(blocks, chunks, places, excluded)
+    bad = blocks.unsafe(queries) | (positives < -1) | (positives >= len(candidates))
+    return ranks.where(positives != -1, torch.inf), bad
+
+
+def _num_better(blocks: ScoreBlocks, chunks: Tensor, places: Tensor, excluded: BlockCells | None) -> Tensor:
+    """Count the candidates before each positive: `(batch,)` float64, for ascending places of the positives."""
+    num_queries, width = len(places), blocks.width
+    padded = places.new_full((len(chunks) * blocks.chunk_rows, 1), blocks.num_candidates - 1)
+    padded[:num_queries, 0] = places
+    padded = padded.view(len(chunks), blocks.chunk_rows, 1)
+    columns = torch.arange(blocks.num_blocks * width, device=blocks.device).view(-1, width)
+    better = torch.zeros(len(chunks), blocks.chunk_rows, dtype=torch.float64, device=blocks.device)
+    spans = (padded[:, [0, -1], 0] // width).tolist()  # the one time that the host waits
+    for number, (chunk, place, (first, last)) in enumerate(zip(chunks, padded, spans, strict=True)):
+        positive = chunk.new_zeros(len(chunk), 1)
+        for block in range(first, last + 1):
+            scores = blocks.scores(chunk, block).gather(1, (place - block * width).clamp(0, width - 1))
+            positive = scores.where(place // width == block, positive)
+        for block in range(blocks.num_blocks):
+            scores = blocks.scores(chunk, block)
+            if excluded is not None:
+                scores[excluded.of(number, block)] = -torch.inf
+            if block < first:
+                scores.ge_(positive)
+            elif block > last:
+                scores.gt_(positive)
+            else:
+                scores = ((scores > positive) | ((scores == positive) & (columns[block] < place))).float()
+            better[number] += scores.sum(dim=1)
+    return better.view(-1)[:num_queries]
+
+
+@lru_cache(maxsize=4)
+def _tie_order(num_candidates: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return candidate rows in the order in which ties are broken, and the place of each row in it."""
+    order = torch.randperm(num_candidates, generator=generator(0, "tie order"))
+    return order.to(device), torch.argsort(order).to(device)
+
+
+def _shape_error(expected: str, tensor: Tensor) -> ShapeError:
+    got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+    return ShapeError(expected, got, "full-corpus ranks", "give one positive and one weight a query")

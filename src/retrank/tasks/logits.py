@@ -1,0 +1,136 @@
+"""Corrections of retrieval scores: pure functions from scores to scores.
+
+A removed score is -inf: its softmax weight and its gradient are exactly 0.
+"""
+
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ConfigError, ShapeError
+
+__all__ = ["apply_temperature", "correct_log_q", "mine_hard_negatives", "remove_accidental_hits"]
+
+
+def apply_temperature(scores: Tensor, temperature: float) -> Tensor:
+    """Divide scores by a temperature: below 1 the softmax is sharper.
+
+    Args:
+        scores: any shape.
+        temperature: above 0.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        ConfigError: the temperature is not above 0.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> rr.tasks.apply_temperature(torch.tensor([[1.0, 2.0]]), 0.5)
+        tensor([[2., 4.]])
+    """
+    if not 0 < temperature < float("inf"):
+        raise ConfigError("a temperature above 0", str(temperature), "temperature", "1.0 leaves scores as they are")
+    return scores / temperature
+
+
+def correct_log_q(scores: Tensor, log_q: Tensor) -> Tensor:
+    """Subtract the log-probability with which each candidate was sampled, the positive's included.
+
+    Without it a popular candidate, which is a negative more often than a rare one, is scored too low.
+
+    Args:
+        scores: `(batch, columns)`.
+        log_q: `(columns,)` or `(batch, columns)` natural logarithms of sampling probabilities.
+
+    Returns:
+        `(batch, columns)`.
+
+    Raises:
+        ShapeError: `log_q` is of another shape.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> rr.tasks.correct_log_q(torch.zeros(1, 2), torch.tensor([0.5, 0.25]).log()).exp()
+        tensor([[2., 4.]])
+
+    Source: Yi et al. (2019), "Sampling-bias-corrected neural modeling for large corpus item recommendations".
+    """
+    if log_q.shape not in (scores.shape, scores.shape[-1:]):
+        raise _shape_error(f"log_q of shape {tuple(scores.shape[-1:])}", log_q)
+    return scores - log_q
+
+
+def remove_accidental_hits(scores: Tensor, candidate_ids: Tensor, positives: Tensor) -> Tensor:
+    """Remove columns that hold the positive candidate again, as if it were a negative.
+
+    Args:
+        scores: `(batch, columns)`.
+        candidate_ids: `(columns,)` or `(batch, columns)` integers, the candidate of each column.
+        positives: `(batch,)` int64 column of each row's positive.
+
+    Returns:
+        `(batch, columns)` with -inf at columns other than the positive that have its id.
+
+    Raises:
+        ShapeError: tensors that do not fit.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> ids = torch.tensor([7, 8, 7])
+        >>> rr.tasks.remove_accidental_hits(torch.zeros(2, 3), ids, torch.tensor([0, 1]))
+        tensor([[0., 0., -inf],
+                [0., 0., 0.]])
+    """
+    _check_positives(scores, positives)
+    if candidate_ids.shape not in (scores.shape, scores.shape[1:]) or candidate_ids.is_floating_point():
+        raise _shape_error(f"integer candidate_ids of shape ({scores.shape[1]},)", candidate_ids)
+    own = positives[:, None]
+    ids = candidate_ids.expand_as(scores)
+    hits = (ids == ids.gather(1, own)).scatter(1, own, False)
+    return scores.masked_fill(hits, -torch.inf)
+
+
+def mine_hard_negatives(scores: Tensor, positives: Tensor, num_hard_negatives: int) -> tuple[Tensor, Tensor]:
+    """Keep the positive and the negatives with the highest scores.
+
+    Args:
+        scores: `(batch, columns)`.
+        positives: `(batch,)` int64 column of each row's positive.
+        num_hard_negatives: how many negatives to keep, at least 1; all if there are fewer.
+
+    Returns:
+        Scores `(batch, 1 + min(num_hard_negatives, columns - 1))`, the positive in column 0 and the negatives behind it
+        in descending order, and the new `positives`, all 0.
+
+    Raises:
+        ConfigError: fewer than 1 negative: the loss would be 0 whatever the scores.
+        ShapeError: tensors that do not fit.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> scores = torch.tensor([[1.0, 5.0, 3.0, 4.0]])
+        >>> rr.tasks.mine_hard_negatives(scores, torch.tensor([2]), num_hard_negatives=2)
+        (tensor([[3., 5., 4.]]), tensor([0]))
+    """
+    _check_positives(scores, positives)
+    if num_hard_negatives < 1:
+        raise ConfigError(
+            "at least 1 hard negative", str(num_hard_negatives), "num_hard_negatives", "None keeps all negatives"
+        )
+    own = positives[:, None]
+    negatives = scores.scatter(1, own, -torch.inf)
+    hardest = negatives.topk(min(num_hard_negatives, scores.shape[1] - 1), dim=1).values
+    return torch.cat([scores.gather(1, own), hardest], dim=1), torch.zeros_like(positives)
+
+
+def _check_positives(scores: Tensor, positives: Tensor) -> None:
+    if scores.dim() != 2:
+        raise _shape_error("scores of shape (batch, columns)", scores)
+    if positives.shape != scores.shape[:1] or positives.dtype != torch.int64:
+        raise _shape_error(f"int64 positives of shape ({len(scores)},)", positives)
+
+
+def _shape_error(expected: str, tensor: Tensor) -> ShapeError:
+    got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+    return ShapeError(expected, got, "retrieval scores", "one row a query, one column a candidate")

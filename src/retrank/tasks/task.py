@@ -1,0 +1,120 @@
+"""What every task promises, and what it asks of its metrics."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError
+from retrank.core.jagged import Jagged
+
+__all__ = ["CorpusMetric", "Task", "TaskMetric"]
+
+
+class _AnyMetric(Protocol):
+    name: str
+    num_rows: int
+
+    def reset(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class TaskMetric(_AnyMetric, Protocol):
+    """A metric of one prediction and one label a row, as those of `rr.metrics` are.
+
+    Example:
+        >>> import retrank as rr
+        >>> metric: rr.tasks.TaskMetric = rr.metrics.RootMeanSquaredError()
+    """
+
+    def update(self, predictions: Tensor, labels: Tensor, weight: Tensor | None = None) -> None:
+        """Count a batch of `(batch,)` predictions, labels and weights."""
+
+    def compute(self) -> Tensor:
+        """Return the value over all rows since the last reset, a scalar."""
+
+
+class CorpusMetric(_AnyMetric, Protocol):
+    """A metric of where positives rank among all candidates.
+
+    Example:
+        >>> import retrank as rr
+        >>> metric: rr.tasks.CorpusMetric = rr.metrics.FullCorpusTopK()
+    """
+
+    def update(
+        self,
+        queries: Tensor,
+        candidates: Tensor,
+        positives: Tensor,
+        *,
+        exclude: Jagged | None = None,
+        weight: Tensor | None = None,
+    ) -> None:
+        """Count the positives, as candidate rows, of a batch of queries."""
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the values over all queries since the last reset, scalars by name."""
+
+
+_MetricT = TypeVar("_MetricT", bound=_AnyMetric)
+
+
+class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
+    """A loss and the metrics that go with it.
+
+    Args:
+        metrics: updated by the task, each with a name of its own.
+
+    Raises:
+        ConfigError: two metrics of one name.
+    """
+
+    def __init__(self, metrics: Sequence[_MetricT] = ()) -> None:
+        super().__init__()
+        names = [metric.name for metric in metrics]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                "metrics with distinct names", str(names), f"{type(self).__name__}(metrics=...)", "give one a `name`"
+            )
+        self.metrics: tuple[_MetricT, ...] = tuple(metrics)
+
+    @abstractmethod
+    def results(self) -> dict[str, Tensor]:
+        """Return the metrics' values by name; a metric that has seen no row since the last reset is left out."""
+
+    def reset(self) -> None:
+        """Let all metrics forget their rows."""
+        for metric in self.metrics:
+            metric.reset()
+
+    def metrics_state_dict(self) -> dict[str, Tensor]:
+        """Return what the metrics know, for a checkpoint within an epoch.
+
+        Returns:
+            Tensors by `"<metric>.<entry>"`.
+        """
+        return {
+            f"{metric.name}.{entry}": value for metric in self.metrics for entry, value in metric.state_dict().items()
+        }
+
+    def load_metrics_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Let the metrics go on from what `metrics_state_dict` returned.
+
+        Args:
+            state: of a task with the same metrics.
+
+        Raises:
+            ConfigError: a metric's entries are missing.
+        """
+        for metric in self.metrics:
+            entries = {entry: f"{metric.name}.{entry}" for entry in metric.state_dict()}
+            missing = sorted(set(entries.values()) - set(state))
+            if missing:
+                raise ConfigError(str(missing), "no such entries", "load_metrics_state_dict", "use the same metrics")
+            metric.load_state_dict({entry: state[full] for entry, full in entries.items()})

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.golden import cases
+
+from retrank.core.errors import ConfigError, ShapeError
+from retrank.tasks import apply_temperature, correct_log_q, mine_hard_negatives, remove_accidental_hits
+
+CASES = [
+    (f"{stem[:-12]} {case['name']}", case) for stem in ("tfrs_loss_layers", "krs_loss_layers") for case in cases(stem)
+]
+
+
+def named(prefix):
+    return pytest.mark.parametrize(
+        "case", [pytest.param(case, id=name) for name, case in CASES if case["name"].startswith(prefix)]
+    )
+
+
+def matrix(values):
+    array = torch.tensor(values)
+    return array.reshape(-1, array.shape[-1])
+
+
+@named("correction")
+def test_correct_log_q_agrees_with_tfrs_and_keras_rs(case):
+    probability = torch.tensor(case["inputs"]["candidate_sampling_probability"])
+    log_q = probability.clamp(case["arguments"]["constructor"].get("epsilon", 1e-6), 1).log()
+    found = correct_log_q(torch.tensor(case["inputs"]["logits"]), log_q)
+    np.testing.assert_allclose(found, case["expected"]["logits"], rtol=1e-5, atol=1e-6)
+
+
+@named("hits")
+def test_remove_accidental_hits_agrees_with_tfrs_and_keras_rs(case):
+    scores, positives = torch.tensor(case["inputs"]["logits"]), torch.tensor(case["inputs"]["labels"]).argmax(1)
+    _, ids = np.unique(case["inputs"]["candidate_ids"], return_inverse=True)
+    found = remove_accidental_hits(
+        scores, torch.from_numpy(ids.reshape(np.shape(case["inputs"]["candidate_ids"]))), positives
+    )
+    expected = torch.tensor(case["expected"]["logits"])
+    removed = expected < -1e30
+    assert (found[removed] == -torch.inf).all()
+    assert torch.equal(found[~removed], scores[~removed])
+    np.testing.assert_allclose(found.softmax(1), expected.softmax(1), rtol=1e-5)
+
+
+@named("mining")
+def test_mine_hard_negatives_agrees_with_tfrs_and_keras_rs(case):
+    scores, positives = matrix(case["inputs"]["logits"]), matrix(case["inputs"]["labels"]).argmax(1)
+    number = case["arguments"]["constructor"]["num_hard_negatives"]
+    if number == 0:
+        with pytest.raises(ConfigError, match="at least 1 hard negative"):
+            mine_hard_negatives(scores, positives, number)
+        return
+    found, places = mine_hard_negatives(scores, positives, number)
+    assert torch.equal(found, matrix(case["expected"]["logits"]))
+    assert (places == 0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 9), st.integers(1, 12), st.integers(0, 10**6))
+def test_definitions(num_rows, num_columns, number, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(-3, 4, size=(num_rows, num_columns)).astype(np.float32)  # many equal scores
+    ids, positives = rng.integers(0, 3, num_columns), rng.integers(0, num_columns, num_rows)
+    relieved = remove_accidental_hits(*map(torch.from_numpy, (scores, ids, positives)))
+    mined, _ = mine_hard_negatives(relieved, torch.from_numpy(positives), number)
+    for row in range(num_rows):
+        own = positives[row]
+        expected = [
+            -np.inf if column != own and ids[column] == ids[own] else scores[row, column]
+            for column in range(num_columns)
+        ]
+        assert relieved[row].tolist() == expected
+        negatives = sorted((expected[column] for column in range(num_columns) if column != own), reverse=True)
+        assert mined[row].tolist() == [scores[row, own], *negatives[:number]]
+
+
+def test_what_is_removed_has_neither_weight_nor_gradient():
+    scores = torch.randn(3, 4, requires_grad=True)
+    relieved = remove_accidental_hits(scores, torch.tensor([5, 5, 6, 5]), torch.tensor([0, 1, 2]))
+    mined, positives = mine_hard_negatives(relieved, torch.tensor([0, 1, 2]), 2)
+    torch.nn.functional.cross_entropy(mined, positives).backward()
+    assert relieved.softmax(1)[0, [1, 3]].tolist() == [0, 0]
+    assert scores.grad[0, [1, 3]].tolist() == [0, 0]
+    assert scores.grad.isfinite().all()
+    assert (scores.grad != 0).sum() == 2 + 2 + 3
+
+
+def test_temperature():
+    assert apply_temperature(torch.tensor([[1.0, -2.0]]), 0.25).tolist() == [[4.0, -8.0]]
+    for temperature in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="temperature"):
+            apply_temperature(torch.zeros(1, 1), temperature)
+
+
+def test_bad_shapes():
+    scores, positives = torch.zeros(3, 4), torch.tensor([0, 1, 2])
+    with pytest.raises(ShapeError, match=r"log_q of shape \(4,\)"):
+        correct_log_q(scores, torch.zeros(3, 1))
+    with pytest.raises(ShapeError, match="positives"):
+        mine_hard_negatives(scores, positives[:, None], 1)
+    with pytest.raises(ShapeError, match="positives"):
+        remove_accidental_hits(scores, torch.arange(4), positives.float())
+    with pytest.raises(ShapeError, match="candidate_ids"):
+        remove_accidental_hits(scores, torch.arange(3), positives)
+    with pytest.raises(ShapeError, match="candidate_ids"):
+        remove_accidental_hits(scores, torch.zeros(4), positives)
+    with pytest.raises(ShapeError, match="scores"):
+        mine_hard_negatives(torch.zeros(4), positives, 1)
