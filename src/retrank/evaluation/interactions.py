@@ -1,6 +1,5 @@
 """Who interacted with what, as a sparse matrix with keys on both sides."""
 
-import warnings
 from dataclasses import dataclass
 from typing import final
 
@@ -12,6 +11,7 @@ from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.data.checks import require_columns, require_no_nulls
 from retrank.data.sources import TableLike, frame
+from retrank.layers.co_occurrence import co_occurrences
 
 __all__ = ["InteractionMatrix", "query_and_candidate"]
 
@@ -122,13 +122,7 @@ class InteractionMatrix:
 
     def co_occurrences(self) -> Tensor:
         """Return `(columns, columns)` float64, the number of queries that have both candidates."""
-        places = torch.stack([self.seen.row_index(), self.seen.values])
-        ones = torch.ones(places.shape[1], dtype=torch.float64)
-        pairs = torch.sparse_coo_tensor(places, ones, self.shape, is_coalesced=True, check_invariants=False)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*beta state")  # torch says so of all its sparse products
-            together: Tensor = torch.sparse.mm(pairs.T, pairs).to_dense()
-        return together
+        return co_occurrences(self.seen, len(self.candidates)).to_dense()
 
     def dense(self, rows: Tensor) -> Tensor:
         """Return `(n, columns)` float32 for some rows; unknown rows (-1) are empty."""

@@ -1,0 +1,60 @@
+"""retrank: recommenders on PyTorch, from raw tables to served recommendations.
+
+A `FeatureSpace` turns tables into batches; a `Model` learns from them; a `Recommender` retrieves, filters and ranks;
+`evaluate` says how good it is beside `baselines`. Start with `retrank quickstart`.
+"""
+
+from retrank import (
+    core,
+    data,
+    datasets,
+    embeddings,
+    evaluation,
+    features,
+    index,
+    layers,
+    losses,
+    metrics,
+    models,
+    optim,
+    recommender,
+    tasks,
+    training,
+)
+from retrank.core import Batch, Jagged, errors
+from retrank.embeddings import EmbeddingCollection, EmbeddingTable
+from retrank.evaluation import baselines, evaluate
+from retrank.features import FeatureSpace
+from retrank.recommender import Recommender
+from retrank.training import Model
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "EmbeddingCollection",
+    "EmbeddingTable",
+    "FeatureSpace",
+    "Jagged",
+    "Model",
+    "Recommender",
+    "__version__",
+    "baselines",
+    "core",
+    "data",
+    "datasets",
+    "embeddings",
+    "errors",
+    "evaluate",
+    "evaluation",
+    "features",
+    "index",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optim",
+    "recommender",
+    "tasks",
+    "training",
+]

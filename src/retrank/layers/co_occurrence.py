@@ -1,0 +1,136 @@
+"""`CoOccurrence`: how often a candidate was chosen together with what a query had before."""
+
+import warnings
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.jagged import Jagged
+
+__all__ = ["CoOccurrence", "co_occurrences"]
+
+
+def co_occurrences(lists: Jagged, num_ids: int) -> Tensor:
+    """Count for each two ids the lists that have both.
+
+    Args:
+        lists: distinct ids below `num_ids`, one row a list.
+        num_ids: how many ids there are.
+
+    Returns:
+        `(num_ids, num_ids)` float64, sparse (CSR); the diagonal counts the lists of each id.
+
+    Example:
+        >>> import retrank as rr
+        >>> rr.layers.co_occurrences(rr.Jagged.from_lists([[0, 1], [1]]), num_ids=2).to_dense().tolist()
+        [[1.0, 1.0], [1.0, 2.0]]
+    """
+    places = torch.stack([lists.row_index(), lists.values])
+    ones = torch.ones(places.shape[1], dtype=torch.float64, device=lists.device)
+    pairs = torch.sparse_coo_tensor(places, ones, (len(lists), num_ids), check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*beta state")  # torch says so of all its sparse products
+        together: Tensor = torch.sparse.mm(pairs.T, pairs).to_sparse_csr()
+    return together
+
+
+@final
+class CoOccurrence(Configurable, nn.Module):
+    """The mean cosine similarity of a candidate to the last few of a query's recent candidates.
+
+    Two candidates are as similar as `n_ij / sqrt(n_i n_j)`, n counting the histories that hold them. `fit` learns the
+    similarities; they are not moved by gradients. Only pairs that occur are kept.
+
+    Args:
+        num_ids: how many candidate ids there are, padding and unknown included.
+        windows: for each, a feature: the mean over the last so many.
+
+    Raises:
+        ConfigError: no windows, or one below 1.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> layer = rr.layers.CoOccurrence(num_ids=5, windows=[1, 2])
+        >>> layer.fit(rr.Jagged.from_lists([[2, 3], [2, 3], [2, 4]]))
+        >>> layer(rr.Jagged.from_lists([[4, 2]]), torch.tensor([3]))
+        tensor([[0.8165, 0.4082]])
+
+    Source: the item-item similarity of Sarwar et al., WWW 2001, as a feature of a pair.
+    """
+
+    keys: Tensor
+    cosines: Tensor
+
+    def __init__(self, num_ids: int, windows: Sequence[int] = (1, 5, 20, 50)) -> None:
+        super().__init__()
+        if not windows or min(windows) < 1 or num_ids < 1:
+            raise ConfigError("windows of at least 1", str(list(windows)), "CoOccurrence", "choose e.g. (1, 5, 20)")
+        self.num_ids, self.windows = num_ids, tuple(windows)
+        self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("cosines", torch.zeros(0))
+        self.register_load_state_dict_pre_hook(_take_sizes)  # type: ignore[no-untyped-call]
+
+    def fit(self, histories: Jagged) -> None:
+        """Learn the similarities.
+
+        Args:
+            histories: the distinct candidate ids of each query, one row a query.
+        """
+        together = co_occurrences(histories, self.num_ids)
+        row = torch.repeat_interleave(torch.arange(self.num_ids), together.crow_indices().diff())
+        column, counts = together.col_indices(), together.values()
+        own = row == column
+        totals = torch.zeros(self.num_ids, dtype=torch.float64)
+        totals[row[own]] = counts[own]
+        row, column, counts = row[~own], column[~own], counts[~own]
+        order = torch.argsort(row * self.num_ids + column)
+        self.keys = (row * self.num_ids + column)[order].to(self.keys.device)
+        cosines = counts / (totals[row] * totals[column]).sqrt()
+        self.cosines = cosines[order].float().to(self.cosines.device)
+
+    def forward(self, recent: Jagged, candidates: Tensor) -> Tensor:
+        """Compare pairs.
+
+        Args:
+            recent: the candidate ids that each pair's query had before, the latest last.
+            candidates: `(pairs,)` int64 ids.
+
+        Returns:
+            `(pairs, len(windows))` float32 means; 0 where there is nothing recent.
+
+        Raises:
+            ShapeError: not one row of `recent` for each candidate.
+        """
+        if len(recent) != len(candidates) or candidates.dim() != 1:
+            raise ShapeError(
+                f"recent candidates for {tuple(candidates.shape)} pairs", str(len(recent)), "CoOccurrence", "align them"
+            )
+        pair = recent.row_index()
+        similarity = self._similarity(recent.values, candidates[pair])
+        from_end = recent.offsets[1:][pair] - torch.arange(len(pair), device=pair.device)  # 1 for the latest
+        lengths = recent.lengths()
+        features = []
+        for window in self.windows:
+            total = similarity.new_zeros(len(candidates))
+            total.index_add_(0, pair, similarity.masked_fill(from_end > window, 0.0))
+            features.append(total / lengths.clamp(min=1, max=window))
+        return torch.stack(features, dim=1)
+
+    def _similarity(self, one: Tensor, other: Tensor) -> Tensor:
+        if not len(self.keys):
+            return torch.zeros(len(one), device=one.device)
+        wanted = one * self.num_ids + other
+        place = torch.searchsorted(self.keys, wanted).clamp_(max=len(self.keys) - 1)
+        return torch.where(self.keys[place] == wanted, self.cosines[place], 0.0)
+
+
+def _take_sizes(module: CoOccurrence, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Let a saved state bring its own number of pairs."""
+    for name in ("keys", "cosines"):
+        saved = state.get(prefix + name)
+        if saved is not None:
+            setattr(module, name, torch.empty_like(saved, device=getattr(module, name).device))

@@ -1,0 +1,64 @@
+"""Lists of candidates, and the pairs of a query and a candidate that they stand for."""
+
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from retrank.core.batch import Batch
+
+__all__ = ["LIST", "PAIR_COLUMNS", "RETRIEVAL_RANK", "RETRIEVAL_SCORE", "Candidates", "pair_batch"]
+
+RETRIEVAL_SCORE: Final = "retrieval_score"
+"""The column of pairs with the score that retrieval gave."""
+RETRIEVAL_RANK: Final = "retrieval_rank"
+"""The column of pairs with the place, from 0, that retrieval gave."""
+LIST: Final = "list"
+"""The column of pairs with the number of the list a pair belongs to; missing places share a list of their own."""
+PAIR_COLUMNS: Final = (RETRIEVAL_SCORE, RETRIEVAL_RANK, LIST)
+"""What `pair_batch` adds to the features."""
+
+
+class Candidates(NamedTuple):
+    """A list of candidates for each of some queries.
+
+    Attributes:
+        scores: `(queries, k)` float32, best first; -inf where a list is shorter.
+        rows: `(queries, k)` int64 rows of the catalogue; -1 where a list is shorter.
+    """
+
+    scores: Tensor
+    rows: Tensor
+
+
+def pair_batch(queries: Batch, catalogue: Batch, lists: Candidates) -> Batch:
+    """Put every query beside every candidate of its list.
+
+    Args:
+        queries: query features, one row a query.
+        catalogue: candidate features, one row a candidate.
+        lists: `(queries, k)`; a missing place is filled with row 0 of the catalogue, score 0 and list `queries`.
+
+    Returns:
+        `queries * k` rows, list after list: the query's columns, the candidate's, and `PAIR_COLUMNS`.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> queries = rr.Batch({"age": torch.tensor([20, 30])})
+        >>> catalogue = rr.Batch({"year": torch.tensor([90, 91, 92])})
+        >>> lists = rr.models.Candidates(torch.tensor([[2.0, 1.0], [3.0, -torch.inf]]), torch.tensor([[0, 2], [1, -1]]))
+        >>> pairs = rr.models.pair_batch(queries, catalogue, lists)
+        >>> pairs["age"].tolist(), pairs["year"].tolist(), pairs["list"].tolist()
+        ([20, 20, 30, 30], [90, 92, 91, 90], [0, 0, 1, 2])
+    """
+    num_queries, k = lists.rows.shape
+    query_rows = torch.arange(num_queries, device=lists.rows.device).repeat_interleave(k)
+    missing = lists.rows.reshape(-1) < 0
+    pairs = queries.take(query_rows).merge(catalogue.take(lists.rows.reshape(-1).clamp(min=0)))
+    return pairs.merge(
+        {
+            RETRIEVAL_SCORE: lists.scores.reshape(-1).masked_fill(missing, 0.0),
+            RETRIEVAL_RANK: torch.arange(k, device=missing.device).repeat(num_queries),
+            LIST: query_rows.masked_fill(missing, num_queries),
+        }
+    )

@@ -1,0 +1,173 @@
+"""`Ranking`: embeddings, dense features, their interaction, a score."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from retrank.core.batch import Batch
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.schema import UNKNOWN_ID, ColumnSchema
+from retrank.embeddings.collection import EmbeddingCollection
+from retrank.layers.dot_interaction import DotInteraction
+from retrank.layers.mlp import MLP
+from retrank.metrics import binary_metrics
+from retrank.models.parameters import dense_parameters, embedding_parameters
+from retrank.tasks.ranking import Ranking as RankingTask
+from retrank.training.mode import evaluating
+from retrank.training.model import Model
+
+__all__ = ["Ranking"]
+
+
+@final
+class Ranking(Configurable, Model):
+    """A ranking model in the manner of DLRM and DCN, put together from parts.
+
+    The dense features pass through the bottom stack to one vector. It and the embeddings, in the order of the feature
+    names with the dense vector last, meet in the feature interaction; behind it, with the dense vector in front if
+    `concat_dense`, the top stack makes a logit. `DotInteraction` gives DLRM;
+    `nn.Sequential(Concatenate(), Cross())` gives DCN.
+
+    Args:
+        embeddings: feature ids to vectors.
+        bottom_stack: from the dense features to a vector; an `MLP` [256, 64, dim] that ends in a ReLU by default.
+        feature_interaction: from the list of vectors to one; `DotInteraction()` by default.
+        top_stack: from there to one logit; an `MLP` [512, 256, 1] by default.
+        concat_dense: whether the top stack sees the dense vector too.
+        task: the loss and metrics; by default binary cross-entropy on logits with AUC, accuracy, prediction and
+            label means.
+        dense_features: columns of numbers: names of those with one number a row, or schemas.
+        label: the column with the label.
+        weight: the column with the weight of each row, None for equal weights.
+
+    Raises:
+        ConfigError: an option that would do nothing, or embeddings of different length with the default bottom stack.
+        ShapeError: the parts do not fit each other.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> model = rr.models.Ranking(
+        ...     rr.EmbeddingCollection({"movie": rr.EmbeddingTable(10, 4), "user": rr.EmbeddingTable(10, 4)}),
+        ...     dense_features=["age"])
+        >>> model(rr.Batch({"movie": torch.tensor([2]), "user": torch.tensor([3]), "age": torch.tensor([0.5])})).shape
+        torch.Size([1])
+
+    Source: `experimental.models.Ranking` of TensorFlow Recommenders; Naumov et al., DLRM, 2019; Wang et al., DCN V2,
+    2021. Differs: the output is a logit of shape `(batch,)` even for a batch of one, weights work, and there may be no
+    dense features.
+    """
+
+    def __init__(
+        self,
+        embeddings: EmbeddingCollection,
+        bottom_stack: nn.Module | None = None,
+        feature_interaction: nn.Module | None = None,
+        top_stack: nn.Module | None = None,
+        concat_dense: bool = True,
+        task: RankingTask | None = None,
+        *,
+        dense_features: Sequence[str | ColumnSchema] = (),
+        label: str = "label",
+        weight: str | None = None,
+    ) -> None:
+        super().__init__()
+        columns = [ColumnSchema(column, "number") if isinstance(column, str) else column for column in dense_features]
+        if bottom_stack is not None and not columns:
+            raise _config_error("dense features, for a bottom stack", "none", "name them in dense_features")
+        if any(column.kind != "number" or column.is_jagged for column in columns):
+            raise _config_error("dense features that are numbers", str(columns), "embed the ids")
+        self.embeddings, self.concat_dense, self.label, self.weight = embeddings, concat_dense, label, weight
+        self.dense_features = tuple(column.name for column in columns)
+        self.feature_interaction = DotInteraction() if feature_interaction is None else feature_interaction
+        self.top_stack = MLP(None, [512, 256, 1]) if top_stack is None else top_stack
+        self.bottom_stack = bottom_stack
+        if bottom_stack is None and columns:
+            self.bottom_stack = MLP(None, [256, 64, self._common_dim()], final_activation=nn.ReLU())
+        self.task = RankingTask(metrics=binary_metrics()) if task is None else task
+        self._size(columns)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns that a score needs: ids, then dense features."""
+        return (*self.embeddings.features, *self.dense_features)
+
+    @property
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """The weights of the embedding tables."""
+        return embedding_parameters(self)
+
+    @property
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """All other weights."""
+        return dense_parameters(self)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Score rows.
+
+        Args:
+            batch: has the ids and the dense features.
+
+        Returns:
+            `(batch,)` logits, or whatever the task's loss compares with labels.
+
+        Raises:
+            ShapeError: the top stack does not end in one number.
+        """
+        vectors = self.embeddings(batch)
+        inputs = [vectors[name] for name in sorted(vectors)]
+        dense = self._dense(batch)
+        if dense is not None:
+            inputs.append(dense)
+        hidden = self.feature_interaction(inputs)
+        if dense is not None and self.concat_dense:
+            hidden = torch.cat([dense, hidden], dim=1)
+        scores: Tensor = self.top_stack(hidden)
+        if scores.shape != (len(batch), 1):
+            raise ShapeError(
+                f"({len(batch)}, 1)", str(tuple(scores.shape)), "output of top_stack", "end it in one unit"
+            )
+        return scores.squeeze(1)
+
+    def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:  # noqa: ARG002 (the same for both)
+        """Compare the scores with the labels, and update the metrics.
+
+        Args:
+            batch: has the ids, the dense features, the label and, if named, the weight.
+            training: whether weights will be moved by this loss.
+
+        Returns:
+            Scalar: the task's mean loss.
+        """
+        weight = None if self.weight is None else batch[self.weight]
+        loss: Tensor = self.task(labels=batch[self.label], predictions=self(batch), weight=weight)
+        return loss
+
+    def _dense(self, batch: Batch) -> Tensor | None:
+        if self.bottom_stack is None:
+            return None
+        columns = [batch[name].float().reshape(len(batch), -1) for name in self.dense_features]
+        dense: Tensor = self.bottom_stack(torch.cat(columns, dim=1))
+        return dense
+
+    def _common_dim(self) -> int:
+        dims = self.embeddings.dims
+        if len(set(dims.values())) != 1:
+            raise _config_error("embeddings of one length", str(dims), "give a bottom_stack of the width that fits")
+        return next(iter(dims.values()))
+
+    def _size(self, columns: list[ColumnSchema]) -> None:
+        """Give every lazily sized layer its width by two rows of nothing."""
+        if not any(is_lazy(parameter) for parameter in self.parameters()):
+            return
+        rows: dict[str, Any] = {name: torch.full((2,), UNKNOWN_ID) for name in self.embeddings.features}
+        rows |= {column.name: torch.zeros(2, column.width) for column in columns}
+        with evaluating(self), torch.no_grad():
+            self(Batch(rows))
+
+
+def _config_error(expected: str, got: str, fix: str) -> ConfigError:
+    return ConfigError(expected, got, "models.Ranking", fix)

@@ -1,0 +1,196 @@
+"""`Reranker`: retrieval's order, corrected by what a pair tells."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from retrank.core.batch import Batch
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError
+from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.table import EmbeddingTable
+from retrank.features.catalogue import Catalogue
+from retrank.features.space import FeatureSpace
+from retrank.layers.co_occurrence import CoOccurrence
+from retrank.layers.cross import Cross
+from retrank.layers.mlp import MLP
+from retrank.losses.softmax import softmax_cross_entropy
+from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
+from retrank.models.parameters import dense_parameters, embedding_parameters
+from retrank.training.model import Model
+
+__all__ = ["POSITIVE", "ROWS", "Reranker"]
+
+ROWS = "candidates"
+"""The column of training lists with the catalogue rows that were retrieved, `(lists, k)`."""
+POSITIVE = "positive"
+"""The column of training lists with the place of the positive, `(lists,)`."""
+
+
+@final
+class Reranker(Configurable, Model):
+    """Scores the candidates of a list by their retrieval score plus a learned correction.
+
+    The correction starts at zero, so that training begins at retrieval's order and can only move away from it for a
+    reason. It sees the features of the query and the candidate, the retrieval score and its rank, and how often the
+    candidate went together with the query's recent ones; what varies within a list is standardised within it, hence
+    a retrieval model may be refitted without refitting the ranking. Trained by a softmax over each list.
+
+    Args:
+        space: the fitted feature space.
+        features: names of query and candidate features: ids and lists of ids are embedded, numbers taken as they are.
+        candidate_id: the feature that identifies candidates.
+        catalogue: all candidates; needed for training.
+        recent: the list feature with the query's recent candidates, in the vocabulary of `candidate_id`; None for none.
+        layers: width of each hidden layer of the correction.
+        dim: length of the vector of every id feature.
+        dropout: share of the hidden values set to zero in training.
+        windows: over how many of the recent candidates co-occurrence is averaged.
+
+    Raises:
+        ConfigError: a feature that the space does not have, or another vocabulary for `recent`.
+
+    Example:
+        >>> import polars as pl, torch, retrank as rr
+        >>> songs = pl.DataFrame({"song": ["x", "y", "z"], "genre": ["a", "b", "a"]})
+        >>> space = rr.FeatureSpace({"song": rr.features.Categorical(), "genre": rr.features.Categorical()}).fit(songs)
+        >>> model = rr.models.Reranker(space, ["genre"], candidate_id="song")
+        >>> pairs = space.transform(songs).merge({
+        ...     "retrieval_score": torch.tensor([3.0, 2.0, 1.0]), "retrieval_rank": torch.arange(3),
+        ...     "list": torch.tensor([0, 0, 0])})
+        >>> model(pairs).argsort(descending=True).tolist()
+        [0, 1, 2]
+
+    Source: ours; the softmax over lists is ListNet's (Cao et al., ICML 2007) with one positive, the interaction DCN's.
+    """
+
+    def __init__(
+        self,
+        space: FeatureSpace,
+        features: Sequence[str],
+        *,
+        candidate_id: str,
+        catalogue: Catalogue | None = None,
+        recent: str | None = None,
+        layers: Sequence[int] = (64,),
+        dim: int = 8,
+        dropout: float = 0.1,
+        windows: Sequence[int] = (1, 5, 20, 50),
+    ) -> None:
+        super().__init__()
+        schema = space.schema
+        inputs = [*features, candidate_id, *([] if recent is None else [recent])]
+        unknown = [name for name in inputs if name not in schema]
+        if unknown:
+            raise ConfigError(f"some of {list(schema)}", str(unknown), "features of Reranker", "add them to the space")
+        if recent is not None and schema[recent].num_ids != schema[candidate_id].num_ids:
+            raise ConfigError(
+                f"the vocabulary of '{candidate_id}'",
+                f"{schema[recent].num_ids} ids",
+                f"recent='{recent}' of Reranker",
+                f"make it with rr.features.Recent('{candidate_id}')",
+            )
+        self.candidate_id, self.recent, self.catalogue = candidate_id, recent, catalogue
+        ids = [name for name in features if schema[name].kind == "ids"]
+        self.numbers = tuple(name for name in features if schema[name].kind == "number")
+        self.embeddings = EmbeddingCollection({name: EmbeddingTable(schema[name], dim) for name in ids})
+        self.co_occurrence = None if recent is None else CoOccurrence(schema[candidate_id].num_ids or 0, windows)
+        width = len(ids) * dim + sum(schema[name].width for name in self.numbers) + 2
+        width += 0 if self.co_occurrence is None else len(windows)
+        self.cross = Cross(width)
+        self.correction = MLP(width, [*layers, 1], dropout=dropout)
+        self.retrieval_weight = nn.Parameter(torch.ones(()))
+        with torch.no_grad():
+            list(self.correction.parameters())[-2].zero_()
+        self.features = tuple(dict.fromkeys([*inputs, *PAIR_COLUMNS]))
+        """The columns that `forward` reads."""
+
+    @property
+    def query_features(self) -> list[str]:
+        """Names of the features that are not the candidate's, hence the query's; needs the catalogue.
+
+        Raises:
+            ConfigError: the model has no catalogue.
+        """
+        own = {*PAIR_COLUMNS, *self._candidates().names}
+        return [name for name in self.features if name not in own]
+
+    @property
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """The weights of the embedding tables."""
+        return embedding_parameters(self)
+
+    @property
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """All other weights."""
+        return dense_parameters(self)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Score pairs.
+
+        Args:
+            batch: what `pair_batch` makes: the features, `retrieval_score`, `retrieval_rank` and `list`.
+
+        Returns:
+            `(pairs,)` scores, bigger is better; comparable within a list.
+        """
+        lists: Tensor = batch[LIST]
+        retrieval = standardized(batch[RETRIEVAL_SCORE][:, None], lists)
+        parts = [retrieval, batch[RETRIEVAL_RANK].float().log1p()[:, None] / 3]  # about 1.5 for place 100
+        if self.co_occurrence is not None and self.recent is not None:
+            parts.append(standardized(self.co_occurrence(batch[self.recent], batch[self.candidate_id]), lists))
+        parts += [batch[name].float().reshape(len(batch), -1) for name in self.numbers]
+        parts += list(self.embeddings(batch).values())
+        inputs = torch.cat(parts, dim=1)
+        correction: Tensor = self.correction(self.cross(inputs))
+        return self.retrieval_weight * retrieval[:, 0] + correction[:, 0]
+
+    def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:  # noqa: ARG002 (the same for both)
+        """Compare the scores of each list with its positive.
+
+        Args:
+            batch: one row a list: query features, `candidates` `(lists, k)`, `retrieval_score` `(lists, k)` and
+                `positive` `(lists,)`, as `rr.recommender.mine_lists` makes them.
+            training: whether weights will be moved by this loss.
+
+        Returns:
+            Scalar: the mean cross-entropy of a softmax over each list.
+
+        Raises:
+            ConfigError: the model has no catalogue.
+        """
+        names = [name for name in batch.names if name not in (ROWS, RETRIEVAL_SCORE, POSITIVE)]
+        lists = Candidates(batch[RETRIEVAL_SCORE], batch[ROWS])
+        pairs = pair_batch(batch.select(names), self._candidates().to(batch.device), lists)
+        return softmax_cross_entropy(self(pairs).view_as(lists.scores), batch[POSITIVE])
+
+    def _candidates(self) -> Batch:
+        if self.catalogue is None:
+            raise ConfigError("a catalogue, for training", "none", "Reranker", "pass catalogue=")
+        return self.catalogue.batch
+
+
+def standardized(values: Tensor, lists: Tensor) -> Tensor:
+    """Shift and scale numbers to mean 0 and variance 1 within each list.
+
+    Args:
+        values: `(pairs, width)`.
+        lists: `(pairs,)` int64 number of each pair's list.
+
+    Returns:
+        `(pairs, width)`; 0 where a list does not vary.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> standardized = rr.models.reranker.standardized
+        >>> standardized(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
+        [[-1.0], [1.0], [0.0]]
+    """
+    num_lists = len(lists) + 1  # a bound that needs no look at the device
+    sums = values.new_zeros(num_lists, values.shape[1])
+    counts = sums.index_add(0, lists, torch.ones_like(values)).clamp(min=1)
+    centred = values - (sums.index_add(0, lists, values) / counts)[lists]
+    variance = sums.index_add(0, lists, centred.square()) / counts
+    return centred * (variance + 1e-12).rsqrt()[lists]

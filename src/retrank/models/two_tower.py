@@ -1,0 +1,109 @@
+"""`TwoTower`: one tower for queries, one for candidates."""
+
+from typing import final
+
+from torch import Tensor
+
+from retrank.core.batch import Batch
+from retrank.core.errors import ConfigError
+from retrank.features.catalogue import Catalogue
+from retrank.models.retrieval import Negatives, RetrievalModel
+from retrank.models.tower import Tower
+from retrank.tasks.retrieval import Retrieval
+
+__all__ = ["TwoTower"]
+
+
+@final
+class TwoTower(RetrievalModel):
+    """Scores a candidate for a query by the dot product of the outputs of two towers.
+
+    With `task.log_q` the frequency of each candidate among the positives is taken from the counts of its vocabulary.
+
+    Args:
+        query: the tower of queries.
+        candidate: the tower of candidates, of equal output width.
+        task: the loss, and the metrics of the evaluation.
+        catalogue: all candidates, `space.catalogue(...)`; needed for corpus metrics and `negatives="catalogue"`.
+        negatives: `"in_batch"`: a positive competes with the other positives of its batch; `"catalogue"`: with all
+            candidates, which costs one pass of the candidate tower over the catalogue in every step.
+        candidate_id: the feature that identifies candidates; the candidate tower's first by default.
+        weight: the column with the weight of each row, None for equal weights.
+        exclude: the column with the catalogue rows (`Jagged`) that a query's evaluation leaves out; None for none.
+        output_l2: in training, factor of the mean squared norm of the queries plus that of the scored candidates.
+
+    Raises:
+        ConfigError: towers of different width, or arguments that contradict each other.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> views = pl.DataFrame({"user_id": [1, 1, 2, 2], "movie_id": ["a", "b", "b", "c"]})
+        >>> space = rr.FeatureSpace({"user_id": rr.features.Categorical(), "movie_id": rr.features.Categorical()})
+        >>> catalogue = space.fit(views).catalogue(views.select("movie_id").unique(maintain_order=True), key="movie_id")
+        >>> model = rr.models.TwoTower(
+        ...     rr.models.Tower(space, ["user_id"]), rr.models.Tower(space, ["movie_id"]),
+        ...     rr.tasks.Retrieval(), catalogue=catalogue)
+        >>> history = model.fit(space.loader(views, batch_size=4), optimizer=rr.optim.Adagrad(0.1), epochs=1,
+        ...                     progress=False)
+        >>> scores, keys = model.build_index().search(model.embed_queries(space.transform(views[:1])), k=3)
+        >>> sorted(keys[0])
+        ['a', 'b', 'c']
+
+    Source: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations, 2019.
+    """
+
+    def __init__(
+        self,
+        query: Tower,
+        candidate: Tower,
+        task: Retrieval,
+        *,
+        catalogue: Catalogue | None = None,
+        negatives: Negatives = "in_batch",
+        candidate_id: str | None = None,
+        weight: str | None = None,
+        exclude: str | None = None,
+        output_l2: float = 0.0,
+    ) -> None:
+        candidate_id = candidate.id_feature if candidate_id is None else candidate_id
+        schema = candidate.space.schema.get(candidate_id)
+        if schema is None or schema.num_ids is None or schema.is_jagged:
+            raise ConfigError(
+                "a feature with one id a row",
+                repr(candidate_id),
+                "candidate_id of TwoTower",
+                "name the candidates' key",
+            )
+        super().__init__(
+            task,
+            candidate_id=candidate_id,
+            num_candidate_ids=schema.num_ids,
+            space=candidate.space,
+            catalogue=catalogue,
+            negatives=negatives,
+            weight=weight,
+            exclude=exclude,
+            output_l2=output_l2,
+        )
+        if query.out_features != candidate.out_features:
+            raise self._error(
+                "towers of equal output width",
+                f"{query.out_features} and {candidate.out_features}",
+                "align their layers",
+            )
+        self.query, self.candidate, self.query_id = query, candidate, query.id_feature
+
+    @property
+    def query_features(self) -> tuple[str, ...]:
+        """The features that a query needs."""
+        return self.query.features
+
+    def query_embeddings(self, batch: Batch) -> Tensor:
+        """Pass queries through their tower; see `RetrievalModel.query_embeddings`."""
+        embeddings: Tensor = self.query(batch)
+        return embeddings
+
+    def candidate_embeddings(self, batch: Batch) -> Tensor:
+        """Pass candidates through their tower; see `RetrievalModel.candidate_embeddings`."""
+        embeddings: Tensor = self.candidate(batch)
+        return embeddings

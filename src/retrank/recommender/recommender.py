@@ -1,0 +1,329 @@
+"""`Recommender`: retrieve, filter, rank; the product that the rest of the library leads to."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Self, final
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ConfigError
+from retrank.core.jagged import Jagged
+from retrank.data.sources import TableLike, frame
+from retrank.features.history import History
+from retrank.features.space import FeatureSpace
+from retrank.index.protocol import Index
+from retrank.models.pairs import PAIR_COLUMNS, Candidates
+from retrank.models.retrieval import RetrievalModel
+from retrank.recommender.bundle import Bundle, read_bundle, write_bundle
+from retrank.recommender.card import Card
+from retrank.recommender.filters import allowed_rows
+from retrank.recommender.queries import QueryTable
+from retrank.recommender.stages import by_popularity, rank, retrieve
+from retrank.training.model import Model
+
+__all__ = ["Recommender"]
+
+_BLOCK: Final = 32  # queries computed at once, always: one query alone gets the very numbers it gets among others
+_STAGES: Final = ("popularity", "retrieval", "ranking")
+Keys = Iterable[str] | Iterable[int]
+
+
+@final
+class Recommender:
+    """From a query to a list: retrieve candidates, filter them, rank them, keep the best k.
+
+    A query that is not known, and does not bring the features that the model needs, gets the popular candidates. One
+    that is not known but brings its features is embedded like any other, and so is a candidate that was never seen in
+    training.
+
+    Args:
+        retrieval: the model that embeds queries and candidates.
+        space: the fitted feature space of both models.
+        catalogue: the candidates, one row each: the key column and all feature columns of a candidate.
+        history: interactions: the query key and the candidate key; what a query has in it counts as seen.
+        ranking: the model that orders what was retrieved; its features are `ranking.features` (names in the space,
+            and of `rr.models.PAIR_COLUMNS`). None keeps the order of retrieval.
+        queries: the feature columns of known queries; taken from `history` by default (the last row of each query).
+        num_retrieved: how many candidates are retrieved for ranking.
+        index: holds the candidates' embeddings; the exact one by default.
+        card: what a reader must know of the recommender.
+
+    Raises:
+        ConfigError: `num_retrieved` is below 1, or the ranking model does not say its features.
+        DataError: a table lacks a column.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> plays = pl.DataFrame({"user": list("aabbcc"), "song": list("xyxzyz")})
+        >>> songs = pl.DataFrame({"song": list("xyz"), "year": [1990, 2000, 2010]})
+        >>> names = {"user": rr.features.Categorical(), "song": rr.features.Categorical()}
+        >>> space = rr.FeatureSpace(names).fit(plays)
+        >>> model = rr.models.MatrixFactorization(
+        ...     space.schema["user"], space.schema["song"], dim=4, task=rr.tasks.Retrieval())
+        >>> recommender = rr.Recommender(retrieval=model, space=space, catalogue=songs, history=plays)
+        >>> recommender.recommend({"user": "a"}, k=1)["song"].to_list()
+        ['z']
+        >>> recommender.recommend({"user": "a"}, k=1, exclude_seen=False, where=pl.col("year") < 1995)["song"].to_list()
+        ['x']
+    """
+
+    def __init__(
+        self,
+        retrieval: RetrievalModel,
+        *,
+        space: FeatureSpace,
+        catalogue: TableLike,
+        history: TableLike,
+        ranking: Model | None = None,
+        queries: TableLike | None = None,
+        num_retrieved: int = 100,
+        index: Index | None = None,
+        card: Card | None = None,
+    ) -> None:
+        if num_retrieved < 1:
+            raise ConfigError("num_retrieved >= 1", str(num_retrieved), "Recommender", "retrieve at least one")
+        self.retrieval, self.ranking, self.space = retrieval.eval(), ranking, space
+        self.num_retrieved, self.card = num_retrieved, card or Card("A recommender")
+        self.query, self.candidate = (space.columns([name])[0] for name in (retrieval.query_id, retrieval.candidate_id))
+        self.candidates = frame(catalogue)
+        self.catalogue = space.catalogue(self.candidates, key=retrieval.candidate_id)
+        interactions = frame(history)
+        self._pairs = interactions.select(self.query, self.candidate).unique(maintain_order=True)
+        self.history = History(self._pairs, self.catalogue, query=self.query, candidate=self.candidate)
+        self._query_features = self._features_of_queries()
+        columns = space.columns(self._query_features)
+        self.queries = QueryTable(interactions if queries is None else frame(queries), self.query, columns)
+        self.index = retrieval.build_index(self.catalogue) if index is None else index
+
+    def recommend(
+        self,
+        query: Mapping[str, Any],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        where: pl.Expr | None = None,
+        allow: Keys | None = None,
+        deny: Keys = (),
+    ) -> pl.DataFrame:
+        """Recommend to one query.
+
+        Args:
+            query: its key and, if they are new or have changed, its feature values, by column name.
+            k: the length of the list; shorter where fewer candidates are allowed.
+            exclude_seen: leave out what the query interacted with.
+            where: a condition on the columns of the catalogue; where it is null, the candidate is left out.
+            allow: the only candidate keys that may be recommended.
+            deny: candidate keys that must not be recommended.
+
+        Returns:
+            One row a candidate, best first: `rank` (from 1), the candidate key, `score`, `stage` (which one gave the
+            score: "ranking", "retrieval" or "popularity") and the other columns of the catalogue.
+
+        Raises:
+            ConfigError: k is below 1.
+            DataError: the query lacks its key or has a wrong type, or the condition cannot be applied.
+        """
+        asked = pl.DataFrame({name: [value] for name, value in query.items()})
+        lists = self.recommend_many(asked, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
+        details = lists.drop(self.query).join(self.candidates, on=self.candidate, how="left", maintain_order="left")
+        return details.select("rank", pl.exclude("rank"))
+
+    def recommend_many(
+        self,
+        queries: TableLike,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        where: pl.Expr | None = None,
+        allow: Keys | None = None,
+        deny: Keys = (),
+    ) -> pl.DataFrame:
+        """Recommend to many queries; each gets, to the last bit, what `recommend` would give it alone.
+
+        Args:
+            queries: one row a query: its key and, if they are new or have changed, its feature columns.
+            k: the length of a list.
+            exclude_seen: leave out what a query interacted with.
+            where: a condition on the columns of the catalogue.
+            allow: the only candidate keys that may be recommended.
+            deny: candidate keys that must not be recommended.
+
+        Returns:
+            The query key, the candidate key, `rank`, `score` and `stage`, queries in their order, best first.
+
+        Raises:
+            ConfigError: k is below 1.
+            DataError: the query key column is missing or of another type, or the condition cannot be applied.
+        """
+        if k < 1:
+            raise ConfigError("k >= 1", str(k), "recommend", "ask for at least one")
+        table, complete = self.queries.complete(frame(queries))
+        allowed = allowed_rows(self.catalogue, self.candidates, where=where, allow=allow, deny=deny)
+        numbered = table.with_row_index("row number")
+        k = min(k, len(self.catalogue))
+        personal = (
+            self._listed(block, self._personal(block, k, exclude_seen, allowed), k, self._last_stage)
+            for block in _blocks(numbered.filter(complete))
+        )
+        popular = (
+            self._listed(block, self._popular(block, k, exclude_seen, allowed), k, "popularity")
+            for block in _blocks(numbered.filter(~complete))
+        )
+        parts = [self._empty(table), *personal, *popular]
+        return pl.concat(parts).sort("row number", "rank").drop("row number")
+
+    def add_candidates(self, table: TableLike) -> None:
+        """Add candidates that were not there in training; they are scored by their features.
+
+        Args:
+            table: one row a candidate, with the columns of the catalogue.
+
+        Raises:
+            DataError: a column is missing, or a key is a candidate already.
+        """
+        new = frame(table, columns=self.candidates.columns)
+        self.candidates = pl.concat([self.candidates, new], how="vertical_relaxed")
+        self.catalogue = self.space.catalogue(self.candidates, key=self.catalogue.key)
+        self.history = History(self._pairs, self.catalogue, query=self.query, candidate=self.candidate)
+        self.index = self.retrieval.build_index(self.catalogue)
+
+    def save(self, directory: str | Path) -> None:
+        """Write everything into one directory, whole or not at all.
+
+        Args:
+            directory: replaced as a whole if it exists.
+        """
+        bundle = Bundle(
+            self.retrieval, self.ranking, self.space, self.candidates, self.queries.table, self._pairs,
+            self.index, self.num_retrieved, self.card,
+        )  # fmt: skip
+        write_bundle(directory, bundle)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """Read a recommender; nothing in the directory is executed.
+
+        Args:
+            directory: what `save` wrote.
+
+        Returns:
+            A recommender with the same results.
+
+        Raises:
+            StorageError: a file is missing, damaged, half written or of another version.
+            ConfigError: a model's class is not known here; import the module that defines it first.
+        """
+        bundle = read_bundle(directory)
+        return cls(
+            bundle.retrieval,
+            space=bundle.space,
+            catalogue=bundle.candidates,
+            history=bundle.history,
+            ranking=bundle.ranking,
+            queries=bundle.queries,
+            num_retrieved=bundle.num_retrieved,
+            index=bundle.index,
+            card=bundle.card,
+        )
+
+    def without_ranking(self) -> "Recommender":
+        """Return a recommender that keeps the order of retrieval; nothing is computed again."""
+        return self._rebuilt(ranking=None, card=self.card)
+
+    def with_card(self, card: Card) -> "Recommender":
+        """Return the same recommender with another card.
+
+        Args:
+            card: what a reader must know.
+
+        Returns:
+            A recommender that shares everything else.
+        """
+        return self._rebuilt(ranking=self.ranking, card=card)
+
+    @property
+    def seen(self) -> pl.DataFrame:
+        """The distinct pairs of query and candidate key that count as seen."""
+        return self._pairs
+
+    def _rebuilt(self, *, ranking: Model | None, card: Card) -> "Recommender":
+        return Recommender(
+            retrieval=self.retrieval,
+            space=self.space,
+            catalogue=self.candidates,
+            history=self._pairs,
+            ranking=ranking,
+            queries=self.queries.table,
+            num_retrieved=self.num_retrieved,
+            index=self.index,
+            card=card,
+        )
+
+    def __repr__(self) -> str:
+        stages = type(self.retrieval).__name__ + ("" if self.ranking is None else f" -> {type(self.ranking).__name__}")
+        return f"Recommender({stages}, {len(self.catalogue):,} candidates, {len(self.queries.table):,} queries)"
+
+    @property
+    def _last_stage(self) -> str:
+        return "retrieval" if self.ranking is None else "ranking"
+
+    def _features_of_queries(self) -> list[str]:
+        names = list(self.retrieval.query_features)
+        if self.ranking is not None:
+            features = getattr(self.ranking, "features", None)
+            if features is None:
+                raise ConfigError(
+                    "the names of the model's features",
+                    "no attribute 'features'",
+                    type(self.ranking).__name__,
+                    "set self.features to the columns that its forward() reads",
+                )
+            own = {*PAIR_COLUMNS, *self.catalogue.batch.names}
+            names += [name for name in features if name not in own]
+        return list(dict.fromkeys(names))
+
+    def _personal(self, block: pl.DataFrame, k: int, exclude_seen: bool, allowed: Tensor | None) -> Candidates:
+        filled = pl.concat([block, block[:1].select(pl.all().repeat_by(_BLOCK - len(block)).explode())])
+        batch = self.space.transform(filled, features=self._query_features)
+        seen = self._seen(filled, exclude_seen)
+        depth = k if self.ranking is None else min(max(k, self.num_retrieved), len(self.catalogue))
+        lists = retrieve(self.retrieval, self.index, batch, depth, exclude=seen, allow=allowed)
+        if self.ranking is not None:
+            lists = rank(self.ranking, batch, self.catalogue.batch, lists)
+        return Candidates(lists.scores[: len(block)], lists.rows[: len(block)])
+
+    def _popular(self, block: pl.DataFrame, k: int, exclude_seen: bool, allowed: Tensor | None) -> Candidates:
+        return by_popularity(self.history.counts, k, exclude=self._seen(block, exclude_seen), allow=allowed)
+
+    def _seen(self, block: pl.DataFrame, exclude_seen: bool) -> Jagged:
+        return self.history[block[self.query]] if exclude_seen else Jagged.empty(len(block))
+
+    def _listed(self, block: pl.DataFrame, lists: Candidates, k: int, stage: str) -> pl.DataFrame:
+        scores, rows = lists.scores[:, :k], lists.rows[:, :k]
+        place = torch.nonzero(rows >= 0)
+        taken = block.select("row number", self.query)[place[:, 0].numpy()]
+        there = rows >= 0
+        return taken.with_columns(
+            self.candidates[self.candidate].gather(rows[there].numpy()),
+            pl.Series("rank", place[:, 1].numpy() + 1, dtype=pl.Int64),
+            pl.Series("score", scores[there].numpy(), dtype=pl.Float32),
+            pl.lit(stage).alias("stage"),
+        )
+
+    def _empty(self, table: pl.DataFrame) -> pl.DataFrame:
+        return pl.DataFrame(
+            schema={
+                "row number": pl.get_index_type(),
+                self.query: table[self.query].dtype,
+                self.candidate: self.candidates[self.candidate].dtype,
+                "rank": pl.Int64,
+                "score": pl.Float32,
+                "stage": pl.String,
+            }
+        )
+
+
+def _blocks(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    return (table[start : start + _BLOCK] for start in range(0, len(table), _BLOCK))

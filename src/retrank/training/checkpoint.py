@@ -1,0 +1,169 @@
+"""Checkpoints: the whole state of a training run in one directory that is complete or absent.
+
+`tensors.safetensors` holds the tensors, `state.json` everything else, `manifest.json` the checksums of both and the
+configuration that the state belongs to. `save_weights` and `load_weights` keep a model alone, in the same manner.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from retrank.core.errors import ConfigError, StorageError
+from retrank.core.files import MANIFEST, atomic_directory, read_json, read_manifest, recover_directory, write_json
+from retrank.core.files import write_manifest as complete
+from retrank.training.tree import flatten, unflatten
+
+__all__ = ["has_checkpoint", "load_weights", "read_checkpoint", "save_weights", "write_checkpoint"]
+
+_FORMAT: Final = "retrank.checkpoint"
+_VERSION: Final = 1
+
+
+def write_checkpoint(directory: str | Path, state: Any, configuration: Mapping[str, Any]) -> None:
+    """Replace a directory by the given state, at once.
+
+    Args:
+        directory: where; its older content stays until the new one is complete.
+        state: nested values as `flatten` takes them.
+        configuration: JSON-able facts that a reader must share, see `read_checkpoint`.
+
+    Example:
+        >>> import tempfile, torch, retrank as rr
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     rr.training.write_checkpoint(f"{folder}/run", {"step": 7, "weight": torch.ones(2)}, {"seed": 1})
+        ...     rr.training.read_checkpoint(f"{folder}/run", {"seed": 1})
+        {'step': 7, 'weight': tensor([1., 1.])}
+    """
+    structure, tensors = flatten(state)
+    with atomic_directory(directory) as draft:
+        save_file(tensors, draft / "tensors.safetensors")
+        write_json(draft / "state.json", structure)
+        complete(draft, {"format": _FORMAT, "version": _VERSION, "configuration": dict(configuration)})
+
+
+def has_checkpoint(directory: str | Path) -> bool:
+    """Tell whether a directory holds a checkpoint, damaged or not.
+
+    Args:
+        directory: where to look.
+
+    Returns:
+        False if there is no such directory or it is empty.
+
+    Raises:
+        ConfigError: the directory holds other files, which a checkpoint would replace.
+    """
+    directory = Path(directory)
+    recover_directory(directory)
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return False
+    if not directory.is_dir() or not (directory / MANIFEST).exists():
+        if (directory / "state.json").exists():
+            return True  # ours, and damaged: reading it says so
+        raise ConfigError(
+            "a directory for checkpoints alone", "other files", str(directory), "name a new or empty directory"
+        )
+    return True
+
+
+def read_checkpoint(directory: str | Path, configuration: Mapping[str, Any] | None = None) -> Any:
+    """Read what `write_checkpoint` wrote.
+
+    Args:
+        directory: where it stands.
+        configuration: what the reader is configured to; every entry must equal the saved one. None for any.
+
+    Returns:
+        The state; tensors are on the CPU.
+
+    Raises:
+        StorageError: a file is missing, damaged, cut short or of another version.
+        ConfigError: the state belongs to another configuration; the message names the first difference.
+    """
+    directory = Path(directory)
+    payload = read_manifest(directory)
+    if payload.get("format") != _FORMAT or payload.get("version") != _VERSION:
+        raise StorageError(
+            f"{_FORMAT} version {_VERSION}",
+            f"{payload.get('format')} version {payload.get('version')}",
+            str(directory),
+            "use the version of retrank that wrote it, or another directory",
+        )
+    if configuration is not None:
+        _compare(payload["configuration"], json.loads(json.dumps(configuration)), directory)
+    try:
+        tensors = load_file(directory / "tensors.safetensors")
+    except SafetensorError as error:
+        raise StorageError("safetensors", str(error), str(directory), "use an older copy") from error
+    return unflatten(read_json(directory / "state.json"), tensors)
+
+
+def save_weights(directory: str | Path, model: nn.Module, facts: Mapping[str, Any] | None = None) -> None:
+    """Write the weights of a model, as whole as a checkpoint is.
+
+    Args:
+        directory: where; replaced as a whole.
+        model: any module.
+        facts: nested values to keep beside the weights, e.g. the numbers of the epoch.
+    """
+    write_checkpoint(directory, {"model": model.state_dict(), "facts": dict(facts or {})}, {"shapes": shapes(model)})
+
+
+def load_weights(directory: str | Path, model: nn.Module) -> dict[str, Any]:
+    """Load what `save_weights` wrote into a model of equal shape.
+
+    Args:
+        directory: where it stands.
+        model: receives the weights.
+
+    Returns:
+        The facts that were saved with them.
+
+    Raises:
+        StorageError: a file is missing or damaged.
+        ConfigError: the model has other parameters or shapes.
+
+    Example:
+        >>> import tempfile, torch, retrank as rr
+        >>> first, second = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     rr.training.save_weights(f"{folder}/best", first, {"epoch": 3})
+        ...     rr.training.load_weights(f"{folder}/best", second)
+        {'epoch': 3}
+        >>> bool((first.weight == second.weight).all())
+        True
+    """
+    state = read_checkpoint(directory, {"shapes": shapes(model)})
+    model.load_state_dict(state["model"])
+    facts: dict[str, Any] = state["facts"]
+    return facts
+
+
+def shapes(model: nn.Module) -> dict[str, list[int]]:
+    """Return the shape of every parameter and buffer that a model saves.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Name to shape.
+    """
+    return {name: list(value.shape) for name, value in model.state_dict().items() if hasattr(value, "shape")}
+
+
+def _compare(saved: Any, wanted: Any, directory: Path, path: str = "configuration") -> None:
+    if isinstance(saved, dict) and isinstance(wanted, Mapping):
+        for name in dict.fromkeys([*saved, *wanted]):
+            _compare(saved.get(name), wanted.get(name), directory, f"{path}.{name}")
+    elif saved != wanted:
+        raise ConfigError(
+            f"{path} = {saved!r} as in the checkpoint",
+            repr(wanted),
+            str(directory),
+            "restore the setting or use another directory; fit with resume=False starts over",
+        )

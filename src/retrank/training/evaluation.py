@@ -1,0 +1,91 @@
+"""One pass over data that learns nothing."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ConfigError, DataError
+from retrank.data.batches import Batches
+from retrank.training.device import Precision, autocast, model_device
+from retrank.training.mode import evaluating
+from retrank.training.preparation import materialize
+from retrank.training.sums import EpochSums
+from retrank.training.task_metrics import metric_results, reset_metrics
+
+if TYPE_CHECKING:
+    from retrank.training.model import Model
+
+__all__ = ["evaluate", "predict"]
+
+
+def evaluate(
+    model: "Model", batches: Batches, *, precision: Precision = "float32", after_batch: Callable[[int], object]
+) -> dict[str, float]:
+    """Measure losses and metrics.
+
+    Args:
+        model: what is measured.
+        batches: on what.
+        precision: of the forward passes.
+        after_batch: called with the rows of each batch once it is done.
+
+    Returns:
+        The metrics by name, then `loss`, `regularization_loss` and `total_loss`, averages over all rows.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    materialize(model, batches)
+    device = model_device(model)
+    sums = EpochSums(device)
+    reset_metrics(model)  # outside of inference mode, as state made inside of it cannot be changed in training
+    try:
+        with evaluating(model), torch.inference_mode():
+            try:
+                model.begin_evaluation()
+                for batch in batches:
+                    sums.add(model.test_step(batch.to(device, non_blocking=True), precision=precision), len(batch))
+                    after_batch(len(batch))
+            finally:
+                model.end_evaluation()
+            return {**metric_results(model), **sums.averages()}
+    finally:
+        reset_metrics(model)
+
+
+def predict(
+    model: "Model", batches: Batches, *, precision: Precision = "float32", after_batch: Callable[[int], object]
+) -> Tensor:
+    """Run the forward pass over data.
+
+    Args:
+        model: what predicts.
+        batches: for what.
+        precision: of the forward passes.
+        after_batch: called with the rows of each batch once it is done.
+
+    Returns:
+        The outputs of all batches on the CPU, `(rows, ...)`.
+
+    Raises:
+        ConfigError: the forward pass returns something other than one tensor.
+        DataError: there are no batches.
+    """
+    materialize(model, batches)
+    device = model_device(model)
+    outputs: list[Tensor] = []
+    with evaluating(model), torch.no_grad():
+        for batch in batches:
+            with autocast(device, precision):
+                output = model.predict_step(batch.to(device, non_blocking=True))
+            if not isinstance(output, Tensor):
+                raise ConfigError(
+                    "one tensor a batch", type(output).__name__, f"{type(model).__name__}.forward", "return one tensor"
+                )
+            outputs.append(output.cpu())
+            after_batch(len(batch))
+    if not outputs:
+        raise DataError("at least one row", "no batches", "predict", "check the table, or drop_last")
+    return torch.cat(outputs)

@@ -1,0 +1,66 @@
+"""`FitOptions`: how to train."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from retrank.core.errors import ConfigError
+from retrank.optim.spec import OptimizerSpec
+from retrank.training.callbacks import Callback
+from retrank.training.device import Precision, autocast
+
+__all__ = ["FitOptions"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitOptions:
+    """The arguments of `Model.fit`, checked.
+
+    Args:
+        optimizer: how weights move.
+        epochs: passes in total.
+        validation_every: epochs from one validation to the next.
+        schedule: makes a learning-rate schedule for the optimizer.
+        callbacks: what else happens after an epoch.
+        clip_norm: the largest norm of all gradients together.
+        precision: of the forward passes.
+        device: where to train.
+        seed: of torch's generators.
+        checkpoint: the directory of the checkpoint.
+        checkpoint_every: steps from one checkpoint to the next.
+        resume: whether to continue from the directory.
+        progress: whether to tell how it goes.
+
+    Raises:
+        ConfigError: a number out of range, or an option that would do nothing.
+    """
+
+    optimizer: OptimizerSpec
+    epochs: int
+    validation_every: int
+    schedule: Callable[[Optimizer], LRScheduler] | None
+    callbacks: tuple[Callback, ...]
+    clip_norm: float | None
+    precision: Precision
+    device: str | torch.device
+    seed: int
+    checkpoint: Path | None
+    checkpoint_every: int | None
+    resume: bool
+    progress: bool
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "validation_every", "checkpoint_every", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and (name == "clip_norm" or isinstance(value, int))):
+                kind = "a number" if name == "clip_norm" else "an integer"
+                raise ConfigError(f"{kind} above 0 for {name}", repr(value), "fit", f"correct {name}")
+        if self.checkpoint_every is not None and self.checkpoint is None:
+            raise ConfigError("a checkpoint directory", "none", "checkpoint_every of fit", "pass checkpoint= too")
+        autocast(torch.device("cpu"), self.precision)

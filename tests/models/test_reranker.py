@@ -1,0 +1,116 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import retrank as rr
+from retrank.core.errors import ConfigError
+from retrank.models.pairs import Candidates, pair_batch
+from retrank.models.reranker import Reranker, standardized
+
+songs = pl.DataFrame({"song": list("vwxyz"), "genre": ["a", "b", "a", "b", "a"], "year": [1, 2, 3, 4, 5]})
+plays = pl.DataFrame(
+    {"song": list("vwxyz"), "recent": [["v"], ["w", "x"], [], ["y"], ["z", "v"]], "age": [1, 2, 1, 2, 1]}
+)
+
+
+@pytest.fixture
+def space():
+    kinds = {
+        "song": rr.features.Categorical(),
+        "genre": rr.features.Categorical(),
+        "year": rr.features.Passthrough(),
+        "age": rr.features.Categorical(),
+        "recent": rr.features.Recent("song"),
+    }
+    return rr.FeatureSpace(kinds).fit(plays.join(songs, on="song"))
+
+
+def build(space, **arguments):
+    catalogue = space.catalogue(songs, key="song")
+    return Reranker(
+        space, ["genre", "year", "age"], candidate_id="song", catalogue=catalogue, recent="recent", **arguments
+    )
+
+
+def lists_of(space, num_lists=4, k=3, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    rows = torch.stack([torch.randperm(5, generator=draw)[:k] for _ in range(num_lists)])
+    scores = torch.randn(num_lists, k, generator=draw).sort(dim=1, descending=True).values
+    queries = space.transform(plays[:num_lists], features=["age", "recent"])
+    return queries, Candidates(scores, rows)
+
+
+def test_standardized_within_lists():
+    values = torch.randn(10, 2)
+    lists = torch.tensor([0, 0, 0, 2, 2, 2, 2, 5, 3, 3])
+    got = standardized(values, lists).numpy()
+    for one in set(lists.tolist()):
+        own = values.numpy()[lists.numpy() == one]
+        expected = (own - own.mean(0)) / own.std(0) if len(own) > 1 else np.zeros_like(own)
+        np.testing.assert_allclose(got[lists.numpy() == one], expected, atol=1e-5)
+
+
+def test_it_starts_at_the_order_of_retrieval(space):
+    queries, lists = lists_of(space)
+    model = build(space).eval()
+    scores = model(pair_batch(queries, model.catalogue.batch, lists)).view(4, 3)
+    assert torch.equal(scores.argsort(dim=1, descending=True), torch.arange(3).expand(4, 3))
+
+
+def test_a_list_is_scored_alone_as_among_others(space):
+    queries, lists = lists_of(space)
+    model = build(space).eval()
+    torch.nn.init.normal_(model.correction.linears[-1].weight)
+    together = model(pair_batch(queries, model.catalogue.batch, lists)).view(4, 3)
+    alone = model(pair_batch(queries[1:2], model.catalogue.batch, Candidates(lists.scores[1:2], lists.rows[1:2])))
+    np.testing.assert_allclose(alone.detach(), together[1].detach(), atol=1e-5)
+
+
+def test_missing_places_do_not_change_a_list(space):
+    queries, lists = lists_of(space)
+    model = build(space).eval()
+    torch.nn.init.normal_(model.correction.linears[-1].weight)
+    short = Candidates(lists.scores.clone(), lists.rows.clone())
+    short.rows[:, 2], short.scores[:, 2] = -1, -torch.inf
+    cut = Candidates(lists.scores[:, :2], lists.rows[:, :2])
+    batch = model.catalogue.batch
+    np.testing.assert_allclose(
+        model(pair_batch(queries, batch, short)).view(4, 3)[:, :2].detach(),
+        model(pair_batch(queries, batch, cut)).view(4, 2).detach(),
+        atol=1e-5,
+    )
+
+
+def test_it_learns_what_retrieval_does_not_know(space):
+    draw = torch.Generator().manual_seed(0)
+    num_lists = 200
+    rows = torch.stack([torch.randperm(5, generator=draw)[:3] for _ in range(num_lists)])
+    positive = (songs["year"].to_torch()[rows]).argmax(dim=1)
+    queries = space.transform(plays.sample(num_lists, with_replacement=True, seed=0), features=["age", "recent"])
+    scores = torch.randn(num_lists, 3, generator=draw).sort(dim=1, descending=True).values
+    lists = queries.merge({"candidates": rows, "retrieval_score": scores, "positive": positive})
+    model = build(space, dropout=0.0)
+    loader = rr.data.Loader(lists, batch_size=32, shuffle=True)
+    before = model.evaluate(loader)["loss"]
+    model.fit(loader, optimizer=rr.optim.LazyAdam(lr=0.02), epochs=20, progress=False)
+    assert model.evaluate(loader)["loss"] < 0.2 < before
+
+
+def test_bundle_round_trip(space):
+    model = build(space)
+    model.co_occurrence.fit(rr.Jagged.from_lists([[2, 3], [2, 3, 4]]))
+    again = rr.core.from_config(rr.core.to_config(model), space=space, catalogue=model.catalogue)
+    again.load_state_dict(model.state_dict())
+    queries, lists = lists_of(space)
+    pairs = pair_batch(queries, model.catalogue.batch, lists)
+    assert torch.equal(again.eval()(pairs), model.eval()(pairs))
+
+
+def test_bad_arguments_are_refused(space):
+    with pytest.raises(ConfigError, match="'nothing'"):
+        Reranker(space, ["nothing"], candidate_id="song")
+    with pytest.raises(ConfigError, match="vocabulary of 'genre'"):
+        Reranker(space, ["age"], candidate_id="genre", recent="recent")
+    with pytest.raises(ConfigError, match="catalogue"):
+        _ = Reranker(space, ["age"], candidate_id="song").query_features

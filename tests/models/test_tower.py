@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from tests.models.worlds import space, views
+
+import retrank as rr
+
+FITTED = space()
+BATCH = FITTED.transform(views(7, seed=3))
+
+
+def test_inputs_are_vectors_pooled_lists_and_numbers_side_by_side():
+    tower = rr.models.Tower(FITTED, ["movie_id", "year", "genres"], layers=[], dim=3)
+    output = tower(BATCH).detach().numpy()
+    movies, genres = (tower.embeddings[name].weight.detach().numpy() for name in ("movie_id", "genres"))
+    for row, (movie, names, year) in enumerate(
+        zip(BATCH["movie_id"].tolist(), BATCH["genres"].to_lists(), BATCH["year"].tolist(), strict=True)
+    ):
+        expected = np.concatenate([movies[movie], np.mean([genres[name] for name in names], axis=0), [year]])
+        np.testing.assert_allclose(output[row], expected, rtol=1e-5, atol=1e-6)
+    assert tower.out_features == 7
+
+
+def test_last_layer_is_linear_and_width_is_known():
+    tower = rr.models.Tower(FITTED, ["user_id", "age", "user_id_x_age"], layers=[16, 5], dim=4)
+    assert tower(BATCH).shape == (7, 5)
+    assert tower.out_features == 5
+    assert (tower(BATCH) < 0).any()
+    assert tower(BATCH[:1]).shape == (1, 5)
+
+
+def test_unknown_rate_hides_the_first_feature_in_training_only():
+    tower = rr.models.Tower(FITTED, ["movie_id", "genres"], layers=[], dim=2, unknown_rate=0.5)
+    tower.embeddings["movie_id"].weight.data.copy_(torch.arange(24.0).reshape(12, 2))
+    batch = BATCH.take(torch.zeros(4000, dtype=torch.int64))
+    hidden = (tower(batch)[:, :2] == torch.tensor([2.0, 3.0])).all(dim=1)  # row 1, unknown
+    assert 0.45 < hidden.float().mean() < 0.55
+    known = tower.embeddings["movie_id"].weight[batch["movie_id"][0]]
+    tower.eval()
+    assert torch.equal(tower(batch)[:, :2], known.expand(4000, 2))
+    assert batch["movie_id"].unique().tolist() == [int(BATCH["movie_id"][0])]  # the batch is left as it was
+
+
+def test_new_keys_have_a_score_that_training_reaches():
+    tower = rr.models.Tower(FITTED, ["movie_id", "genres"], layers=[4], dim=2, unknown_rate=0.9)
+    tower(BATCH).sum().backward()
+    gradient = tower.embeddings["movie_id"].weight.grad.to_dense()
+    assert gradient[1].abs().sum() > 0
+
+
+def test_id_residual_adds_a_vector_of_the_key():
+    tower = rr.models.Tower(FITTED, ["movie_id", "year"], layers=[8, 5], id_residual=True, l2=0.1)
+    assert (tower.residual.weight[2:].abs() <= 0.01).all()
+    plain = tower(BATCH) - tower.residual.weight[BATCH["movie_id"]]
+    tower.residual.weight.data[2:] += 1
+    torch.testing.assert_close(tower(BATCH), plain + tower.residual.weight[BATCH["movie_id"]])
+    tower.residual.regularization()  # starts counting anew
+    tower(BATCH)
+    squares = tower.residual.weight[BATCH["movie_id"]].square().sum() / len(BATCH)
+    torch.testing.assert_close(tower.residual.regularization(), 0.1 * squares)
+
+
+def test_id_residual_of_a_hidden_key_is_that_of_unknown():
+    tower = rr.models.Tower(FITTED, ["movie_id"], layers=[3], id_residual=True, unknown_rate=0.999)
+    tower(BATCH).sum().backward()
+    assert tower.residual.weight.grad.to_dense()[1, 0] >= len(BATCH) - 2
+
+
+def test_config_round_trip():
+    torch.manual_seed(0)
+    tower = rr.models.Tower(
+        FITTED, ["user_id", "age"], layers=(8, 4), dim=6, dropout=0.1, l2=0.01, unknown_rate=0.2, id_residual=True
+    )
+    again = rr.core.from_config(rr.core.to_config(tower), space=FITTED)
+    assert again.config == tower.config
+    again.load_state_dict(tower.state_dict())
+    assert torch.equal(again.eval()(BATCH), tower.eval()(BATCH))
+
+
+@pytest.mark.parametrize(
+    ("features", "arguments", "message"),
+    [
+        ([], {}, "one feature or more"),
+        (["age", "age"], {}, "each once"),
+        (["director"], {}, "director"),
+        (["year", "movie_id"], {"unknown_rate": 0.1}, "'year'"),
+        (["genres"], {"unknown_rate": 0.1}, "'genres'"),
+        (["year", "movie_id"], {"id_residual": True}, "'year'"),
+        (["movie_id"], {"id_residual": True, "layers": []}, "layers"),
+        (["movie_id"], {"unknown_rate": 1.0}, "unknown_rate"),
+        (["movie_id"], {"layers": [4], "dropout": 0.5}, "dropout"),
+        (["year"], {"l2": 0.5}, "l2"),
+    ],
+)
+def test_bad_arguments(features, arguments, message):
+    with pytest.raises(rr.errors.ConfigError, match=message):
+        rr.models.Tower(FITTED, features, **arguments)

@@ -1,0 +1,349 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from tests.golden import cases
+from tests.training.worlds import Line, Ratings, line_batch, loader, ratings_batch, ratings_model, same_weights
+from torch import nn
+
+import retrank as rr
+
+
+class Dense(rr.Model):
+    """The Keras stack of a golden case."""
+
+    def __init__(self, layers, weights):
+        super().__init__()
+        self.layers = nn.ModuleList()
+        for place, layer in enumerate(layers):
+            kernel, bias = weights[2 * place], weights[2 * place + 1]
+            dense = rr.layers.MLP(
+                len(kernel),
+                [layer["units"]],
+                final_activation=nn.ReLU() if layer.get("activation") == "relu" else None,
+                l2=layer.get("l2", 0.0),
+            )
+            dense.linears[0].weight.data = torch.tensor(kernel).T.contiguous()
+            dense.linears[0].bias.data = torch.tensor(bias)
+            self.layers.append(dense)
+        self.task = rr.tasks.Ranking(loss=nn.MSELoss(), metrics=[rr.metrics.RootMeanSquaredError()])
+
+    def compute_loss(self, batch, training=False):
+        hidden = batch["x"]
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return self.task(labels=batch["y"], predictions=hidden)
+
+    def weights(self):
+        for layer in self.layers:
+            yield layer.linears[0].weight.detach().T.numpy()
+            yield layer.linears[0].bias.detach().numpy()
+
+
+@pytest.mark.parametrize("case", cases("tfrs_model_train_step"), ids=lambda case: case["name"])
+def test_steps_match_tfrs(case):
+    def run(step, values):
+        rr.training.reset_metrics(model)
+        batch = rr.Batch({"x": torch.tensor(values["x"]), "y": torch.tensor(values["y"])})
+        losses = {name: float(value) for name, value in step(batch).items()}
+        return {**rr.training.metric_results(model), **losses}
+
+    arguments = case["arguments"]["constructor"]
+    model = Dense(arguments["layers"], case["inputs"]["weights"])
+    optimizer = rr.optim.SGD(lr=arguments["optimizer"]["learning_rate"]).build(model.named_parameters())
+    expected = case["expected"]
+    for batch, results, weights in zip(
+        case["inputs"]["train_batches"],
+        expected["train_step_results"],
+        expected["weights_after_each_step"],
+        strict=True,
+    ):
+        assert run(lambda batch: model.train_step(batch, optimizer), batch) == pytest.approx(results, rel=1e-5)
+        for ours, theirs in zip(model.weights(), weights, strict=True):
+            np.testing.assert_allclose(ours, np.array(theirs), rtol=1e-4, atol=1e-5)
+    before = [weight.copy() for weight in model.weights()]
+    assert run(model.test_step, case["inputs"]["test_batch"]) == pytest.approx(expected["test_step_result"], rel=1e-5)
+    for ours, theirs in zip(model.weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_epoch_losses_are_averages_over_rows_not_the_last_batch():
+    # Batches of 4, 4 and 2 rows with constant errors 1, 2 and 5: squares 1, 4 and 25.
+    class Constant(rr.Model):
+        def __init__(self):
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(1))
+
+        def compute_loss(self, batch, training=False):
+            return ((batch["error"] + self.shift) ** 2).mean()
+
+    errors = rr.Batch({"error": torch.tensor([1.0] * 4 + [2.0] * 4 + [5.0] * 2)})
+    history = Constant().fit(loader(errors), optimizer=rr.optim.SGD(lr=0.0), epochs=1, progress=False)
+    assert history["loss"] == [pytest.approx((4 * 1 + 4 * 4 + 2 * 25) / 10)]
+    assert Constant().evaluate(loader(errors))["loss"] == pytest.approx((4 * 1 + 4 * 4 + 2 * 25) / 10)
+
+
+def test_fit_learns_and_reports_metrics_of_tasks():
+    model, data = ratings_model(), ratings_batch(200)
+    history = model.fit(
+        loader(data, shuffle=True),
+        optimizer=rr.optim.Adagrad(lr=0.1),
+        epochs=10,
+        validation=loader(data),
+        device="cpu",
+        progress=False,
+    )
+    assert list(history.rows[0]) == [
+        "epoch",
+        *("loss", "regularization_loss", "total_loss", "rmse", "label_mean"),
+        *("val_rmse", "val_label_mean", "val_loss", "val_regularization_loss", "val_total_loss"),
+    ]
+    assert history["val_loss"][-1] < 0.25 * data["label"].var().item()
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    for row in history:
+        assert row["total_loss"] == pytest.approx(row["loss"] + row["regularization_loss"], rel=1e-6)
+        assert row["val_rmse"] == pytest.approx(math.sqrt(row["val_loss"]), rel=1e-5)
+        assert row["label_mean"] == pytest.approx(data["label"].mean().item(), rel=1e-6)
+    assert history.frame().shape == (10, 11)
+    assert len(history.seconds) == 10
+
+
+def test_evaluate_changes_nothing_and_restores_modes():
+    model, data = ratings_model(), ratings_batch()
+    model.table.eval()  # frozen by the user, and so it must stay
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    first, second = model.evaluate(loader(data)), model.evaluate(loader(data, batch_size=5))
+    assert first == pytest.approx(second, rel=1e-5)  # no dropout, and batches do not matter
+    assert torch.equal(state, torch.get_rng_state())
+    assert model.training
+    assert model.score.training
+    assert not model.table.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_evaluation_between_epochs_does_not_break_training_metrics():
+    model, data = ratings_model(), ratings_batch()
+    model.evaluate(loader(data))
+    model.predict(loader(data))
+    history = model.fit(loader(data), optimizer=rr.optim.SGD(lr=0.0), epochs=2, validation=loader(data), progress=False)
+    assert history["label_mean"] == pytest.approx([data["label"].mean().item()] * 2)
+
+
+def test_hooks_of_evaluation_end_even_on_errors():
+    class Hooked(Line):
+        calls = ()
+
+        def begin_evaluation(self):
+            self.calls += ("begin",)
+
+        def end_evaluation(self):
+            self.calls += ("end",)
+
+        def compute_loss(self, batch, training=False):
+            if not training and "fail" in self.calls:
+                raise ZeroDivisionError
+            return super().compute_loss(batch, training)
+
+    model = Hooked()
+    model.fit(loader(line_batch()), optimizer=rr.optim.SGD(), epochs=1, validation=loader(line_batch()), progress=False)
+    assert model.calls == ("begin", "end")
+    model.calls = ("fail",)
+    with pytest.raises(ZeroDivisionError):
+        model.evaluate(loader(line_batch()))
+    assert model.calls == ("fail", "begin", "end")
+    assert model.training
+
+
+def test_predict_concatenates_on_cpu_in_order():
+    model = Line(dropout=0.9)
+    model.slope.data.fill_(2.0)
+    data = line_batch(11)
+    assert torch.equal(model.predict(loader(data)), 2 * data["x"])
+    assert torch.equal(model.predict(loader(data[:1])), 2 * data["x"][:1])
+
+
+def test_predict_refuses_what_is_not_a_tensor():
+    class Pair(Line):
+        def forward(self, batch):
+            return batch["x"], batch["y"]
+
+    with pytest.raises(rr.errors.ConfigError, match=r"Pair\.forward"):
+        Pair().predict(loader(line_batch()))
+
+
+@pytest.mark.parametrize("loss", [torch.zeros(3), 1.5])
+def test_a_loss_that_is_no_scalar_is_refused(loss):
+    class Wrong(Line):
+        def compute_loss(self, batch, training=False):
+            return loss
+
+    with pytest.raises(rr.errors.ShapeError, match=r"Wrong\.compute_loss"):
+        Wrong().fit(loader(line_batch()), optimizer=rr.optim.SGD(), epochs=1, progress=False)
+
+
+def test_a_model_without_a_loss_cannot_be_built():
+    class Nothing(rr.Model):
+        pass
+
+    with pytest.raises(TypeError, match="compute_loss"):
+        Nothing()
+
+
+def test_same_seed_same_result_and_global_random_state_untouched():
+    def train(seed):
+        model = Line(dropout=0.5)
+        torch.rand(seed + 1)  # the caller's random state must not matter
+        state = torch.get_rng_state()
+        history = model.fit(
+            loader(line_batch()), optimizer=rr.optim.SGD(lr=0.1), epochs=2, seed=seed, device="cpu", progress=False
+        )
+        assert torch.equal(state, torch.get_rng_state())
+        return history, model.slope.item()
+
+    assert train(1) == train(1)
+    assert train(1) != train(2)
+
+
+def test_lazy_layers_get_their_width_and_the_loader_stays_where_it_is():
+    class Lazy(rr.Model):
+        def __init__(self):
+            super().__init__()
+            self.score = rr.layers.MLP(None, [3, 1])
+
+        def compute_loss(self, batch, training=False):
+            return self.score(batch["x"].unsqueeze(1)).mean()
+
+    model, data = Lazy(), loader(line_batch(), shuffle=True)
+    history = model.fit(data, optimizer=rr.optim.Adam(lr=0.01), epochs=1, progress=False)
+    assert model.score.linears[0].weight.shape == (3, 1)
+    assert len(history) == 1
+    assert data.state_dict() == {"epoch": 1, "batch": 0}
+    assert math.isfinite(Lazy().evaluate(data)["loss"])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_names_step_and_epoch(bad):
+    data = line_batch(12)
+    data["y"][9] = bad  # in the third batch of 4
+    with pytest.raises(rr.errors.TrainingError, match="step 3 in epoch 1"):
+        Line().fit(loader(data), optimizer=rr.optim.SGD(lr=0.1), epochs=2, progress=False)
+    assert not math.isfinite(Line().evaluate(loader(data))["loss"])  # an evaluation tells the truth instead
+
+
+def test_clip_norm_bounds_the_step():
+    model = Line()
+    model.fit(
+        loader(line_batch(), batch_size=10),
+        optimizer=rr.optim.SGD(lr=1.0),
+        epochs=1,
+        clip_norm=0.25,
+        device="cpu",
+        progress=False,
+    )
+    assert model.slope.item() == pytest.approx(0.25)
+
+
+def test_schedule_steps_once_a_step():
+    rates = []
+
+    class Watch(Line):
+        def train_step(self, batch, optimizer, **kwargs):
+            rates.append(optimizer.param_groups[0]["lr"])
+            return super().train_step(batch, optimizer, **kwargs)
+
+    Watch().fit(
+        loader(line_batch()),
+        optimizer=rr.optim.SGD(lr=0.8),
+        epochs=2,
+        schedule=rr.training.linear_decay(4),
+        progress=False,
+    )
+    assert rates == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0, 0.0])
+    with pytest.raises(rr.errors.ConfigError, match="num_steps"):
+        rr.training.linear_decay(0)
+
+
+def test_validation_every_keeps_the_last_epoch():
+    history = Line().fit(
+        loader(line_batch()),
+        optimizer=rr.optim.SGD(lr=0.1),
+        epochs=5,
+        validation=loader(line_batch()),
+        validation_every=2,
+        progress=False,
+    )
+    assert [row["epoch"] for row in history if "val_loss" in row] == [2, 4, 5]
+    assert history.frame()["val_loss"].null_count() == 2
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights():
+    seen = []
+
+    class Watch(Ratings):
+        def forward(self, batch):
+            output = super().forward(batch)
+            seen.append(output.dtype)
+            return output
+
+    torch.manual_seed(0)
+    model, data = Watch(), ratings_batch(200)
+    history = model.fit(
+        loader(data, 20),
+        optimizer=rr.optim.Adagrad(lr=0.1),
+        epochs=5,
+        precision="bfloat16",
+        device="cpu",
+        progress=False,
+    )
+    assert set(seen) == {torch.bfloat16}
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_metrics_of_one_name_are_told_apart_by_their_task():
+    class Two(rr.Model):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+            self.first, self.second = (
+                rr.tasks.Ranking(loss=nn.MSELoss(), metrics=[rr.metrics.RootMeanSquaredError()]) for _ in range(2)
+            )
+
+        def compute_loss(self, batch, training=False):
+            outputs = batch["x"] * self.weight
+            return self.first(labels=batch["y"], predictions=outputs) + self.second(
+                labels=batch["x"], predictions=outputs
+            )
+
+    results = Two().evaluate(loader(line_batch()))
+    assert results["second.rmse"] == 0
+    assert results["first.rmse"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"epochs": 2.5}, "an integer above 0 for epochs"),
+        ({"checkpoint_every": 5}, "checkpoint"),
+        ({"validation_every": 0}, "validation_every"),
+        ({"clip_norm": -1.0}, "clip_norm"),
+        ({"precision": "float8"}, "precision"),
+        ({"device": "abacus"}, "device"),
+        ({"schedule": lambda optimizer: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)}, "schedule"),
+    ],
+)
+def test_bad_arguments_of_fit(arguments, message):
+    with pytest.raises(rr.errors.ConfigError, match=message):
+        Line().fit(loader(line_batch()), **{"optimizer": rr.optim.SGD(), "epochs": 1, "progress": False, **arguments})
+
+
+def test_a_batch_of_one_row_trains_like_any_other():
+    data = ratings_batch(1)
+    model = ratings_model()
+    before = ratings_model()
+    model.fit(loader(data), optimizer=rr.optim.Adagrad(lr=0.1), epochs=1, device="cpu", progress=False)
+    assert not same_weights(model, before)
