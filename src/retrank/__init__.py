@@ -22,13 +22,12 @@ from retrank import (
     training,
 )
 from retrank.core import Batch, Jagged, errors
+from retrank.core.version import __version__
 from retrank.embeddings import EmbeddingCollection, EmbeddingTable
 from retrank.evaluation import baselines, evaluate
 from retrank.features import FeatureSpace
 from retrank.recommender import Recommender
 from retrank.training import Model
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Batch",

@@ -48,9 +48,8 @@ def test_new_keys_have_a_score_that_training_reaches():
     assert gradient[1].abs().sum() > 0
 
 
-def test_id_residual_adds_a_vector_of_the_key():
-    tower = rr.models.Tower(FITTED, ["movie_id", "year"], layers=[8, 5], id_residual=True, l2=0.1)
-    assert (tower.residual.weight[2:].abs() <= 0.01).all()
+def test_a_residual_is_added_to_the_output():
+    tower = rr.models.Tower(FITTED, ["movie_id", "year"], layers=[8, 5], residual="movie_id", l2=0.1)
     plain = tower(BATCH) - tower.residual.weight[BATCH["movie_id"]]
     tower.residual.weight.data[2:] += 1
     torch.testing.assert_close(tower(BATCH), plain + tower.residual.weight[BATCH["movie_id"]])
@@ -60,8 +59,17 @@ def test_id_residual_adds_a_vector_of_the_key():
     torch.testing.assert_close(tower.residual.regularization(), 0.1 * squares)
 
 
-def test_id_residual_of_a_hidden_key_is_that_of_unknown():
-    tower = rr.models.Tower(FITTED, ["movie_id"], layers=[3], id_residual=True, unknown_rate=0.999)
+def test_a_residual_that_is_no_feature_is_seen_by_the_layers_too():
+    tower = rr.models.Tower(FITTED, ["movie_id"], layers=[5], dim=3, residual="genres")
+    assert tower.inputs == ("movie_id", "genres")
+    assert tower.mlp.linears[0].in_features == 3 + 5
+    pooled = tower.residual(BATCH["genres"])
+    vectors = torch.cat([tower.embeddings["movie_id"](BATCH["movie_id"]), pooled], dim=1)
+    torch.testing.assert_close(tower(BATCH), pooled + tower.mlp(vectors))
+
+
+def test_a_residual_of_a_hidden_key_is_that_of_unknown():
+    tower = rr.models.Tower(FITTED, ["movie_id"], layers=[3], residual="movie_id", unknown_rate=0.999)
     tower(BATCH).sum().backward()
     assert tower.residual.weight.grad.to_dense()[1, 0] >= len(BATCH) - 2
 
@@ -69,7 +77,7 @@ def test_id_residual_of_a_hidden_key_is_that_of_unknown():
 def test_config_round_trip():
     torch.manual_seed(0)
     tower = rr.models.Tower(
-        FITTED, ["user_id", "age"], layers=(8, 4), dim=6, dropout=0.1, l2=0.01, unknown_rate=0.2, id_residual=True
+        FITTED, ["user_id", "age"], layers=(8, 4), dim=6, dropout=0.1, l2=0.01, unknown_rate=0.2, residual="genres"
     )
     again = rr.core.from_config(rr.core.to_config(tower), space=FITTED)
     assert again.config == tower.config
@@ -85,8 +93,8 @@ def test_config_round_trip():
         (["director"], {}, "director"),
         (["year", "movie_id"], {"unknown_rate": 0.1}, "'year'"),
         (["genres"], {"unknown_rate": 0.1}, "'genres'"),
-        (["year", "movie_id"], {"id_residual": True}, "'year'"),
-        (["movie_id"], {"id_residual": True, "layers": []}, "layers"),
+        (["movie_id"], {"residual": "year"}, "'year'"),
+        (["movie_id"], {"residual": "movie_id", "layers": []}, "layers"),
         (["movie_id"], {"unknown_rate": 1.0}, "unknown_rate"),
         (["movie_id"], {"layers": [4], "dropout": 0.5}, "dropout"),
         (["year"], {"l2": 0.5}, "l2"),

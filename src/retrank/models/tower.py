@@ -33,8 +33,9 @@ class Tower(Configurable, nn.Module):
         dropout: share of the hidden values set to zero in training.
         l2: factor of the squared norm of the vectors that a batch looks up.
         unknown_rate: share of the rows whose first feature is taken for unknown in training.
-        id_residual: whether another vector of the first feature is added to the output of the dense layers, so that
-            deep towers can still tell every key from every other.
+        residual: an id feature, one id or a list, with a table of its own whose vector is added to the output of the
+            dense layers, so that deep towers can still tell every key from every other: the candidate's own id, or
+            the query's `Recent` candidates. If it is not among `features`, the dense layers see that vector too.
 
     Raises:
         ConfigError: no features, one that the space does not have, or an option that would do nothing.
@@ -60,30 +61,36 @@ class Tower(Configurable, nn.Module):
         dropout: float = 0.0,
         l2: float = 0.0,
         unknown_rate: float = 0.0,
-        id_residual: bool = False,
+        residual: str | None = None,
     ) -> None:
         super().__init__()
         self.space, self.features, self.unknown_rate = space, tuple(features), unknown_rate
+        self.residual_feature = residual
         schemas = [_column(space, name) for name in self.features]
         ids = [schema for schema in schemas if schema.kind == "ids"]
-        self._check(schemas, layers, dropout, l2, id_residual=id_residual)
+        self._check(schemas, layers, dropout, l2)
         self.numbers = tuple(schema.name for schema in schemas if schema.kind == "number")
         self.embeddings = (
             EmbeddingCollection({schema.name: EmbeddingTable(schema, dim, l2=l2) for schema in ids}) if ids else None
         )
         width = len(ids) * dim + sum(schema.width for schema in schemas if schema.kind == "number")
+        if layers and residual is not None and residual not in self.features:
+            width += layers[-1]
         self.mlp = MLP(width, layers, dropout=dropout) if layers else None
         self.out_features = width if self.mlp is None else self.mlp.out_features
-        self.residual = (
-            EmbeddingTable(schemas[0], self.out_features, scale=0.01, l2=l2, name=f"{self.id_feature}_residual")
-            if id_residual
-            else None
-        )
+        self.residual = None if residual is None else self._residual_table(residual, l2)
 
     @property
     def id_feature(self) -> str:
         """The feature that identifies a row: the first."""
         return self.features[0]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Every feature that `forward` reads."""
+        return tuple(
+            dict.fromkeys([*self.features, *([] if self.residual_feature is None else [self.residual_feature])])
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         """Embed rows.
@@ -98,19 +105,28 @@ class Tower(Configurable, nn.Module):
             batch = self._hide(batch)
         vectors = [] if self.embeddings is None else list(self.embeddings(batch).values())
         numbers = [batch[name].float().reshape(len(batch), -1) for name in self.numbers]
-        output = torch.cat([*vectors, *numbers], dim=1)
-        if self.mlp is not None:
-            output = self.mlp(output)
-        return output if self.residual is None else output + self.residual(batch[self.id_feature])
+        if self.mlp is None:
+            return torch.cat([*vectors, *numbers], dim=1)
+        if self.residual is None:
+            return self.mlp(torch.cat([*vectors, *numbers], dim=1))
+        residual: Tensor = self.residual(batch[self.residual_feature])
+        seen = [] if self.residual_feature in self.features else [residual]
+        return residual + self.mlp(torch.cat([*vectors, *numbers, *seen], dim=1))
 
     def _hide(self, batch: Batch) -> Batch:
         ids = batch[self.id_feature]
         hidden = torch.rand(len(batch), device=ids.device) < self.unknown_rate
         return batch.merge({self.id_feature: ids.masked_fill(hidden, UNKNOWN_ID)})
 
-    def _check(
-        self, schemas: list[ColumnSchema], layers: Sequence[int], dropout: float, l2: float, *, id_residual: bool
-    ) -> None:
+    def _residual_table(self, name: str, l2: float) -> EmbeddingTable:
+        schema = _column(self.space, name)
+        if schema.kind != "ids" or self.mlp is None:
+            raise ConfigError(
+                "an id feature, and layers", f"'{name}', {schema.kind}", "residual of Tower", "choose another"
+            )
+        return EmbeddingTable(schema, self.out_features, combiner="sqrtn", scale=0.03, l2=l2, name=f"{name}_residual")
+
+    def _check(self, schemas: list[ColumnSchema], layers: Sequence[int], dropout: float, l2: float) -> None:
         problem = None
         starts_with_id = bool(schemas) and schemas[0].kind == "ids" and not schemas[0].is_jagged
         if not schemas or len({schema.name for schema in schemas}) < len(schemas):
@@ -121,8 +137,6 @@ class Tower(Configurable, nn.Module):
             problem = ("0 <= unknown_rate < 1", str(self.unknown_rate))
         elif self.unknown_rate > 0 and not starts_with_id:
             problem = ("one id a row as first feature, for unknown_rate", f"'{schemas[0].name}'")
-        elif id_residual and not (starts_with_id and layers):
-            problem = ("one id a row as first feature, and layers, for id_residual", f"'{schemas[0].name}', {layers}")
         elif dropout > 0 and len(layers) < 2:
             problem = ("two layers or more, for dropout", str(list(layers)))
         elif l2 > 0 and all(schema.kind == "number" for schema in schemas):

@@ -3,6 +3,7 @@
 from typing import final
 
 from torch import Tensor
+from torch.nn import functional
 
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError
@@ -31,6 +32,9 @@ class TwoTower(RetrievalModel):
         weight: the column with the weight of each row, None for equal weights.
         exclude: the column with the catalogue rows (`Jagged`) that a query's evaluation leaves out; None for none.
         output_l2: in training, factor of the mean squared norm of the queries plus that of the scored candidates.
+        normalize: whether the outputs of both towers are scaled to length 1; the task then wants a temperature.
+        tie_residuals: whether the towers share one residual table: the query's recent candidates and the candidate
+            itself then are the same vectors.
 
     Raises:
         ConfigError: towers of different width, or arguments that contradict each other.
@@ -64,6 +68,8 @@ class TwoTower(RetrievalModel):
         weight: str | None = None,
         exclude: str | None = None,
         output_l2: float = 0.0,
+        normalize: bool = False,
+        tie_residuals: bool = False,
     ) -> None:
         candidate_id = candidate.id_feature if candidate_id is None else candidate_id
         schema = candidate.space.schema.get(candidate_id)
@@ -92,18 +98,32 @@ class TwoTower(RetrievalModel):
                 "align their layers",
             )
         self.query, self.candidate, self.query_id = query, candidate, query.id_feature
+        self.normalize = normalize
+        if tie_residuals:
+            self._tie_residuals()
 
     @property
     def query_features(self) -> tuple[str, ...]:
         """The features that a query needs."""
-        return self.query.features
+        return self.query.inputs
 
     def query_embeddings(self, batch: Batch) -> Tensor:
         """Pass queries through their tower; see `RetrievalModel.query_embeddings`."""
-        embeddings: Tensor = self.query(batch)
-        return embeddings
+        return self._scaled(self.query(batch))
 
     def candidate_embeddings(self, batch: Batch) -> Tensor:
         """Pass candidates through their tower; see `RetrievalModel.candidate_embeddings`."""
-        embeddings: Tensor = self.candidate(batch)
-        return embeddings
+        return self._scaled(self.candidate(batch))
+
+    def _scaled(self, embeddings: Tensor) -> Tensor:
+        return functional.normalize(embeddings, dim=1) if self.normalize else embeddings
+
+    def _tie_residuals(self) -> None:
+        one, other = self.query.residual, self.candidate.residual
+        if one is None or other is None or one.weight.shape != other.weight.shape:
+            raise self._error(
+                "residuals of both towers in one vocabulary, for tie_residuals",
+                f"'{self.query.residual_feature}' and '{self.candidate.residual_feature}'",
+                "give the query tower a rr.features.Recent of the candidate's residual",
+            )
+        self.query.residual = other

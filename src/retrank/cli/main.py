@@ -1,0 +1,134 @@
+"""The command line: `retrank quickstart | train | evaluate | recommend | doctor`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrank.cli import commands
+from retrank.cli.config import DataConfig, RunConfig, load_config, quickstart_config
+from retrank.core.errors import ConfigError, RetrankError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Recommenders from raw tables to served recommendations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines; text goes to standard error.")]
+Seeds = Annotated[int, typer.Option(min=1, help="How many models are trained and averaged; the first one is saved.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="The first seed; 0 by default.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs of retrieval, in place of the configured ones.")]
+Show = Annotated[str | None, typer.Option(help="The query whose recommendations are shown.")]
+Bundle = Annotated[Path, typer.Argument(help="The directory of a bundle.")]
+
+
+@app.command()
+def quickstart(
+    data: Annotated[
+        str, typer.Option(help="movielens_100k, movielens_1m, movielens_20m, or a folder with MovieLens-100K.")
+    ] = "movielens_100k",
+    seed: Seed = None,
+    seeds: Seeds = 3,
+    epochs: Epochs = None,
+    out: Annotated[Path, typer.Option(help="Where the bundle goes.")] = Path("runs/quickstart"),
+    show: Show = None,
+    as_json: Json = False,
+) -> None:
+    """Train retrieval and ranking on MovieLens, compare them with baselines, recommend, and save a bundle."""
+    config = quickstart_config()
+    config = config.model_copy(update={"data": _data(config.data, data)})
+    commands.run(_with(config, seed, epochs), seeds=seeds, out=out, show=show, as_json=as_json)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file; begin with a copy of `retrank config`.")],
+    seed: Seed = None,
+    seeds: Seeds = 1,
+    epochs: Epochs = None,
+    out: Annotated[Path, typer.Option(help="Where the bundle goes.")] = Path("runs/train"),
+    show: Show = None,
+    as_json: Json = False,
+) -> None:
+    """Do what a configuration describes: load, split, train, evaluate, save. Run again after Ctrl-C to go on."""
+    commands.run(_with(load_config(config), seed, epochs), seeds=seeds, out=out, show=show, as_json=as_json)
+
+
+@app.command()
+def config() -> None:
+    """Print the configuration of the quickstart, to be edited."""
+    typer.echo(Path(__file__).with_name("quickstart.toml").read_text(encoding="utf-8"), nl=False)
+
+
+@app.command()
+def evaluate(
+    bundle: Bundle,
+    test: Annotated[Path, typer.Option(help="Later interactions, Parquet or CSV.")],
+    k: Annotated[list[int], typer.Option("-k", min=1, help="Length of the lists; may be repeated.")] = [10],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Compare a bundle with popularity and EASE on later interactions, over the whole corpus."""
+    commands.evaluate_bundle(bundle, test, ks=k, as_json=as_json)
+
+
+@app.command()
+def recommend(
+    bundle: Bundle,
+    query: Annotated[list[str], typer.Option(help="COLUMN=VALUE of the query; repeat for more columns.")] = [],  # noqa: B006
+    user: Annotated[str | None, typer.Option(help="The query's key, in short.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Length of the list.")] = 10,
+    where: Annotated[str | None, typer.Option(help="A condition on the catalogue, in SQL: 'year >= 1990'.")] = None,
+    include_seen: Annotated[bool, typer.Option(help="Also recommend what the query has already.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Recommend to one query from a bundle."""
+    commands.recommend(bundle, _pairs(query), key=user, k=k, where=where, include_seen=include_seen, as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what a bug report needs: versions, device, installed extras."""
+    commands.doctor(as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exit codes: 0 done; 1 an unexpected error; 2 bad input, said in one line; 130 stopped by Ctrl-C.
+    """
+    try:
+        app(standalone_mode=True)
+    except RetrankError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped; run the same command again to go on", err=True)
+        sys.exit(130)
+
+
+def _data(config: DataConfig, wanted: str) -> DataConfig:
+    if wanted in ("movielens_100k", "movielens_1m", "movielens_20m"):
+        return config.model_copy(update={"dataset": wanted})
+    if not Path(wanted).is_dir():
+        raise ConfigError("movielens_100k, movielens_1m, movielens_20m or a folder", wanted, "--data", "choose one")
+    return config.model_copy(update={"root": Path(wanted)})
+
+
+def _with(config: RunConfig, seed: int | None, epochs: int | None) -> RunConfig:
+    if seed is not None:
+        config = config.model_copy(update={"seed": seed})
+    if epochs is not None:
+        config = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"epochs": epochs})})
+    return config
+
+
+def _pairs(options: list[str]) -> dict[str, str]:
+    for option in options:
+        if "=" not in option:
+            raise ConfigError("COLUMN=VALUE", repr(option), "--query", "write e.g. --query user_id=42")
+    return dict(option.split("=", 1) for option in options)
