@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,13 +16,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from retrank import baselines
 from retrank.cli.config import RunConfig
 from retrank.cli.pipeline import RECENT, Pipeline, Tables
 from retrank.core.errors import ConfigError
 from retrank.core.version import __version__
 from retrank.data import frame
-from retrank.evaluation import Report, evaluate
+from retrank.evaluation import Recommends, Report, baselines, evaluate
 from retrank.recommender import Card, Recommender
 
 __all__ = ["doctor", "evaluate_bundle", "recommend", "run"]
@@ -127,11 +126,15 @@ def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -
         as_json: print JSON instead of a table.
     """
     recommender = Recommender.load(bundle)
-    systems = {"popularity": baselines.Popularity(), "EASE": baselines.EASE(), "bundle": recommender}
-    names = {"query": recommender.query, "candidate": recommender.candidate}
+    systems: dict[str, Recommends | Sequence[Recommends]] = {
+        "popularity": baselines.Popularity(),
+        "EASE": baselines.EASE(),
+        "bundle": recommender,
+    }
     table = frame(test)
-    keys = {name: recommender.seen.schema[name] for name in names.values() if name in table.columns}
-    report = evaluate(systems, recommender.seen, table.cast(keys), ks=ks, **names)
+    types = [pl.col(name).cast(dtype) for name, dtype in recommender.seen.schema.items() if name in table.columns]
+    query, candidate = recommender.query, recommender.candidate
+    report = evaluate(systems, recommender.seen, table.with_columns(types), ks=ks, query=query, candidate=candidate)
     if as_json:
         print(json.dumps(report.to_dict()))  # noqa: T201
     else:

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import final
 
 import polars as pl
 
-from retrank import baselines, features
+from retrank import features
 from retrank.cli.config import RunConfig
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.seeds import seed_everything
-from retrank.data import Loader, frame, latest_candidates, leave_last_split, with_recent_candidates
+from retrank.data import Batches, Loader, frame, latest_candidates, leave_last_split, with_recent_candidates
 from retrank.datasets import movielens_1m, movielens_20m, movielens_100k
-from retrank.evaluation import Report, evaluate
+from retrank.evaluation import Recommends, Report, baselines, evaluate
 from retrank.features import Catalogue, FeatureSpace, History
 from retrank.metrics import FullCorpusTopK
 from retrank.models import Reranker, Tower, TwoTower
@@ -74,14 +75,12 @@ class Pipeline:
         """Read the tables, split them, and fit the features."""
         data, split = self.config.data, self.config.split
         interactions, candidates, queries = self._read()
-        names = {"query": data.query, "time": data.time}
-        train, test = leave_last_split(interactions, fraction=split.test, **names)
+        train, test = self._last(interactions, split.test)
         if data.recent is not None:
-            past = {**names, "candidate": data.candidate, "length": data.recent, "name": RECENT}
-            queries = queries.drop(RECENT, strict=False).join(
-                latest_candidates(train, **past), on=data.query, how="left", maintain_order="left"
-            )
-            train = with_recent_candidates(train, **past)
+            past = {"query": data.query, "candidate": data.candidate, "time": data.time, "name": RECENT}
+            latest = latest_candidates(train, length=data.recent, **past)
+            queries = queries.join(latest, on=data.query, how="left", maintain_order="left")
+            train = with_recent_candidates(train, length=data.recent, **past)
         self.say(
             f"{len(interactions):,} interactions, {len(queries):,} queries, {len(candidates):,} candidates; "
             f"test: the last {split.test:.0%} of each query ({len(test):,})"
@@ -126,7 +125,7 @@ class Pipeline:
             The report; the reference is EASE.
         """
         settings = self.config.baselines
-        systems = {
+        systems: dict[str, Recommends | Sequence[Recommends]] = {
             "popularity": baselines.Popularity(),
             "item-kNN": baselines.ItemKNN(settings.knn_neighbors, settings.knn_shrink),
             "EASE": baselines.EASE(settings.ease_l2),
@@ -134,8 +133,19 @@ class Pipeline:
         }
         if self.config.ranking is not None:
             systems["two-stage"] = list(recommenders)
-        names = {"query": self.config.data.query, "candidate": self.config.data.candidate}
-        return evaluate(systems, tables.train, tables.test, reference="EASE", seed=seed, **names)
+        return evaluate(
+            systems,
+            tables.train,
+            tables.test,
+            query=self.config.data.query,
+            candidate=self.config.data.candidate,
+            reference="EASE",
+            seed=seed,
+        )
+
+    def _last(self, table: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+        data = self.config.data
+        return leave_last_split(table, query=data.query, time=data.time, fraction=fraction)
 
     def _read(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         data = self.config.data
@@ -155,11 +165,11 @@ class Pipeline:
     def _train_retrieval(self, table: pl.DataFrame, catalogue: Catalogue, seed: int, stage: str) -> TwoTower:
         settings = self.config.retrieval
         seed_everything(seed)
-        sizes = {"layers": settings.layers, "dim": settings.dim, "dropout": settings.dropout}
+        tower = partial(Tower, self.space, layers=settings.layers, dim=settings.dim, dropout=settings.dropout)
         both = settings.query_residual is not None and settings.candidate_residual is not None
         model = TwoTower(
-            Tower(self.space, settings.query, residual=settings.query_residual, **sizes),
-            Tower(self.space, settings.candidate, residual=settings.candidate_residual, **sizes),
+            tower(settings.query, residual=settings.query_residual),
+            tower(settings.candidate, residual=settings.candidate_residual),
             Retrieval(
                 temperature=settings.temperature,
                 log_q=True,
@@ -182,8 +192,7 @@ class Pipeline:
     def _train_ranking(self, tables: Tables, catalogue: Catalogue, seed: int) -> Reranker:
         settings, data = self.config.ranking, self.config.data
         assert settings is not None
-        names = {"query": data.query, "time": data.time}
-        earlier, later = leave_last_split(tables.train, fraction=self.config.split.ranking, **names)
+        earlier, later = self._last(tables.train, self.config.split.ranking)
         self.say(f"retrieval, on the earlier {1 - self.config.split.ranking:.0%} of train (seed {seed})")
         retrieval = self._train_retrieval(earlier, catalogue, seed, "earlier")
         seed_everything(seed)
@@ -222,7 +231,7 @@ class Pipeline:
             ids = catalogue.batch[model.candidate_id][rows.values]
             model.co_occurrence.fit(Jagged(ids, rows.offsets))
 
-    def _fit(self, model: TwoTower | Reranker, loader: Loader, epochs: int, lr: float, seed: int, stage: str) -> None:
+    def _fit(self, model: TwoTower | Reranker, loader: Batches, epochs: int, lr: float, seed: int, stage: str) -> None:
         checkpoint = None if self.folder is None else self.folder / self.config.fingerprint / f"{stage}-{seed}"
         model.fit(
             loader,

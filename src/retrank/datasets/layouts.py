@@ -32,7 +32,13 @@ _MOVIE: Final = ("movie_id", "movie_title", "genres")
 @final
 @dataclass(frozen=True)
 class Tables:
-    """What a layout holds: ratings in file order, users (None if nothing is known of them), movies."""
+    """What a layout holds.
+
+    Args:
+        ratings: in the order of the file.
+        users: None if nothing is known of them.
+        movies: one row each.
+    """
 
     ratings: pl.DataFrame
     users: pl.DataFrame | None
@@ -42,7 +48,12 @@ class Tables:
 @final
 @dataclass(frozen=True)
 class Layout:
-    """A set of files in one folder, and how to read them."""
+    """A set of files in one folder, and how to read them.
+
+    Args:
+        files: their names.
+        read: reads them from a folder.
+    """
 
     files: tuple[str, ...]
     read: Callable[[Path], Tables]

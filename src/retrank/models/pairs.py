@@ -1,6 +1,6 @@
 """Lists of candidates, and the pairs of a query and a candidate that they stand for."""
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -19,10 +19,11 @@ PAIR_COLUMNS: Final = (RETRIEVAL_SCORE, RETRIEVAL_RANK, LIST)
 """What `pair_batch` adds to the features."""
 
 
+@final
 class Candidates(NamedTuple):
     """A list of candidates for each of some queries.
 
-    Attributes:
+    Args:
         scores: `(queries, k)` float32, best first; -inf where a list is shorter.
         rows: `(queries, k)` int64 rows of the catalogue; -1 where a list is shorter.
     """

@@ -107,11 +107,13 @@ class Tower(Configurable, nn.Module):
         numbers = [batch[name].float().reshape(len(batch), -1) for name in self.numbers]
         if self.mlp is None:
             return torch.cat([*vectors, *numbers], dim=1)
-        if self.residual is None:
-            return self.mlp(torch.cat([*vectors, *numbers], dim=1))
+        if self.residual is None or self.residual_feature is None:
+            output: Tensor = self.mlp(torch.cat([*vectors, *numbers], dim=1))
+            return output
         residual: Tensor = self.residual(batch[self.residual_feature])
         seen = [] if self.residual_feature in self.features else [residual]
-        return residual + self.mlp(torch.cat([*vectors, *numbers, *seen], dim=1))
+        mixed: Tensor = self.mlp(torch.cat([*vectors, *numbers, *seen], dim=1))
+        return residual + mixed
 
     def _hide(self, batch: Batch) -> Batch:
         ids = batch[self.id_feature]

@@ -18,8 +18,8 @@ def allowed_rows(
     table: pl.DataFrame,
     *,
     where: pl.Expr | None = None,
-    allow: Iterable[str] | Iterable[int] | None = None,
-    deny: Iterable[str] | Iterable[int] = (),
+    allow: Iterable[str | int] | None = None,
+    deny: Iterable[str | int] = (),
 ) -> Tensor | None:
     """Combine an expression, an allow list and a deny list.
 
@@ -69,7 +69,7 @@ def _condition(table: pl.DataFrame, where: pl.Expr) -> pl.Series:
     return result.fill_null(False)
 
 
-def _named(catalogue: Catalogue, keys: Iterable[str] | Iterable[int], warn_as: str | None) -> Tensor:
+def _named(catalogue: Catalogue, keys: Iterable[str | int], warn_as: str | None) -> Tensor:
     asked = list(keys)
     mask = torch.zeros(len(catalogue), dtype=torch.bool)
     if not asked:

@@ -27,7 +27,7 @@ __all__ = ["Recommender"]
 
 _BLOCK: Final = 32  # queries computed at once, always: one query alone gets the very numbers it gets among others
 _STAGES: Final = ("popularity", "retrieval", "ranking")
-Keys = Iterable[str] | Iterable[int]
+Keys = Iterable[str | int]
 
 
 @final
