@@ -11,6 +11,7 @@ SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 
 
+@pytest.mark.filterwarnings("ignore::retrank.core.errors.RetrankWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_snippets_run(page, fake_movielens_data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

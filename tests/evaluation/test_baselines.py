@@ -136,3 +136,22 @@ def test_no_queries_give_no_rows():
     lists = Popularity().fit(table([(0, 0)])).recommend_many(pl.DataFrame({"user": []}, schema={"user": pl.String}))
     assert lists.columns == ["user", "song", "rank", "score"]
     assert lists.is_empty()
+
+
+def test_recent_interactions_weigh_more_with_a_decay():
+    pairs = [(0, 1), (0, 2), (0, 1), (1, 1), (1, 3), (2, 2), (2, 4)]
+    frame = table(pairs).with_columns(time=pl.Series([3, 2, 1, 0, 0, 0, 0]))
+    matrix = InteractionMatrix.build(frame, time="time")
+    columns = {key: i for i, key in enumerate(matrix.candidates.to_list())}
+    history = matrix.dense(matrix.rows(pl.Series(["u0", "nobody"])), decay=0.5)
+    np.testing.assert_allclose(history[0, columns["s1"]], 1.0)
+    np.testing.assert_allclose(history[0, columns["s2"]], np.exp(-0.5), rtol=1e-6)
+    assert history.count_nonzero() == 2
+    near, far = (EASE(l2=1.0, decay=d).fit(frame, time="time") for d in (5.0, 0.0))
+    assert near.recommend_many(pl.DataFrame({"user": ["u0"]}), k=1)["song"].to_list() == ["s3"]
+    scores = far.recommend_many(pl.DataFrame({"user": ["u0"]}), k=2)["score"]
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)
+    with pytest.raises(ConfigError, match="time="):
+        EASE(decay=0.1).fit(frame)
+    with pytest.raises(DataError, match="'tme'"):
+        EASE(decay=0.1).fit(frame, time="tme")

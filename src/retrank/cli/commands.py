@@ -49,7 +49,18 @@ def run(config: RunConfig, *, seeds: int, out: Path, show: str | None, as_json: 
         out: the bundle's directory.
         show: the query to show; any by default.
         as_json: print one JSON object instead of text.
+
+    Raises:
+        SystemExit: Ctrl-C, with code 130; what was learned is kept for the next run of the same configuration.
     """
+    try:
+        _run(config, seeds, out, show, as_json)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; run the same command again to go on from here")
+        raise SystemExit(130) from None
+
+
+def _run(config: RunConfig, seeds: int, out: Path, show: str | None, as_json: bool) -> None:
     console = Console(stderr=as_json)
     started = time.perf_counter()
     checkpoints = out.parent / f".{out.name}-checkpoints"

@@ -121,6 +121,7 @@ class BaselinesConfig(_Strict):
     """Settings of the baselines, tuned on a validation part of train."""
 
     ease_l2: Positive = 500.0
+    ease_decay: Positive = 0.1
     knn_neighbors: Count = 100
     knn_shrink: Annotated[float, Field(ge=0)] = 0.0
 

@@ -102,13 +102,10 @@ def main() -> None:
     Exit codes: 0 done; 1 an unexpected error; 2 bad input, said in one line; 130 stopped by Ctrl-C.
     """
     try:
-        app(standalone_mode=True)
+        app()
     except RetrankError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to go on", err=True)
-        sys.exit(130)
 
 
 def _data(config: DataConfig, wanted: str) -> DataConfig:

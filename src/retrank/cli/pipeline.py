@@ -129,6 +129,7 @@ class Pipeline:
             "popularity": baselines.Popularity(),
             "item-kNN": baselines.ItemKNN(settings.knn_neighbors, settings.knn_shrink),
             "EASE": baselines.EASE(settings.ease_l2),
+            "EASE, recent first": baselines.EASE(settings.ease_l2, decay=settings.ease_decay),
             "two-tower": [recommender.without_ranking() for recommender in recommenders],
         }
         if self.config.ranking is not None:
@@ -139,6 +140,7 @@ class Pipeline:
             tables.test,
             query=self.config.data.query,
             candidate=self.config.data.candidate,
+            time=self.config.data.time,
             reference="EASE",
             seed=seed,
         )

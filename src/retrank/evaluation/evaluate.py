@@ -39,6 +39,7 @@ def evaluate(
     metrics: Sequence[str] = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map"),
     query: str | None = None,
     candidate: str | None = None,
+    time: str | None = None,
     exclude_seen: bool = True,
     reference: str | None = None,
     seed: int = 0,
@@ -58,6 +59,7 @@ def evaluate(
         metrics: of `RANKING_METRICS`, each at every k.
         query: the column of query keys; the first of `train` by default.
         candidate: the column of candidate keys; the second of `train` by default.
+        time: the column of times in `train`, for baselines that weigh recent interactions more.
         exclude_seen: recommend only what the query does not have in `train`.
         reference: the system the others are tested against; the first by default.
         seed: of the bootstrap.
@@ -90,7 +92,7 @@ def evaluate(
         runs = []
         for run in [system] if isinstance(system, Recommends) else system:
             if isinstance(run, Baseline) and not run.is_fitted:
-                run.fit(train_table, query=query, candidate=candidate)
+                run.fit(train_table, query=query, candidate=candidate, time=time)
             lists = run.recommend_many(queries, max(ks), exclude_seen=exclude_seen)
             _check_lists(lists, name, query, candidate, max(ks), seen if exclude_seen else None)
             runs.append(per_query_metrics(lists, relevant, query, candidate, ks, metrics))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
-from retrank.data.checks import require_columns, require_no_nulls
+from retrank.data.checks import require_columns, require_no_nulls, require_time
 from retrank.data.sources import TableLike, frame
 from retrank.layers.co_occurrence import co_occurrences
 
@@ -60,14 +60,14 @@ class InteractionMatrix:
         queries: query keys, one a row of the matrix.
         candidates: candidate keys, one a column.
         counts: `(columns,)` int64, distinct queries of each candidate.
-        seen: the columns of each row.
+        seen: the columns of each row, oldest first if the times are known, else in the order of the table.
 
     Example:
         >>> import polars as pl, retrank as rr
         >>> table = pl.DataFrame({"user": ["a", "a", "b"], "song": ["x", "y", "y"]})
         >>> matrix = rr.evaluation.InteractionMatrix.build(table)
         >>> matrix.candidates.to_list(), matrix.seen.to_lists()
-        (['y', 'x'], [[0, 1], [0]])
+        (['y', 'x'], [[1, 0], [0]])
     """
 
     query: str
@@ -78,13 +78,16 @@ class InteractionMatrix:
     seen: Jagged
 
     @classmethod
-    def build(cls, table: TableLike, query: str | None = None, candidate: str | None = None) -> "InteractionMatrix":
+    def build(
+        cls, table: TableLike, query: str | None = None, candidate: str | None = None, time: str | None = None
+    ) -> "InteractionMatrix":
         """Build from an interaction table.
 
         Args:
             table: one row an interaction; repeats count once.
             query: the column of query keys; the first by default.
             candidate: the column of candidate keys; the second by default.
+            time: the column of times; None takes the rows as they come. Of repeats, the last counts.
 
         Returns:
             The matrix.
@@ -94,7 +97,10 @@ class InteractionMatrix:
         """
         interactions = frame(table)
         query, candidate = query_and_candidate(interactions, query, candidate)
-        pairs = interactions.select(query, candidate).unique(maintain_order=True)
+        if time is not None:
+            require_time(interactions, time)
+            interactions = interactions.sort(time, maintain_order=True)
+        pairs = interactions.select(query, candidate).unique(keep="last", maintain_order=True)
         counts = (
             pairs.group_by(candidate, maintain_order=True)
             .len("count")
@@ -105,8 +111,7 @@ class InteractionMatrix:
         rows = pl.DataFrame({query: queries}).with_row_index("row")
         places = pairs.join(rows, on=query, maintain_order="left").join(columns, on=candidate, maintain_order="left")
         row, column = (_int64(places[name]) for name in ("row", "column"))
-        order = torch.argsort(column, stable=True)
-        seen = Jagged.group(row[order], column[order], num_rows=len(queries))
+        seen = Jagged.group(row, column, num_rows=len(queries))
         return cls(query, candidate, queries, counts[candidate], _int64(counts["count"]), seen)
 
     @property
@@ -124,12 +129,22 @@ class InteractionMatrix:
         """Return `(columns, columns)` float64, the number of queries that have both candidates."""
         return co_occurrences(self.seen, len(self.candidates)).to_dense()
 
-    def dense(self, rows: Tensor) -> Tensor:
-        """Return `(n, columns)` float32 for some rows; unknown rows (-1) are empty."""
+    def dense(self, rows: Tensor, decay: float = 0.0) -> Tensor:
+        """Return the histories of some rows.
+
+        Args:
+            rows: `(n,)` int64; unknown rows (-1) are empty.
+            decay: the weight of a candidate with m later ones in its row is `exp(-decay * m)`.
+
+        Returns:
+            `(n, columns)` float32, 0 where a row does not have a column.
+        """
         block = torch.zeros(len(rows), len(self.candidates))
         known = torch.nonzero(rows >= 0)[:, 0]
         seen = self.seen.take(rows[known])
-        block[known[seen.row_index()], seen.values] = 1.0
+        owner = seen.row_index()
+        later = seen.offsets[1:][owner] - torch.arange(1, len(owner) + 1)
+        block[known[owner], seen.values] = torch.exp(-decay * later)
         return block
 
 

@@ -31,6 +31,8 @@ class Baseline(Configurable, ABC):
         ['x', 'y']
     """
 
+    decay: float = 0.0
+    """How fast the older part of a history loses weight; 0 weighs all alike."""
     _matrix: InteractionMatrix | None = None
 
     @property
@@ -38,21 +40,32 @@ class Baseline(Configurable, ABC):
         """Whether `fit` was called."""
         return self._matrix is not None
 
-    def fit(self, interactions: TableLike, *, query: str | None = None, candidate: str | None = None) -> Self:
+    def fit(
+        self,
+        interactions: TableLike,
+        *,
+        query: str | None = None,
+        candidate: str | None = None,
+        time: str | None = None,
+    ) -> Self:
         """Learn from interactions.
 
         Args:
             interactions: one row an interaction; repeats count once.
             query: the column of query keys; the first by default.
             candidate: the column of candidate keys; the second by default.
+            time: the column of times; needed with a decay.
 
         Returns:
             This baseline, fitted.
 
         Raises:
+            ConfigError: a decay without a time column.
             DataError: a column is missing or holds nulls, or there are no rows.
         """
-        self._matrix = InteractionMatrix.build(interactions, query, candidate)
+        if self.decay > 0 and time is None:
+            raise ConfigError("time=, for a decay", "none", type(self).__name__, "name the column of times")
+        self._matrix = InteractionMatrix.build(interactions, query, candidate, time)
         self._learn(self._matrix)
         return self
 
@@ -97,10 +110,11 @@ class Baseline(Configurable, ABC):
 
     def _best(self, rows: Tensor, k: int, exclude_seen: bool) -> tuple[Tensor, Tensor]:
         assert self._matrix is not None
-        history = self._matrix.dense(rows)
-        scores = torch.where(history.any(dim=1, keepdim=True), self._score(history), self._matrix.counts.float())
+        seen = self._matrix.dense(rows).bool()
+        scores = self._score(self._matrix.dense(rows, self.decay))
+        scores = torch.where(seen.any(dim=1, keepdim=True), scores, self._matrix.counts.float())
         if exclude_seen:
-            scores = scores.masked_fill(history.bool(), -torch.inf)
+            scores = scores.masked_fill(seen, -torch.inf)
         best, columns = torch.sort(scores, dim=1, descending=True, stable=True)
         return best[:, :k], columns[:, :k]
 
@@ -110,4 +124,4 @@ class Baseline(Configurable, ABC):
 
     @abstractmethod
     def _score(self, history: Tensor) -> Tensor:
-        """Score all candidates: `(queries, candidates)` 0/1 history in, scores of that shape out."""
+        """Score all candidates: `(queries, candidates)` history weights in, scores of that shape out."""

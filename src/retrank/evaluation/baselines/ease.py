@@ -21,9 +21,10 @@ class EASE(Baseline):
 
     Args:
         l2: strength of the penalty; tune it on a validation part, about 100 to 1000.
+        decay: in scoring, the weight of a history's candidate with m later ones is `exp(-decay * m)`.
 
     Raises:
-        ConfigError: `l2` is not positive.
+        ConfigError: `l2` is not positive, or a negative decay.
 
     Example:
         >>> import polars as pl, retrank as rr
@@ -31,13 +32,13 @@ class EASE(Baseline):
         >>> rr.baselines.EASE(l2=1.0).fit(plays).recommend_many(pl.DataFrame({"user": ["c"]}), k=1)["song"].to_list()
         ['y']
 
-    Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
+    Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019; the decay is ours.
     """
 
-    def __init__(self, l2: float = 500.0) -> None:
-        if not l2 > 0:
-            raise ConfigError("l2 > 0", str(l2), "EASE", "the Gram matrix alone may not be invertible")
-        self.l2 = l2
+    def __init__(self, l2: float = 500.0, decay: float = 0.0) -> None:
+        if not (l2 > 0 and decay >= 0):
+            raise ConfigError("l2 > 0 and decay >= 0", f"{l2}, {decay}", "EASE", "choose other values")
+        self.l2, self.decay = l2, decay
 
     def _learn(self, matrix: InteractionMatrix) -> None:
         gram = matrix.co_occurrences()
