@@ -5,6 +5,8 @@ import torch
 
 from tests import fake_movielens
 
+torch.set_num_threads(1)  # the tests compute little, and two threads on a busy machine wait for each other
+
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers_for_every_test():

@@ -85,11 +85,10 @@ def _run(config: RunConfig, seeds: int, out: Path, show: str | None, as_json: bo
         print(json.dumps({**summary, "report": report.to_dict(), "query": key, "recommendations": lists}))  # noqa: T201
         return
     _show_query(console, config, tables, recommender, key)
-    query_option = f"--query {recommender.query}={key}"
     console.print(f"\nThe bundle is in [bold]{out}[/bold]. Next:", highlight=False)
-    console.print(f"  retrank recommend {out} {query_option} -k 10", highlight=False)
-    console.print(f"  retrank recommend {out} {query_option} --where 'year >= 1990' --json", highlight=False)
-    console.print("  retrank train my.toml --help", highlight=False)
+    console.print(f"  retrank recommend {out} --user {key} -k 10", highlight=False)
+    console.print(f"  retrank recommend {out} --user {key} --json", highlight=False)
+    console.print("  retrank config > my.toml; retrank train my.toml", highlight=False)
     console.print(f"[dim]{time.perf_counter() - started:.0f} seconds in all[/dim]", highlight=False)
 
 
