@@ -4,7 +4,7 @@ Run:  python examples/deep_recommender.py --seeds 3        (about five minutes)
 Data: MovieLens-100K, 80,000 ratings to train and 20,000 to test, drawn by numpy's default_rng(42).
 Measured: the share of the 5-star test rows whose movie is among the 100 best of all 1,682 movies for that user. Movies
 that the user has rated before stay in the list, as they do in Keras-RS, and a movie that the model does not know is a
-miss. The settings were chosen on a tenth of the training rows; the test rows were scored once.
+miss. The settings were chosen on a tenth of the training rows.
 """
 
 import argparse
@@ -22,7 +22,9 @@ TOP = 100
 
 def positives(train: pl.DataFrame) -> pl.DataFrame:
     """Keep what users liked, 4 stars and 5, of which 5 count three times; weights have mean 1."""
-    liked = train.filter(pl.col("rating") >= 4).with_columns(weight=pl.when(pl.col("rating") == 5).then(3.0).otherwise(1.0))
+    liked = train.filter(pl.col("rating") >= 4).with_columns(
+        weight=pl.when(pl.col("rating") == 5).then(3.0).otherwise(1.0)
+    )
     return liked.with_columns(pl.col("weight") / pl.col("weight").mean())
 
 
