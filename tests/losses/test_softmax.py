@@ -89,5 +89,14 @@ def test_wrong_inputs_are_refused():
     ]:
         with pytest.raises(ShapeError, match=message):
             softmax_cross_entropy(*arguments)
-    with pytest.raises(ConfigError, match="'none'"):
-        softmax_cross_entropy(scores, positives, reduction="none")
+    with pytest.raises(ConfigError, match="'total'"):
+        softmax_cross_entropy(scores, positives, reduction="total")
+
+
+def test_without_reduction_there_is_one_loss_a_row():
+    torch.manual_seed(0)
+    scores, positives, weight = torch.randn(4, 3), torch.tensor([0, 2, 1, 1]), torch.tensor([1.0, 0.0, 2.0, 0.5])
+    losses = softmax_cross_entropy(scores, positives, weight, reduction="none")
+    expected = -scores.log_softmax(1)[torch.arange(4), positives] * weight
+    assert torch.allclose(losses, expected)
+    assert torch.allclose(losses.sum(), softmax_cross_entropy(scores, positives, weight, reduction="sum"))

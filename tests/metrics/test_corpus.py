@@ -14,6 +14,10 @@ from retrank.index import blocks as blocks_module
 from retrank.metrics import FullCorpusTopK, rank_of_positive
 
 GOLDEN = {case["name"]: case for case in cases("tfrs_factorized_top_k_metric")}
+AGREEING = (
+    *("score_mode", "score_mode_brute_force", "score_mode_weights"),
+    *("id_mode", "id_mode_string_weights", "two_updates"),
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,10 +143,7 @@ def test_metric_is_the_weighted_mean_of_the_definitions(seed):
     assert metric.num_rows == len(ranks)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["score_mode", "score_mode_brute_force", "score_mode_weights", "id_mode", "id_mode_string_weights", "two_updates"],
-)
+@pytest.mark.parametrize("name", AGREEING)
 def test_agrees_with_tfrs_where_no_scores_tie(name):
     inputs, arguments = GOLDEN[name]["inputs"], GOLDEN[name]["arguments"]
     candidates, ks = torch.tensor(inputs["candidates"]), arguments["constructor"]["ks"]
@@ -158,6 +159,74 @@ def test_agrees_with_tfrs_where_no_scores_tie(name):
         metric.update(torch.tensor(update["query_embeddings"]), candidates, torch.tensor(positives), weight=weight)
         result = metric.compute()
         assert [result[f"hit_rate@{k}"].item() for k in ks] == pytest.approx(expected, rel=1e-5)
+
+
+def test_ties_that_tfrs_counts_as_hits_are_won_by_one_of_two_here():
+    case = GOLDEN["score_mode_ties"]  # every candidate occurs twice
+    [update], [optimistic] = case["inputs"]["updates"], case["expected"]["results_after_each_update"]
+    queries, candidates = torch.tensor(update["query_embeddings"]), torch.tensor(case["inputs"]["candidates"])
+    scores, half = (queries @ candidates.T).numpy(), len(candidates) // 2
+    firsts = [case["inputs"]["candidates"].index(positive) for positive in update["true_candidate_embeddings"]]
+    higher = np.array([(row > row[first]).sum() for row, first in zip(scores, firsts, strict=True)])
+    assert [np.mean(higher < k) for k in (1, 4)] == pytest.approx(optimistic, rel=1e-5)
+    copies = [rank_of_positive(queries, candidates, torch.tensor(firsts) + shift).numpy() for shift in (0, half)]
+    assert np.array_equal(np.sort(copies, axis=0), [higher + 1, higher + 2])  # neither shares the other's rank
+    places = tie_places(len(candidates))
+    assert np.array_equal(copies[0] < copies[1], [places[first] < places[first + half] for first in firsts])
+    metric = FullCorpusTopK(ks=(1, 4), metrics=["hit_rate"])
+    for shift in (0, half):
+        metric.update(queries, candidates, torch.tensor(firsts) + shift)
+    result = [value.item() for value in metric.compute().values()]
+    assert result == pytest.approx([np.mean([higher + 1 <= k, higher + 2 <= k]) for k in (1, 4)])
+    assert result == pytest.approx([optimistic[0] / 2, optimistic[1]], rel=1e-5)
+
+
+def test_a_positive_that_tfrs_scores_outside_of_the_corpus_is_a_miss_until_the_corpus_has_it():
+    case = GOLDEN["score_mode_candidate_outside"]
+    [update], [expected] = case["inputs"]["updates"], case["expected"]["results_after_each_update"]
+    queries, candidates = torch.tensor(update["query_embeddings"]), torch.tensor(case["inputs"]["candidates"])
+    outside, ks = torch.tensor(update["true_candidate_embeddings"]), case["arguments"]["constructor"]["ks"]
+    metric = FullCorpusTopK(ks=ks, metrics=["hit_rate"])
+    metric.update(queries, candidates, torch.full((len(queries),), -1))
+    assert [value.item() for value in metric.compute().values()] == [0.0] * len(ks)
+    metric.reset()
+    for query, positive in zip(queries, outside, strict=True):
+        corpus = torch.cat([candidates, positive[None]])
+        metric.update(query[None], corpus, torch.tensor([len(candidates)]))
+    assert [value.item() for value in metric.compute().values()] == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_golden_case_has_its_test():
+    elsewhere = {"score_mode_ties", "score_mode_all_equal", "score_mode_candidate_outside"}
+    assert set(GOLDEN) == {*AGREEING, *elsewhere}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 700), st.integers(1, 4), st.booleans(), st.integers(0, 10**6))
+def test_the_best_head_of_a_query_counts(num_queries, num_candidates, num_heads, exclude, seed):
+    rng = np.random.default_rng(seed)
+    queries = (rng.integers(-4, 5, size=(num_queries, num_heads, 3)) / 64).astype(np.float32)
+    candidates = (rng.integers(-4, 5, size=(num_candidates, 3)) / 64).astype(np.float32)
+    positives = rng.integers(-1, num_candidates, size=num_queries)
+    excluded = [rng.integers(num_candidates, size=9).tolist() for _ in positives] if exclude else None
+    ranks = rank_of_positive(
+        *map(torch.from_numpy, (queries, candidates, positives)),
+        exclude=None if excluded is None else Jagged.from_lists(excluded),
+    )
+    scores = np.einsum("bhd,nd->bhn", queries.astype(np.float64), candidates.astype(np.float64)).max(axis=1)
+    if excluded is not None:
+        excluded = [[row for row in rows if row != own] for rows, own in zip(excluded, positives, strict=True)]
+    assert np.array_equal(ranks.numpy(), slow_ranks(scores, positives, tie_places(num_candidates), excluded))
+
+
+def test_a_bad_head_is_found():
+    queries = torch.ones(3, 2, 4)
+    queries[1, 1, 2] = torch.nan
+    with pytest.raises(DataError, match="row 1"):
+        rank_of_positive(queries, torch.ones(5, 4), torch.tensor([0, 1, 2]))
+    for shape in ((3,), (3, 0, 4), (3, 2, 2, 4), (3, 2, 5)):
+        with pytest.raises(ShapeError, match="queries"):
+            rank_of_positive(torch.ones(shape), torch.ones(5, 4), torch.tensor([0, 1, 2]))
 
 
 def test_ties_that_tfrs_counts_as_hits_are_chance_here():

@@ -18,7 +18,7 @@ def softmax_cross_entropy(
     positives: Tensor,
     weight: Tensor | None = None,
     *,
-    reduction: Literal["mean", "sum"] = "mean",
+    reduction: Literal["mean", "sum", "none"] = "mean",
 ) -> Tensor:
     """Return the mean of -log softmax(scores)[positive].
 
@@ -29,10 +29,11 @@ def softmax_cross_entropy(
         scores: `(batch, columns)`.
         positives: `(batch,)` int64, the positive column of each row.
         weight: `(batch,)` factor of each row's loss, or None.
-        reduction: `"mean"` is Σ weight·loss / batch (not / Σ weight), `"sum"` is Σ weight·loss.
+        reduction: `"mean"` is Σ weight·loss / batch (not / Σ weight), `"sum"` is Σ weight·loss, `"none"` is
+            weight·loss.
 
     Returns:
-        A scalar.
+        A scalar, or `(batch,)` without reduction.
 
     Raises:
         ShapeError: shapes or dtypes that do not fit.
@@ -59,6 +60,8 @@ def softmax_cross_entropy(
     if weight is not None:
         # An infinite loss times a weight of 0 would be NaN: a row without weight takes no part.
         losses = torch.where(weight == 0, 0, losses * weight)
+    if reduction == "none":
+        return losses
     return losses.sum() / max(len(scores), 1) if reduction == "mean" else losses.sum()
 
 
@@ -69,8 +72,10 @@ def _check(scores: Tensor, positives: Tensor, weight: Tensor | None, reduction: 
         raise _shape_error(f"int64 positives of shape ({len(scores)},)", positives)
     if weight is not None and weight.shape != scores.shape[:1]:
         raise _shape_error(f"weight of shape ({len(scores)},)", weight)
-    if reduction not in ("mean", "sum"):
-        raise ConfigError("reduction 'mean' or 'sum'", repr(reduction), "softmax_cross_entropy", "choose one of them")
+    if reduction not in ("mean", "sum", "none"):
+        raise ConfigError(
+            "reduction 'mean', 'sum' or 'none'", repr(reduction), "softmax_cross_entropy", "choose one of them"
+        )
 
 
 def _shape_error(expected: str, tensor: Tensor) -> ShapeError:

@@ -9,7 +9,7 @@ from retrank.core.errors import ConfigError
 from retrank.metrics.auc import AUC
 from retrank.metrics.metric import PointwiseMetric, WeightedMean
 
-__all__ = ["BinaryAccuracy", "LabelMean", "LogLoss", "PredictionMean", "binary_metrics"]
+__all__ = ["BinaryAccuracy", "LabelMean", "LogLoss", "PredictionMean", "binary_metrics", "log_losses"]
 
 
 @final
@@ -64,11 +64,7 @@ class LogLoss(WeightedMean):
         super().__init__(name)
 
     def _values(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        smallest = torch.finfo(torch.float32).eps
-        inside = predictions.clamp(smallest, 1 - smallest)
-        loss = -torch.xlogy(labels, inside) - torch.xlogy(1 - labels, 1 - inside)
-        in_range = (predictions >= 0) & (predictions <= 1) & (labels >= 0) & (labels <= 1)
-        return loss.where(in_range, torch.nan)
+        return log_losses(predictions, labels)
 
 
 @final
@@ -113,6 +109,23 @@ class LabelMean(WeightedMean):
 
     def _values(self, predictions: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002
         return labels
+
+
+def log_losses(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Return -label·log(p) - (1 - label)·log(1 - p) of each row, as `LogLoss` counts it.
+
+    Args:
+        predictions: float64 probabilities of any shape.
+        labels: float64 of the same shape, from 0 to 1.
+
+    Returns:
+        Float64 of the same shape; NaN where prediction or label is outside of [0, 1].
+    """
+    smallest = torch.finfo(torch.float32).eps
+    inside = predictions.clamp(smallest, 1 - smallest)
+    loss = -torch.xlogy(labels, inside) - torch.xlogy(1 - labels, 1 - inside)
+    in_range = (predictions >= 0) & (predictions <= 1) & (labels >= 0) & (labels <= 1)
+    return loss.where(in_range, torch.nan)
 
 
 def binary_metrics() -> list[PointwiseMetric]:

@@ -29,7 +29,7 @@ def rank_of_positive(
     champion. The scores are never all in memory: only a block of them is.
 
     Args:
-        queries: `(batch, dim)` float32, float16 or bfloat16.
+        queries: `(batch, dim)` float32, float16 or bfloat16; or `(batch, heads, dim)`, of which the best head counts.
         candidates: `(num_candidates, dim)`.
         positives: `(batch,)` int64 candidate row of each query's positive; -1 if it is not in the corpus.
         exclude: one row a query of candidate rows, of any length, that do not count. The positive always counts.
@@ -114,7 +114,7 @@ class FullCorpusTopK(SumMetric):
         """Rank a batch of positives.
 
         Args:
-            queries: `(batch, dim)`.
+            queries: `(batch, dim)`, or `(batch, heads, dim)`, of which the best head counts.
             candidates: `(num_candidates, dim)`, the whole corpus.
             positives: `(batch,)` int64 candidate rows; -1 for a positive that is not in the corpus.
             exclude: one row a query of candidate rows that do not count, e.g. seen in training.
@@ -159,20 +159,25 @@ def _ranks(queries: Tensor, candidates: Tensor, positives: Tensor, exclude: Jagg
     """Return the ranks, and which of them mean nothing because their input was bad."""
     if positives.shape != queries.shape[:1] or positives.dtype != torch.int64:
         raise _shape_error(f"int64 positives of shape ({len(queries)},)", positives)
+    if queries.dim() not in (2, 3) or 0 in queries.shape[1:]:
+        raise _shape_error("queries of shape (batch, dim) or (batch, heads, dim)", queries)
+    heads = queries[:, None] if queries.dim() == 2 else queries
     if exclude is not None:
         check_pairs(exclude, len(queries), len(candidates), "exclude")
     order, place = _tie_order(len(candidates), candidates.device)
     blocks = ScoreBlocks(candidates[order])  # a tie that comes before the positive now stands left of it
     places = place[positives.clamp(0, len(candidates) - 1)]
     by_place = torch.argsort(places)  # a chunk's positives then share few blocks, and only those are scored twice
-    chunks, places = blocks.chunks(queries[by_place]), places[by_place]
+    chunks = torch.stack([blocks.chunks(head) for head in heads[by_place].unbind(1)], dim=1)
+    places = places[by_place]
     excluded = None
     if exclude is not None:
         taken = exclude.to(blocks.device).take(by_place)
-        excluded = BlockCells(Jagged(place[taken.values], taken.offsets), blocks, len(queries), "exclude")
+        excluded = BlockCells(Jagged(place[taken.values], taken.offsets), blocks.grid, len(queries), "exclude")
     ranks = torch.empty(len(queries), dtype=torch.float64, device=blocks.device)
     ranks[by_place] = 1 + _num_better(blocks, chunks, places, excluded)
-    bad = blocks.unsafe(queries) | (positives < -1) | (positives >= len(candidates))
+    unsafe = torch.stack([blocks.unsafe(head) for head in heads.unbind(1)]).any(dim=0)
+    bad = unsafe | (positives < -1) | (positives >= len(candidates))
     return ranks.where(positives != -1, torch.inf), bad
 
 
@@ -186,12 +191,12 @@ def _num_better(blocks: ScoreBlocks, chunks: Tensor, places: Tensor, excluded: B
     better = torch.zeros(len(chunks), blocks.chunk_rows, dtype=torch.float64, device=blocks.device)
     spans = (padded[:, [0, -1], 0] // width).tolist()  # the one time that the host waits
     for number, (chunk, place, (first, last)) in enumerate(zip(chunks, padded, spans, strict=True)):
-        positive = chunk.new_zeros(len(chunk), 1)
+        positive = chunk.new_zeros(blocks.chunk_rows, 1)
         for block in range(first, last + 1):
-            scores = blocks.scores(chunk, block).gather(1, (place - block * width).clamp(0, width - 1))
+            scores = _best_head(blocks, chunk, block).gather(1, (place - block * width).clamp(0, width - 1))
             positive = scores.where(place // width == block, positive)
         for block in range(blocks.num_blocks):
-            scores = blocks.scores(chunk, block)
+            scores = _best_head(blocks, chunk, block)
             if excluded is not None:
                 scores[excluded.of(number, block)] = -torch.inf
             if block < first:
@@ -202,6 +207,14 @@ def _num_better(blocks: ScoreBlocks, chunks: Tensor, places: Tensor, excluded: B
                 scores = ((scores > positive) | ((scores == positive) & (columns[block] < place))).float()
             better[number] += scores.sum(dim=1)
     return better.view(-1)[:num_queries]
+
+
+def _best_head(blocks: ScoreBlocks, chunk: Tensor, block: int) -> Tensor:
+    """Score one chunk `(heads, chunk_rows, dim)` of queries against one block of candidates."""
+    scores = blocks.scores(chunk[0], block)
+    for head in chunk[1:]:
+        scores = torch.maximum(scores, blocks.scores(head, block))
+    return scores
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,77 @@
+"""What every loss on lists promises: scores of lists of candidates against their labels."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError, ShapeError
+from retrank.losses.reduction import Reduction, check_reduction, check_shape, reduced
+
+__all__ = ["ListLoss"]
+
+
+class ListLoss(Configurable, nn.Module, ABC):
+    """A loss of lists: each row holds the scores of one query's candidates, in any order.
+
+    An item takes part if the mask says so and its label is at least 0, so that lists can be padded with -1. What takes
+    no part changes nothing and gets no gradient, whatever its score.
+
+    Args:
+        temperature: scores are divided by it.
+        reduction: `"mean"` over lists or items, padding included; `"sum"`; or `"none"`.
+
+    Raises:
+        ConfigError: a temperature that is not above 0, or an unknown reduction.
+    """
+
+    def __init__(self, temperature: float, reduction: Reduction) -> None:
+        super().__init__()
+        check_reduction(reduction, type(self).__name__)
+        if not temperature > 0:
+            raise ConfigError(
+                "a temperature above 0", str(temperature), f"{type(self).__name__}(temperature=...)", "1.0 is neutral"
+            )
+        self.temperature, self.reduction = temperature, reduction
+
+    def forward(
+        self, scores: Tensor, labels: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss.
+
+        Args:
+            scores: `(batch, list)` floats.
+            labels: `(batch, list)`, larger is more relevant; below 0 for items that take no part.
+            mask: `(batch, list)` bool, False for items that take no part; None for none.
+            weight: `(batch,)` factor of each list's loss, or, if the loss has one entry an item, `(batch, list)`.
+
+        Returns:
+            A scalar; with reduction `"none"` one entry a list `(batch,)` or an item `(batch, list)`, as the loss says.
+
+        Raises:
+            ShapeError: shapes or dtypes that do not fit.
+        """
+        where = type(self).__name__
+        if scores.dim() != 2 or not scores.is_floating_point():
+            got = f"{scores.dtype} of shape {tuple(scores.shape)}"
+            raise ShapeError("float scores of shape (batch, list)", got, where, "a single list is scores[None]")
+        check_shape(labels, scores.shape, "labels", where)
+        check_shape(mask, scores.shape, "mask", where)
+        if mask is not None and mask.dtype != torch.bool:
+            raise ShapeError("a bool mask", str(mask.dtype), where, "True keeps an item")
+        valid = labels >= 0 if mask is None else mask & (labels >= 0)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / self.temperature
+        losses = self._losses(scores.where(valid, 0), labels.to(scores).where(valid, 0), valid)
+        if weight is not None:
+            if weight.shape == scores.shape[:1]:
+                weight = weight[:, None].expand_as(losses) if losses.dim() == 2 else weight
+            check_shape(weight, losses.shape, "weight", where)
+        return reduced(losses, weight, self.reduction)
+
+    @abstractmethod
+    def _losses(self, scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+        """Return `(batch,)` or `(batch, list)` losses of scores that have been divided by the temperature.
+
+        Scores and labels are 0 where `valid` is False.
+        """
