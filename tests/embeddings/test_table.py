@@ -188,7 +188,7 @@ def test_wrong_ids_are_refused(ids):
     [
         ({"rows": 1, "dim": 4}, "rows=1"),
         ({"rows": 5, "dim": 0}, "dim=0"),
-        ({"rows": 5, "dim": 1, "combiner": "max"}, "'max'"),
+        ({"rows": 5, "dim": 1, "combiner": "median"}, "'median'"),
         ({"rows": 5, "dim": 1, "scale": -1.0}, "scale=-1.0"),
         ({"rows": 5, "dim": 1, "l2": float("nan")}, "l2=nan"),
         ({"rows": ColumnSchema("age", "number"), "dim": 1}, "'age'"),

@@ -15,6 +15,8 @@ from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.embeddings.table import EmbeddingTable
 from retrank.optim.adagrad import Adagrad
+from retrank.optim.clippy_adagrad import ClippyAdagrad
+from retrank.optim.ftrl import FTRL
 from retrank.optim.lazy_adam import LazyAdam
 from retrank.optim.row_sparse import merge_rows
 from retrank.optim.rowwise_adagrad import RowwiseAdagrad
@@ -27,6 +29,11 @@ SPECS = [
     RowwiseAdagrad(lr=0.1, initial_accumulator=0.0),
     LazyAdam(lr=0.05),
     LazyAdam(lr=0.05, weight_decay=0.1, betas=(0.8, 0.9)),
+    ClippyAdagrad(lr=0.1, absolute_threshold=0.01),
+    ClippyAdagrad(lr=0.1, clip_accumulator=True, accumulator_relative_threshold=0.1),
+    ClippyAdagrad(lr=0.1, accumulate_first=True),
+    FTRL(lr=0.1),
+    FTRL(lr=0.1, l1=0.01, l2=0.1, beta=1.0, initial_accumulator=0.0),
 ]
 
 
@@ -249,6 +256,13 @@ def test_closure_and_missing_gradients(spec):
         (lambda: RowwiseAdagrad(initial_accumulator=-0.1), "initial_accumulator"),
         (lambda: LazyAdam(betas=(0.9, 1.0)), "two betas"),
         (lambda: LazyAdam(weight_decay=float("inf")), "weight_decay"),
+        (lambda: ClippyAdagrad(variable_relative_threshold=-0.1), "variable_relative_threshold"),
+        (lambda: ClippyAdagrad(accumulator_relative_threshold=-0.1), "accumulator_relative_threshold"),
+        (lambda: ClippyAdagrad(absolute_threshold=-0.1), "absolute_threshold"),
+        (lambda: ClippyAdagrad(initial_accumulator=0.0, eps=0.0), "eps > 0 or initial_accumulator > 0"),
+        (lambda: ClippyAdagrad(clip_accumulator=True, accumulate_first=True), "not both"),
+        (lambda: FTRL(l1=-1.0), "finite l1 >= 0"),
+        (lambda: FTRL(initial_accumulator=0.0), "initial_accumulator > 0 or beta > 0"),
     ],
 )
 def test_wrong_settings_are_refused(make, message):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.protocol import Table
 
 __all__ = ["EmbeddingCollection"]
 
@@ -18,8 +18,8 @@ class EmbeddingCollection(Configurable, nn.Module):
     """Tables by feature; a batch goes in, a vector for every feature comes out.
 
     Args:
-        tables: feature name to its table, in the order of the output. Two features share a table when both are given
-            the same object, or when one is given the name of the other.
+        tables: feature name to its table of any kind, in the order of the output. Two features share a table when both
+            are given the same object, or when one is given the name of the other.
 
     Raises:
         ConfigError: no tables, or a name that has no table of its own.
@@ -35,15 +35,15 @@ class EmbeddingCollection(Configurable, nn.Module):
     Source: TorchRec's `EmbeddingBagCollection` and the Keras-RS `FeatureConfig`, without their config objects.
     """
 
-    def __init__(self, tables: Mapping[str, EmbeddingTable | str]) -> None:
+    def __init__(self, tables: Mapping[str, Table | str]) -> None:
         super().__init__()
-        owner_of: dict[EmbeddingTable, str] = {}
+        owner_of: dict[Table, str] = {}
         owners: dict[str, str] = {}
         for feature, table in tables.items():
             owned = tables.get(table) if isinstance(table, str) else table
-            if not isinstance(owned, EmbeddingTable):
+            if not isinstance(owned, Table):
                 raise ConfigError(
-                    "an EmbeddingTable, or the name of a feature that has one",
+                    "a table, or the name of a feature that has one",
                     repr(table) if isinstance(table, str) else type(table).__name__,
                     f"EmbeddingCollection, feature '{feature}'",
                     "give each shared table to one feature and its name to the others",
@@ -70,10 +70,10 @@ class EmbeddingCollection(Configurable, nn.Module):
         """The length of each feature's vector."""
         return {feature: self[feature].dim for feature in self._places}
 
-    def __getitem__(self, feature: str) -> EmbeddingTable:
+    def __getitem__(self, feature: str) -> Table:
         """Return the table of a feature."""
         table = self.tables[self._places[feature]]
-        assert isinstance(table, EmbeddingTable)
+        assert isinstance(table, Table)
         return table
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

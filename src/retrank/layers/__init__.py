@@ -1,13 +1,46 @@
 """Layers between embeddings and scores.
 
-`MLP` is the dense stack; `Concatenate`, `DotInteraction` and `Cross` combine features. Layers whose input size is left
-out take it from the first batch. `CoOccurrence` tells how often a candidate goes together with what came before.
+`MLP` is the dense stack, `Residual` a block that adds to its input. `Concatenate`, `DotInteraction`, `Cross`, its stack
+`DCN`, `FM` and `CIN` combine features, and so do `FieldAttention`, `Product` and `TwoStream`; `Parallel` puts several
+side by side, each on a `Slice` if need be. `MMoE`, `CGC` and `PLE` are experts that several tasks share, mixed by a
+`Gate`. Layers whose input size is left out take it from the first batch. `CoOccurrence` tells how often a candidate
+goes together with what came before.
 """
 
+from retrank.layers.attention import FieldAttention
+from retrank.layers.cin import CIN
 from retrank.layers.co_occurrence import CoOccurrence, co_occurrences
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.cross import Cross
+from retrank.layers.dcn import DCN
 from retrank.layers.dot_interaction import DotInteraction
+from retrank.layers.experts import CGC, PLE, MMoE
+from retrank.layers.fm import FM
+from retrank.layers.gate import Gate
 from retrank.layers.mlp import MLP
+from retrank.layers.parallel import Parallel
+from retrank.layers.product import Product, Slice
+from retrank.layers.residual import Residual
+from retrank.layers.two_stream import TwoStream
 
-__all__ = ["CoOccurrence", "Concatenate", "Cross", "DotInteraction", "MLP", "co_occurrences"]
+__all__ = [
+    "CGC",
+    "CIN",
+    "CoOccurrence",
+    "Concatenate",
+    "Cross",
+    "DCN",
+    "DotInteraction",
+    "FM",
+    "FieldAttention",
+    "Gate",
+    "MLP",
+    "MMoE",
+    "PLE",
+    "Parallel",
+    "Product",
+    "Residual",
+    "Slice",
+    "TwoStream",
+    "co_occurrences",
+]

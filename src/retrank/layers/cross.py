@@ -1,6 +1,6 @@
 """`Cross`: explicit feature crosses of the deep and cross network."""
 
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
+from retrank.layers.linear import materialize, unsized
 
 __all__ = ["Cross"]
 
@@ -65,9 +66,9 @@ class Cross(LazyModuleMixin, Configurable, nn.Module):
             raise _config_error("diag_scale >= 0 and l2 >= 0", f"diag_scale={diag_scale}, l2={l2}")
         self.projection_dim, self.diag_scale, self.l2 = projection_dim, diag_scale, l2
         self.preactivation = nn.Identity() if preactivation is None else preactivation
-        self.kernel = _unsized()
-        self.register_parameter("down", None if projection_dim is None else _unsized())
-        self.register_parameter("bias", _unsized() if bias else None)
+        self.kernel = unsized()
+        self.register_parameter("down", None if projection_dim is None else unsized())
+        self.register_parameter("bias", unsized() if bias else None)
         if in_features is not None:
             self._materialize(in_features)
 
@@ -116,19 +117,8 @@ class Cross(LazyModuleMixin, Configurable, nn.Module):
         return f"projection_dim={self.projection_dim}, diag_scale={self.diag_scale}"
 
     def _materialize(self, width: int) -> None:
-        shapes: dict[str, tuple[int, ...]] = {"kernel": (width, self.projection_dim or width), "bias": (width,)}
-        if self.projection_dim is not None:
-            shapes["down"] = (self.projection_dim, width)
-        for name, shape in shapes.items():
-            parameter: Any = getattr(self, name)
-            if parameter is not None:
-                parameter.materialize(shape)
-                (nn.init.xavier_uniform_ if len(shape) == 2 else nn.init.zeros_)(parameter)
-
-
-def _unsized() -> nn.Parameter:
-    parameter: Any = nn.UninitializedParameter()  # a Parameter in all but torch's type hints
-    return parameter  # type: ignore[no-any-return]
+        rank = self.projection_dim or width
+        materialize(self, kernel=(width, rank), bias=(width,), down=(rank, width))
 
 
 def _config_error(expected: str, got: str) -> ConfigError:

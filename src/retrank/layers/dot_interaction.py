@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.config import Configurable
-from retrank.core.errors import ShapeError
-from retrank.layers.shapes import require_alike
+from retrank.layers.shapes import stack_fields
 
 __all__ = ["DotInteraction"]
 
@@ -48,7 +47,7 @@ class DotInteraction(Configurable, nn.Module):
         Raises:
             ShapeError: no inputs, or inputs of different shape.
         """
-        features = self._stacked(inputs)
+        features = stack_fields(inputs, "DotInteraction")
         products = features @ features.transpose(1, 2)
         diagonal = 0 if self.self_interaction else -1
         if self.skip_gather:
@@ -56,16 +55,3 @@ class DotInteraction(Configurable, nn.Module):
         count = features.shape[1]
         row, column = torch.tril_indices(count, count, diagonal, device=products.device)
         return products[:, row, column]
-
-    def _stacked(self, inputs: Sequence[Tensor] | Tensor) -> Tensor:
-        if not isinstance(inputs, Tensor):
-            require_alike(inputs, "DotInteraction", same_width=True)
-            inputs = torch.stack(list(inputs), dim=1)
-        if inputs.dim() != 3:
-            raise ShapeError(
-                "one tensor (batch, features, dim), or a list of (batch, dim)",
-                str(tuple(inputs.shape)),
-                "DotInteraction",
-                "pass one vector a feature",
-            )
-        return inputs

@@ -1,8 +1,10 @@
 """Linear maps with Keras' initialisation, of a given or an inferred input size."""
 
+from typing import Any
+
 from torch import nn
 
-__all__ = ["linear"]
+__all__ = ["linear", "materialize", "unsized"]
 
 
 def linear(in_features: int | None, out_features: int, *, bias: bool) -> nn.Linear:
@@ -19,6 +21,26 @@ def linear(in_features: int | None, out_features: int, *, bias: bool) -> nn.Line
     if in_features is None:
         return _LazyGlorotLinear(out_features, bias=bias)
     return _GlorotLinear(in_features, out_features, bias=bias)
+
+
+def unsized() -> nn.Parameter:
+    """Return a parameter whose shape `materialize` will give."""
+    parameter: Any = nn.UninitializedParameter()  # a Parameter in all but torch's type hints
+    return parameter  # type: ignore[no-any-return]
+
+
+def materialize(module: nn.Module, **shapes: tuple[int, ...]) -> None:
+    """Size unsized parameters: matrices start Glorot-uniform, vectors at zero.
+
+    Args:
+        module: has the parameters; one that is None stays None.
+        shapes: name of the parameter to its shape.
+    """
+    for name, shape in shapes.items():
+        parameter: Any = getattr(module, name)
+        if parameter is not None:
+            parameter.materialize(shape)
+            (nn.init.xavier_uniform_ if len(shape) == 2 else nn.init.zeros_)(parameter)
 
 
 class _GlorotLinear(nn.Linear):

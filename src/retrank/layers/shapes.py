@@ -1,12 +1,13 @@
-"""The check that the interaction layers share."""
+"""The checks that the interaction layers share."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from retrank.core.errors import ShapeError
 
-__all__ = ["require_alike"]
+__all__ = ["require_alike", "stack_fields"]
 
 
 def require_alike(inputs: Sequence[Tensor], layer: str, *, same_width: bool) -> None:
@@ -31,6 +32,32 @@ def require_alike(inputs: Sequence[Tensor], layer: str, *, same_width: bool) -> 
                 f"{layer}, input {place}",
                 "give every input the same rows, and number columns a width by unsqueeze(1)",
             )
+
+
+def stack_fields(inputs: Sequence[Tensor] | Tensor, layer: str) -> Tensor:
+    """Put the vectors of all features into one tensor.
+
+    Args:
+        inputs: F tensors `(batch, dim)`, or one `(batch, F, dim)`, which is returned as it is.
+        layer: its name, for the message.
+
+    Returns:
+        `(batch, F, dim)`.
+
+    Raises:
+        ShapeError: no inputs, or inputs of different shape.
+    """
+    if not isinstance(inputs, Tensor):
+        require_alike(inputs, layer, same_width=True)
+        inputs = torch.stack(list(inputs), dim=1)
+    if inputs.dim() != 3:
+        raise ShapeError(
+            "one tensor (batch, features, dim), or a list of (batch, dim)",
+            str(tuple(inputs.shape)),
+            layer,
+            "pass one vector a feature",
+        )
+    return inputs
 
 
 def _compared(tensor: Tensor, same_width: bool) -> tuple[int, ...]:

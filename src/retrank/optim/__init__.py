@@ -1,12 +1,15 @@
 """Optimizers as values: settings now, built for a model's parameters when training starts.
 
-`Adagrad`, `RowwiseAdagrad` and `LazyAdam` touch only those rows of an embedding table that the batch read. `Adam`,
-`AdamW` and `SGD` are torch's own. `Composite` gives different parameters different optimizers. What they build are
-ordinary `torch.optim.Optimizer` objects: learning-rate schedulers work, and the state is tensors, numbers and strings.
+`Adagrad`, `ClippyAdagrad`, `RowwiseAdagrad`, `LazyAdam` and `FTRL` touch only those rows of an embedding table that
+the batch read. `Adam`, `AdamW` and `SGD` are torch's own. `Composite` gives different parameters different optimizers.
+What they build are ordinary `torch.optim.Optimizer` objects: learning-rate schedulers work, and the state is tensors,
+numbers and strings.
 """
 
 from retrank.optim.adagrad import Adagrad
+from retrank.optim.clippy_adagrad import ClippyAdagrad
 from retrank.optim.composite import Composite
+from retrank.optim.ftrl import FTRL
 from retrank.optim.lazy_adam import LazyAdam
 from retrank.optim.rowwise_adagrad import RowwiseAdagrad
 from retrank.optim.spec import NamedParameters, OptimizerSpec
@@ -16,7 +19,9 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "ClippyAdagrad",
     "Composite",
+    "FTRL",
     "LazyAdam",
     "NamedParameters",
     "OptimizerSpec",

@@ -1,0 +1,78 @@
+"""How lists of vectors become one vector each."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ConfigError
+from retrank.core.jagged import Jagged
+from retrank.core.schema import PADDING_ID
+
+__all__ = ["Combiner", "coefficients", "pool_vectors", "require_combiner"]
+
+Combiner = Literal["mean", "sum", "sqrtn", "max"]
+"""With weights w and vectors e: Σwe / Σw, Σwe, Σwe / √Σw², or the largest e in each dimension, without weights."""
+
+
+def require_combiner(combiner: str, where: str) -> None:
+    """Check the name of a combiner.
+
+    Args:
+        combiner: the name.
+        where: for the message.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if combiner not in get_args(Combiner):
+        raise ConfigError(
+            f"combiner in {list(get_args(Combiner))}", repr(combiner), where, "choose one, 'mean' is the default"
+        )
+
+
+def coefficients(ids: Jagged, combiner: Combiner, dtype: torch.dtype) -> Tensor:
+    """Return the factor of each vector in the sum of its list, for all combiners but `"max"`.
+
+    Args:
+        ids: lists of ids, with weights or without.
+        combiner: how they are pooled.
+        dtype: of the vectors.
+
+    Returns:
+        `(total,)`: 0 for padding, and for a whole list whose denominator is 0.
+    """
+    weights = (ids.values != PADDING_ID).to(dtype)
+    if ids.weights is not None:
+        weights = weights * ids.weights.to(dtype)
+    if combiner == "sum":
+        return weights
+    squared = combiner == "sqrtn"
+    norm = torch.segment_reduce(weights.square() if squared else weights, "sum", offsets=ids.offsets, initial=0)
+    norm = norm.sqrt() if squared else norm
+    # Division by infinity gives the zero that is wanted, and a gradient without NaN.
+    return weights / norm.masked_fill(norm == 0, torch.inf).index_select(0, ids.row_index())
+
+
+def pool_vectors(vectors: Tensor, ids: Jagged, combiner: Combiner) -> Tensor:
+    """Pool vectors that were looked up already.
+
+    Args:
+        vectors: `(total, dim)`, one for each id.
+        ids: lists of ids; padding takes no part.
+        combiner: how they are pooled.
+
+    Returns:
+        `(lists, dim)`; zeros for a list without ids, or whose denominator is 0.
+
+    Raises:
+        ConfigError: the combiner is `"max"` and the lists have weights.
+    """
+    if combiner != "max":
+        vectors = vectors * coefficients(ids, combiner, vectors.dtype).unsqueeze(1)
+        return torch.segment_reduce(vectors, "sum", offsets=ids.offsets, axis=0, initial=0)
+    if ids.weights is not None:
+        raise ConfigError("lists without weights", "weights", "combiner 'max'", "pool by 'mean', 'sum' or 'sqrtn'")
+    vectors = vectors.masked_fill((ids.values == PADDING_ID).unsqueeze(1), -torch.inf)
+    largest = torch.segment_reduce(vectors, "max", offsets=ids.offsets, axis=0, initial=-torch.inf)
+    return largest.masked_fill(largest == -torch.inf, 0.0)

@@ -1,0 +1,118 @@
+"""`Table`: what all tables of vectors have in common."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.jagged import Jagged
+from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
+from retrank.embeddings.pooling import Combiner, pool_vectors, require_combiner
+
+__all__ = ["Table"]
+
+
+class Table(Configurable, nn.Module, ABC):
+    """Ids in, vectors out: `EmbeddingTable`, and those that hold fewer rows than there are ids.
+
+    Args:
+        rows: the schema of an id column, or the number of ids with padding and unknown counted.
+        dim: length of a vector.
+        combiner: how lists are pooled.
+        name: for messages; the schema's column by default.
+
+    Raises:
+        ConfigError: an argument out of range, or the schema of a number column.
+    """
+
+    name: str
+    dim: int
+    combiner: Combiner
+
+    def __init__(
+        self, rows: ColumnSchema | int, dim: int, *, combiner: Combiner = "mean", name: str | None = None
+    ) -> None:
+        super().__init__()
+        if isinstance(rows, ColumnSchema):
+            name, rows = name or rows.name, _num_ids(rows)
+        self.name, self.dim, self.combiner, self._num_ids = name or "embedding", dim, combiner, rows
+        if rows < NUM_SPECIAL_IDS or dim < 1:
+            raise self._config_error(f"rows >= {NUM_SPECIAL_IDS} and dim >= 1", f"rows={rows}, dim={dim}")
+        require_combiner(combiner, f"{type(self).__name__} '{self.name}'")
+
+    @property
+    def num_ids(self) -> int:
+        """The number of ids, padding and unknown included."""
+        return self._num_ids
+
+    def forward(self, ids: Tensor | Jagged) -> Tensor:
+        """Look up ids, or pool lists of them.
+
+        Args:
+            ids: `(batch,)` or `(batch, length)` int64, or a `Jagged` of int64 ids, pooled with its weights if any.
+
+        Returns:
+            `(batch, dim)`; `(batch, length, dim)` for a rectangle of ids.
+
+        Raises:
+            ShapeError: ids that are not int64 or of another shape.
+            DataError: an id outside of the table. On a GPU, where looking would mean waiting, torch's own
+                device-side assertion stops the program instead.
+            ConfigError: lists with weights, pooled by `"max"`.
+        """
+        values = ids.values if isinstance(ids, Jagged) else ids
+        if values.dtype != torch.int64 or values.dim() > (1 if isinstance(ids, Jagged) else 2) or values.dim() == 0:
+            raise ShapeError(
+                "int64 ids of shape (batch,) or (batch, length), or a Jagged of them",
+                f"{values.dtype} of shape {tuple(values.shape)}",
+                f"table '{self.name}'",
+                "pass an id column of the batch",
+            )
+        try:
+            return self._pool(ids) if isinstance(ids, Jagged) else self._look_up(ids)
+        except (IndexError, RuntimeError, DataError):
+            self._refuse_ids_out_of_range(ids)
+            raise
+
+    def extra_repr(self) -> str:
+        """Describe the table within torch's module listing."""
+        return f"'{self.name}', {self.num_ids}, {self.dim}, combiner='{self.combiner}'"
+
+    @abstractmethod
+    def _look_up(self, ids: Tensor) -> Tensor:
+        """Return `(*ids.shape, dim)`, zeros for padding; fail for an id outside of the table."""
+
+    def _pool(self, lists: Jagged) -> Tensor:
+        return pool_vectors(self._look_up(lists.values), lists, self.combiner)
+
+    def _in_range(self, ids: Tensor, inner: Tensor) -> Tensor:
+        """Make an inner table fail, too, for ids that this table does not have."""
+        return inner.masked_fill((ids < 0) | (ids >= self.num_ids), -1)
+
+    def _refuse_ids_out_of_range(self, ids: Tensor | Jagged) -> None:
+        values = ids.values if isinstance(ids, Jagged) else ids
+        if values.device.type != "cpu":
+            return
+        outside = ((values < 0) | (values >= self.num_ids)).nonzero()
+        if len(outside):
+            place = outside[0]
+            row = ids.row_index()[place[0]] if isinstance(ids, Jagged) else place[0]
+            raise DataError(
+                f"ids in [0, {self.num_ids})",
+                str(int(values[tuple(place)])),
+                f"table '{self.name}', row {int(row)}",
+                "size the table by the schema of the column, or grow it",
+            )
+
+    def _config_error(self, expected: str, got: str) -> ConfigError:
+        return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'", "correct the argument")
+
+
+def _num_ids(schema: ColumnSchema) -> int:
+    if schema.num_ids is None:
+        raise ConfigError(
+            "a column of ids", "a column of numbers", f"table of column '{schema.name}'", "feed numbers directly"
+        )
+    return schema.num_ids

@@ -1,0 +1,132 @@
+"""`UnifiedEmbedding`: all features share the same few tables."""
+
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from retrank.core.batch import Batch
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError
+from retrank.core.jagged import Jagged
+from retrank.core.schema import NUM_SPECIAL_IDS
+from retrank.embeddings.hashing import bucket_ids
+from retrank.embeddings.pooling import Combiner
+from retrank.embeddings.table import EmbeddingTable
+
+__all__ = ["UnifiedEmbedding"]
+
+
+@final
+class UnifiedEmbedding(Configurable, nn.Module):
+    """Feature multiplexing: a vector is made of chunks, each looked up by another hash of the id in a shared table.
+
+    The chunks of all features, in order, are dealt to the tables in turn. Padding is zeros; unknown is a row of each
+    table that starts at zero, common to all features. The gradients are row-sparse.
+
+    Args:
+        features: feature name to its number of chunks, in the order of the output.
+        buckets_per_table: rows of a table that the ids of all features share.
+        dim_per_table: length of a chunk.
+        num_tables: how many tables; a feature with more chunks reads some of them more than once.
+        combiner: how lists are pooled, see `EmbeddingTable`.
+        scale: half the width of the initial uniform distribution.
+
+    Raises:
+        ConfigError: no features, or an argument below 1.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> embeddings = rr.embeddings.UnifiedEmbedding(
+        ...     {"user_id": 2, "movie_id": 3}, buckets_per_table=1_000, dim_per_table=8, num_tables=2
+        ... )
+        >>> embeddings.dims, embeddings.tables_of("movie_id")
+        ({'user_id': 16, 'movie_id': 24}, (0, 1, 0))
+        >>> embeddings(rr.Batch({"user_id": torch.tensor([3]), "movie_id": torch.tensor([3])}))["movie_id"].shape
+        torch.Size([1, 24])
+
+    Source: Coleman et al., Unified Embedding, NeurIPS 2023; `UnifiedEmbedding` of TensorFlow Recommenders, which joins
+    chunk 10 before chunk 2 and cannot be loaded again.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, int],
+        *,
+        buckets_per_table: int,
+        dim_per_table: int,
+        num_tables: int = 1,
+        combiner: Combiner = "mean",
+        scale: float = 0.05,
+    ) -> None:
+        super().__init__()
+        sizes = {"buckets_per_table": buckets_per_table, "dim_per_table": dim_per_table, "num_tables": num_tables}
+        if not features or min(*features.values(), *sizes.values()) < 1:
+            raise ConfigError(
+                "features of one chunk or more, and positive sizes",
+                f"features={dict(features)}, " + ", ".join(f"{name}={size}" for name, size in sizes.items()),
+                "UnifiedEmbedding",
+                "correct the argument",
+            )
+        self.buckets_per_table, self.dim_per_table = buckets_per_table, dim_per_table
+        self.tables = nn.ModuleList(
+            EmbeddingTable(
+                buckets_per_table + NUM_SPECIAL_IDS,
+                dim_per_table,
+                combiner=combiner,
+                scale=scale,
+                name=f"unified_{place}",
+            )
+            for place in range(num_tables)
+        )
+        starts = accumulate(features.values(), initial=0)
+        self._tables_of = {
+            feature: tuple(chunk % num_tables for chunk in range(first, last))
+            for feature, (first, last) in zip(features, pairwise(starts), strict=True)
+        }
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The feature names, in order."""
+        return tuple(self._tables_of)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """The length of each feature's vector."""
+        return {feature: len(tables) * self.dim_per_table for feature, tables in self._tables_of.items()}
+
+    def tables_of(self, feature: str) -> tuple[int, ...]:
+        """Return the table of each chunk of a feature."""
+        return self._tables_of[feature]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Look up every feature.
+
+        Args:
+            batch: has a column of ids for every feature: `(batch,)`, `(batch, length)`, or a `Jagged`, which is pooled.
+
+        Returns:
+            Feature name to `(batch, dim)`, the chunks side by side; `(batch, length, dim)` for a rectangle of ids.
+
+        Raises:
+            DataError: a column is missing, or an id is negative.
+            ShapeError: ids that are not int64 or of another shape.
+        """
+        return {
+            feature: torch.cat(
+                [
+                    self.tables[table](_hashed(batch[feature], self.buckets_per_table, (place, chunk)))
+                    for chunk, table in enumerate(tables)
+                ],
+                dim=-1,
+            )
+            for place, (feature, tables) in enumerate(self._tables_of.items())
+        }
+
+
+def _hashed(ids: Tensor | Jagged, num_buckets: int, salt: tuple[int, int]) -> Tensor | Jagged:
+    if isinstance(ids, Jagged):
+        return Jagged(bucket_ids(ids.values, num_buckets, salt), ids.offsets, ids.weights)
+    return bucket_ids(ids, num_buckets, salt)

@@ -1,0 +1,85 @@
+"""`Product` and `Slice`: features multiplied number by number, and parts of their vectors."""
+
+import functools
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError, ShapeError
+from retrank.layers.shapes import require_alike, stack_fields
+
+__all__ = ["Product", "Slice"]
+
+
+@final
+class Product(Configurable, nn.Module):
+    """The product of all features, number by number: generalized matrix factorization where there are two.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> rr.layers.Product()([torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])])
+        tensor([[3., 8.]])
+
+    Source: the GMF layer of He et al., Neural Collaborative Filtering, 2017.
+    """
+
+    def forward(self, inputs: Sequence[Tensor] | Tensor) -> Tensor:
+        """Multiply the features.
+
+        Args:
+            inputs: F tensors `(batch, dim)`, or one `(batch, F, dim)`.
+
+        Returns:
+            `(batch, dim)`.
+
+        Raises:
+            ShapeError: no inputs, or inputs of different shape.
+        """
+        # Not torch.prod, whose backward pass waits for the device to count zeros.
+        return functools.reduce(torch.mul, stack_fields(inputs, "Product").unbind(1))
+
+
+@final
+class Slice(Configurable, nn.Module):
+    """The same part of every feature's vector, for branches of `Parallel` that share no weights.
+
+    Args:
+        start: the first number that is kept.
+        stop: the first that no longer is; None for the rest.
+
+    Raises:
+        ConfigError: nothing would be kept.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> rr.layers.Slice(1)([torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])])
+        [tensor([[2.]]), tensor([[4.]])]
+    """
+
+    def __init__(self, start: int = 0, stop: int | None = None) -> None:
+        super().__init__()
+        if not (start >= 0 and (stop is None or stop > start)):
+            raise ConfigError("0 <= start < stop", f"start={start}, stop={stop}", "Slice", "keep one number or more")
+        self.start, self.stop = start, stop
+
+    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Cut the features.
+
+        Args:
+            inputs: tensors `(batch, width)`.
+
+        Returns:
+            As many tensors `(batch, stop - start)`.
+
+        Raises:
+            ShapeError: no inputs, or one that the slice goes beyond.
+        """
+        require_alike(inputs, "Slice", same_width=False)
+        needed = self.start + 1 if self.stop is None else self.stop
+        narrow = [tuple(tensor.shape) for tensor in inputs if tensor.shape[-1] < needed]
+        if narrow:
+            raise ShapeError(f"features of width {needed} or more", str(narrow[0]), "Slice", "widen the tables")
+        return [tensor[..., self.start : self.stop] for tensor in inputs]
