@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.golden import cases
 
-from retrank.core.errors import ConfigError, ShapeError
-from retrank.tasks import apply_temperature, correct_log_q, mine_hard_negatives, remove_accidental_hits
+import retrank as rr
+from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.tasks import (
+    HardNegativeMining,
+    RemoveAccidentalHits,
+    SamplingProbabilityCorrection,
+    apply_score_mask,
+    apply_temperature,
+    correct_log_q,
+    mine_hard_negatives,
+    remove_accidental_hits,
+)
 
 CASES = [
     (f"{stem[:-12]} {case['name']}", case) for stem in ("tfrs_loss_layers", "krs_loss_layers") for case in cases(stem)
@@ -19,26 +31,23 @@ def named(prefix):
     )
 
 
-def matrix(values):
-    array = torch.tensor(values)
-    return array.reshape(-1, array.shape[-1])
-
-
 @named("correction")
 def test_correct_log_q_agrees_with_tfrs_and_keras_rs(case):
     probability = torch.tensor(case["inputs"]["candidate_sampling_probability"])
     log_q = probability.clamp(case["arguments"]["constructor"].get("epsilon", 1e-6), 1).log()
-    found = correct_log_q(torch.tensor(case["inputs"]["logits"]), log_q)
-    np.testing.assert_allclose(found, case["expected"]["logits"], rtol=1e-5, atol=1e-6)
+    scores = torch.tensor(case["inputs"]["logits"])
+    module = SamplingProbabilityCorrection(**case["arguments"]["constructor"])
+    for found in (correct_log_q(scores, log_q), module(scores, probability)):
+        np.testing.assert_allclose(found, case["expected"]["logits"], rtol=1e-5, atol=1e-6)
 
 
 @named("hits")
 def test_remove_accidental_hits_agrees_with_tfrs_and_keras_rs(case):
     scores, positives = torch.tensor(case["inputs"]["logits"]), torch.tensor(case["inputs"]["labels"]).argmax(1)
     _, ids = np.unique(case["inputs"]["candidate_ids"], return_inverse=True)
-    found = remove_accidental_hits(
-        scores, torch.from_numpy(ids.reshape(np.shape(case["inputs"]["candidate_ids"]))), positives
-    )
+    ids = torch.from_numpy(ids.reshape(np.shape(case["inputs"]["candidate_ids"])))
+    found = remove_accidental_hits(scores, ids, positives)
+    assert torch.equal(found, RemoveAccidentalHits()(scores, ids, positives))
     expected = torch.tensor(case["expected"]["logits"])
     removed = expected < -1e30
     assert (found[removed] == -torch.inf).all()
@@ -48,15 +57,68 @@ def test_remove_accidental_hits_agrees_with_tfrs_and_keras_rs(case):
 
 @named("mining")
 def test_mine_hard_negatives_agrees_with_tfrs_and_keras_rs(case):
-    scores, positives = matrix(case["inputs"]["logits"]), matrix(case["inputs"]["labels"]).argmax(1)
+    scores, positives = torch.tensor(case["inputs"]["logits"]), torch.tensor(case["inputs"]["labels"]).argmax(-1)
     number = case["arguments"]["constructor"]["num_hard_negatives"]
     if number == 0:
         with pytest.raises(ConfigError, match="at least 1 hard negative"):
             mine_hard_negatives(scores, positives, number)
+        with pytest.raises(ConfigError, match="at least 1 hard negative"):
+            HardNegativeMining(number)
         return
-    found, places = mine_hard_negatives(scores, positives, number)
-    assert torch.equal(found, matrix(case["expected"]["logits"]))
-    assert (places == 0).all()
+    for found, places in (
+        mine_hard_negatives(scores, positives, number),
+        HardNegativeMining(number)(scores, positives),
+    ):
+        assert torch.equal(found, torch.tensor(case["expected"]["logits"]))
+        labels = torch.nn.functional.one_hot(places, found.shape[-1])
+        assert torch.equal(labels, torch.tensor(case["expected"]["labels"]).long())
+
+
+def test_any_number_of_leading_dimensions():
+    torch.manual_seed(0)
+    scores, positives = torch.randn(2, 3, 5), torch.randint(5, (2, 3))
+    ids, log_q, mask = torch.tensor([1, 2, 1, 2, 1]), torch.randn(5), torch.rand(2, 3, 5) < 0.5
+    ids_of_rows = torch.randint(3, (2, 3, 5))
+    for i in range(2):
+        assert torch.equal(correct_log_q(scores, log_q)[i], correct_log_q(scores[i], log_q))
+        assert torch.equal(apply_score_mask(scores, mask)[i], apply_score_mask(scores[i], mask[i]))
+        found = remove_accidental_hits(scores, ids, positives)
+        assert torch.equal(found[i], remove_accidental_hits(scores[i], ids, positives[i]))
+        found = remove_accidental_hits(scores, ids_of_rows, positives)
+        assert torch.equal(found[i], remove_accidental_hits(scores[i], ids_of_rows[i], positives[i]))
+        found, places = mine_hard_negatives(scores, positives, 2)
+        assert torch.equal(found[i], mine_hard_negatives(scores[i], positives[i], 2)[0])
+        assert places.shape == (2, 3)
+
+
+def test_score_mask():
+    scores, mask = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True), torch.tensor([[True, False, True]])
+    masked = apply_score_mask(scores, mask)
+    assert masked.tolist() == [[1.0, -math.inf, 3.0]]
+    masked.softmax(1)[0, 0].backward()
+    assert scores.grad[0, 1] == 0
+    for bad in (mask.float(), mask[0], mask.T):
+        with pytest.raises(ShapeError, match="score_mask"):
+            apply_score_mask(scores, bad)
+
+
+def test_a_positive_outside_of_the_columns_is_named():
+    for positive in (-1, 4):
+        positives = torch.tensor([0, positive, 1])
+        with pytest.raises(DataError, match=f"positives, row 1.*{positive}|{positive}.*positives, row 1"):
+            mine_hard_negatives(torch.zeros(3, 4), positives, 1)
+        with pytest.raises(DataError, match="row 1"):
+            remove_accidental_hits(torch.zeros(3, 4), torch.arange(4), positives)
+
+
+def test_modules_are_rebuilt_from_json():
+    for module in (HardNegativeMining(3), RemoveAccidentalHits(), SamplingProbabilityCorrection(epsilon=0.5)):
+        again = rr.core.from_config(rr.core.to_config(module))
+        assert type(again) is type(module)
+        assert again.config == module.config
+    for epsilon in (0.0, 1.5, math.nan):
+        with pytest.raises(ConfigError, match="epsilon"):
+            SamplingProbabilityCorrection(epsilon=epsilon)
 
 
 @settings(max_examples=100, deadline=None)

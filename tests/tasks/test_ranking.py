@@ -8,7 +8,7 @@ from torch import nn
 
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError, ShapeError
-from retrank.metrics import LabelMean, PredictionMean, RootMeanSquaredError, binary_metrics
+from retrank.metrics import LabelMean, LossMean, PredictionMean, RootMeanSquaredError, binary_metrics
 from retrank.tasks import Ranking
 
 GOLDEN = {case["name"]: case for case in cases("tfrs_ranking_task")}
@@ -37,7 +37,9 @@ def test_loss_and_gradient_agree_with_tfrs(name):
 def test_metrics_agree_with_tfrs():
     case = GOLDEN["mse_metrics"]
     labels, predictions = torch.tensor(case["inputs"]["labels"]), torch.tensor(case["inputs"]["predictions"])
-    task = Ranking(nn.MSELoss(), metrics=[RootMeanSquaredError(), PredictionMean(), LabelMean()])
+    task = Ranking(
+        nn.MSELoss(), metrics=[RootMeanSquaredError(), PredictionMean(), LabelMean()], loss_metrics=[LossMean("mse")]
+    )
     task(labels, predictions)
     task(torch.ones_like(labels), predictions / 2)
     expected = case["expected"]["metrics_after_second_call"]
@@ -45,6 +47,7 @@ def test_metrics_agree_with_tfrs():
     assert found["rmse"].item() == pytest.approx(expected["metrics"][0], rel=1e-5)
     assert found["prediction_mean"].item() == pytest.approx(expected["prediction_metrics"][0], rel=1e-5)
     assert found["label_mean"].item() == pytest.approx(expected["label_metrics"][0], rel=1e-5)
+    assert found["mse"].item() == pytest.approx(expected["loss_metrics"][0], rel=1e-5)
 
 
 def test_default_loss_takes_logits_and_its_metrics_see_probabilities():

@@ -9,14 +9,13 @@ from tests.golden import cases
 import retrank as rr
 from retrank.core.errors import ConfigError, RetrankWarning, ShapeError
 from retrank.core.jagged import Jagged
-from retrank.metrics import FullCorpusTopK
+from retrank.metrics import BatchTopK, FullCorpusTopK, LossMean
 from retrank.tasks import Retrieval
 
-NOT_HERE = {"score_mask", "multi_head_query"}  # features that the task does not have
-GOLDEN = [case for case in cases("tfrs_retrieval_task") if case["name"] not in NOT_HERE | {"hard_negatives_0"}]
+GOLDEN = [case for case in cases("tfrs_retrieval_task") if case["name"] != "hard_negatives_0"]
 
 
-def run(case, dtype):
+def run(case, dtype, **more):
     inputs, arguments = case["inputs"], case["arguments"]["constructor"]
     probability = inputs.get("candidate_sampling_probability")
     _, ids = np.unique(inputs.get("candidate_ids", [0]), return_inverse=True)
@@ -25,6 +24,8 @@ def run(case, dtype):
         remove_accidental_hits=arguments["remove_accidental_hits"],
         log_q=probability is not None,
         num_hard_negatives=arguments["num_hard_negatives"],
+        reduction="sum" if arguments["loss"] is None else "mean",  # TFRS sums by default
+        **more,
     )
     queries = torch.tensor(inputs["query_embeddings"], dtype=dtype, requires_grad=True)
     candidates = torch.tensor(inputs["candidate_embeddings"], dtype=dtype, requires_grad=True)
@@ -34,17 +35,16 @@ def run(case, dtype):
         candidate_ids=torch.from_numpy(ids) if "candidate_ids" in inputs else None,
         log_q=None if probability is None else torch.tensor(probability, dtype=dtype).clamp(1e-6, 1).log(),
         weight=torch.tensor(inputs["sample_weight"], dtype=dtype) if "sample_weight" in inputs else None,
+        score_mask=torch.tensor(inputs["score_mask"]) if "score_mask" in inputs else None,
     )
-    if arguments["loss"] is None:  # TFRS sums by default
-        loss = loss * len(queries)
     loss.backward()
-    return loss.detach(), queries.grad, candidates.grad
+    return loss.detach(), queries.grad, candidates.grad, task
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["name"])
 def test_loss_and_gradients_agree_with_tfrs(case, dtype):
-    loss, query_gradient, candidate_gradient = run(case, dtype)
+    loss, query_gradient, candidate_gradient, _ = run(case, dtype)
     expected = case["expected"]
     np.testing.assert_allclose(loss, expected["loss"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(query_gradient, expected["grad_query_embeddings"], rtol=1e-4, atol=2e-5)
@@ -57,10 +57,24 @@ def test_no_hard_negatives_is_refused_and_none_keeps_all_as_tfrs_documents():
         run(case, torch.float32)
     case = copy.deepcopy(case)
     case["arguments"]["constructor"]["num_hard_negatives"] = None
-    loss, query_gradient, _ = run(case, torch.float32)
+    loss, query_gradient, _, _ = run(case, torch.float32)
     np.testing.assert_allclose(loss, case["expected"]["as_documented"]["loss"], rtol=1e-4)
     expected = case["expected"]["as_documented"]["grad_query_embeddings"]
     np.testing.assert_allclose(query_gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [None, torch.nn.CrossEntropyLoss()])
+def test_batch_and_loss_metrics_agree_with_tfrs(loss):
+    [case] = [case for case in GOLDEN if case["name"] == "batch_and_loss_metrics"]
+    ks = [metric["k"] for metric in case["arguments"]["constructor"]["batch_metrics"]]
+    value, _, _, task = run(
+        case, torch.float32, loss=loss, batch_metrics=[BatchTopK(ks=ks)], loss_metrics=[LossMean("mean_loss")]
+    )
+    results = task.results()
+    found = [results[f"batch_hit_rate@{k}"].item() for k in ks]
+    assert found == pytest.approx(case["expected"]["batch_metrics"], rel=1e-5)
+    assert results["mean_loss"].item() == pytest.approx(case["expected"]["loss_metrics"][0], rel=1e-5)
+    assert value.item() == pytest.approx(case["expected"]["loss"], rel=1e-5)
 
 
 def test_positives_choose_the_columns():

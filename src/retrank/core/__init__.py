@@ -2,10 +2,12 @@
 
 `Batch` and `Jagged` are what flows through every model. `errors` is the family of everything that is raised.
 `files` writes atomically and checks what it reads; `config` rebuilds objects from JSON.
+`gather_rows` is what processes that train together exchange.
 """
 
 from retrank.core import errors, files
 from retrank.core.batch import Batch, Column
+from retrank.core.collectives import gather_rows, gather_sizes, process_rank, world_size
 from retrank.core.config import Configurable, from_config, to_config
 from retrank.core.extras import optional
 from retrank.core.jagged import Jagged
@@ -28,8 +30,12 @@ __all__ = [
     "errors",
     "files",
     "from_config",
+    "gather_rows",
+    "gather_sizes",
     "generator",
     "optional",
+    "process_rank",
     "seed_everything",
     "to_config",
+    "world_size",
 ]

@@ -15,6 +15,7 @@ from retrank.core.errors import StorageError
 __all__ = [
     "MANIFEST",
     "atomic_directory",
+    "ensure_replaceable",
     "read_json",
     "read_manifest",
     "recover_directory",
@@ -115,13 +116,14 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     """Fill a directory that appears under its name only when it is complete.
 
     Args:
-        path: where it shall stand; an older directory there is replaced as a whole at the end.
+        path: where it shall stand; an older directory there, which must have a manifest, is replaced as a whole at
+            the end.
 
     Yields:
         An empty directory beside `path` to write into; on an error it is removed and `path` stays as it was.
 
     Raises:
-        StorageError: `path` is a file.
+        StorageError: `path` holds something else than what this package wrote, see `ensure_replaceable`.
 
     Example:
         >>> import tempfile, pathlib, retrank as rr
@@ -131,19 +133,63 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         ...     pathlib.Path(folder, "bundle", "a.txt").read_text()
         'done'
     """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise StorageError("a directory or nothing", "a file", str(path), "choose another place")
+    ensure_replaceable(path)
+    path = Path(path).resolve()  # a link stays, and what it points to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.draft-"))
     draft.chmod(0o777 & ~_umask())
     try:
         yield draft
-        _sync(draft)
+        _publish(draft)
         _replace_directory(draft, path)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def ensure_replaceable(path: str | Path) -> None:
+    """Refuse to write a directory where that would delete anything that this package did not write.
+
+    Long computations call it before they begin, so that they do not fail when they save.
+
+    Args:
+        path: where a directory shall stand: nothing, an empty directory or one with a manifest. What the manifest
+            lists is not checked, so that a damaged directory can be written anew.
+
+    Raises:
+        StorageError: `path` is a file, the current directory or a parent of it, or a directory of other files.
+
+    Example:
+        >>> import tempfile, pathlib, retrank as rr
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     rr.core.files.ensure_replaceable(f"{folder}/new")
+        ...     rr.core.files.write_text(f"{folder}/letter.txt", "precious")
+        ...     rr.core.files.ensure_replaceable(folder)
+        Traceback (most recent call last):
+        retrank.core.errors.StorageError: ...
+    """
+    place = Path(path).resolve()
+    if not place.exists():
+        return
+    if not place.is_dir():
+        found = "a file"
+    elif Path.cwd().is_relative_to(place):
+        found = "the current directory or a parent of it"
+    elif any(place.iterdir()) and not _is_ours(place):
+        found = "a directory of other files"
+    else:
+        return
+    raise StorageError(
+        "nothing, an empty directory or one that retrank wrote", found, str(path), "name another directory"
+    )
+
+
+def _is_ours(directory: Path) -> bool:
+    try:
+        payload = _parts(directory)[0]
+    except StorageError:
+        return False
+    return isinstance(payload, dict) and any(str(payload.get(key)).startswith("retrank") for key in ("format", "kind"))
 
 
 def _replace_directory(draft: Path, path: Path) -> None:
@@ -181,7 +227,8 @@ def write_manifest(directory: str | Path, payload: dict[str, Any]) -> None:
         for file in sorted(directory.rglob("*"))
         if file.is_file() and file != directory / MANIFEST
     }
-    write_json(directory / MANIFEST, {"payload": payload, "files": files})
+    content = {"payload": payload, "files": files}
+    write_json(directory / MANIFEST, {**content, "sha256": _digest(content)})
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
@@ -198,14 +245,16 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     """
     directory = Path(directory)
     recover_directory(directory)
-    manifest = read_json(directory / MANIFEST)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict) or "payload" not in manifest:
-        raise StorageError("a manifest of files", "other JSON", str(directory / MANIFEST), "write the directory anew")
+    payload, files, digest = _parts(directory)
+    if digest != _digest({"payload": payload, "files": files}):
+        raise StorageError(
+            "an unchanged manifest", "another SHA-256", str(directory / MANIFEST), "restore the directory"
+        )
     here = {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()} - {MANIFEST}
-    for name in sorted(here ^ manifest["files"].keys()):
+    for name in sorted(here ^ files.keys()):
         state = "a file that the manifest does not list" if name in here else "no such file"
         raise StorageError("the files of the manifest", state, str(directory / name), "restore the directory")
-    for name, entry in manifest["files"].items():
+    for name, entry in files.items():
         size = (directory / name).stat().st_size
         if size != entry["size"] or sha256(directory / name) != entry["sha256"]:
             raise StorageError(
@@ -214,14 +263,32 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
                 str(directory / name),
                 "the file is damaged or half written: restore the directory",
             )
-    payload: dict[str, Any] = manifest["payload"]
     return payload
 
 
-def _sync(directory: Path) -> None:
-    for file in directory.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
+def _parts(directory: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], str]:
+    """Read the payload, the files and the digest of a manifest, of the right types but not compared with anything."""
+    manifest = read_json(directory / MANIFEST)
+    match manifest:
+        case {"payload": dict(payload), "files": dict(files), "sha256": str(digest)} if all(
+            isinstance(entry, dict) and type(entry.get("size")) is int and isinstance(entry.get("sha256"), str)
+            for entry in files.values()
+        ):
+            return payload, files, digest
+    raise StorageError("a manifest of files", "other JSON", str(directory / MANIFEST), "write the directory anew")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _publish(directory: Path) -> None:
+    """Bring a draft to the disk, readable for whom the umask says whoever wrote its files."""
+    mask = _umask()
+    for path in directory.rglob("*"):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+        if path.is_file():
+            with path.open("rb") as handle:
                 os.fsync(handle.fileno())
 
 

@@ -1,14 +1,38 @@
 """Corrections of retrieval scores: pure functions from scores to scores.
 
-A removed score is -inf: its softmax weight and its gradient are exactly 0.
+Scores have a row a query and a column a candidate, `(batch, columns)`; any number of leading dimensions will do in
+place of `batch`. A removed score is -inf: its softmax weight and its gradient are exactly 0.
 """
 
 import torch
 from torch import Tensor
 
-from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.errors import ConfigError, DataError, ShapeError
 
-__all__ = ["apply_temperature", "correct_log_q", "mine_hard_negatives", "remove_accidental_hits"]
+__all__ = ["apply_score_mask", "apply_temperature", "correct_log_q", "mine_hard_negatives", "remove_accidental_hits"]
+
+
+def apply_score_mask(scores: Tensor, mask: Tensor) -> Tensor:
+    """Remove the scores of pairs that must not be compared.
+
+    Args:
+        scores: `(batch, columns)`.
+        mask: of the same shape, bool; False removes.
+
+    Returns:
+        `(batch, columns)` with -inf where the mask is False.
+
+    Raises:
+        ShapeError: a mask of another shape or dtype.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> rr.tasks.apply_score_mask(torch.ones(1, 3), torch.tensor([[True, False, True]]))
+        tensor([[1., -inf, 1.]])
+    """
+    if mask.shape != scores.shape or mask.dtype != torch.bool:
+        raise _shape_error(f"bool score_mask of shape {tuple(scores.shape)}", mask)
+    return scores.masked_fill(~mask, -torch.inf)
 
 
 def apply_temperature(scores: Tensor, temperature: float) -> Tensor:
@@ -74,6 +98,7 @@ def remove_accidental_hits(scores: Tensor, candidate_ids: Tensor, positives: Ten
 
     Raises:
         ShapeError: tensors that do not fit.
+        DataError: a positive outside of the columns.
 
     Example:
         >>> import torch, retrank as rr
@@ -83,11 +108,11 @@ def remove_accidental_hits(scores: Tensor, candidate_ids: Tensor, positives: Ten
                 [0., 0., 0.]])
     """
     _check_positives(scores, positives)
-    if candidate_ids.shape not in (scores.shape, scores.shape[1:]) or candidate_ids.is_floating_point():
-        raise _shape_error(f"integer candidate_ids of shape ({scores.shape[1]},)", candidate_ids)
-    own = positives[:, None]
+    if candidate_ids.shape not in (scores.shape, scores.shape[-1:]) or candidate_ids.is_floating_point():
+        raise _shape_error(f"integer candidate_ids of shape ({scores.shape[-1]},)", candidate_ids)
+    own = positives[..., None]
     ids = candidate_ids.expand_as(scores)
-    hits = (ids == ids.gather(1, own)).scatter(1, own, False)
+    hits = (ids == ids.gather(-1, own)).scatter(-1, own, False)
     return scores.masked_fill(hits, -torch.inf)
 
 
@@ -106,6 +131,7 @@ def mine_hard_negatives(scores: Tensor, positives: Tensor, num_hard_negatives: i
     Raises:
         ConfigError: fewer than 1 negative: the loss would be 0 whatever the scores.
         ShapeError: tensors that do not fit.
+        DataError: a positive outside of the columns.
 
     Example:
         >>> import torch, retrank as rr
@@ -118,17 +144,27 @@ def mine_hard_negatives(scores: Tensor, positives: Tensor, num_hard_negatives: i
         raise ConfigError(
             "at least 1 hard negative", str(num_hard_negatives), "num_hard_negatives", "None keeps all negatives"
         )
-    own = positives[:, None]
-    negatives = scores.scatter(1, own, -torch.inf)
-    hardest = negatives.topk(min(num_hard_negatives, scores.shape[1] - 1), dim=1).values
-    return torch.cat([scores.gather(1, own), hardest], dim=1), torch.zeros_like(positives)
+    own = positives[..., None]
+    negatives = scores.scatter(-1, own, -torch.inf)
+    hardest = negatives.topk(min(num_hard_negatives, scores.shape[-1] - 1), dim=-1).values
+    return torch.cat([scores.gather(-1, own), hardest], dim=-1), torch.zeros_like(positives)
 
 
 def _check_positives(scores: Tensor, positives: Tensor) -> None:
-    if scores.dim() != 2:
+    if scores.dim() < 2:
         raise _shape_error("scores of shape (batch, columns)", scores)
-    if positives.shape != scores.shape[:1] or positives.dtype != torch.int64:
-        raise _shape_error(f"int64 positives of shape ({len(scores)},)", positives)
+    if positives.shape != scores.shape[:-1] or positives.dtype != torch.int64:
+        raise _shape_error(f"int64 positives of shape {tuple(scores.shape[:-1])}", positives)
+    if positives.device.type == "cpu":  # a GPU would have to be waited for; there torch's assertion stops the program
+        outside = (positives < 0) | (positives >= scores.shape[-1])
+        if bool(outside.any()):
+            row = outside.nonzero()[0].tolist()
+            raise DataError(
+                f"a column in [0, {scores.shape[-1]})",
+                str(int(positives[tuple(row)])),
+                f"positives, row {', '.join(map(str, row))}",
+                "check the ids",
+            )
 
 
 def _shape_error(expected: str, tensor: Tensor) -> ShapeError:

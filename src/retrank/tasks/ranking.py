@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.errors import ConfigError, ShapeError
-from retrank.tasks.task import Task, TaskMetric
+from retrank.tasks.task import LossMetric, Task, TaskMetric
 
 __all__ = ["Ranking"]
 
@@ -23,6 +23,7 @@ class Ranking(Task[TaskMetric]):
         metrics: fed with transformed predictions, e.g. `rr.metrics.binary_metrics()`.
         prediction_transform: what turns predictions into what the metrics expect; by default a sigmoid if the loss is
             `nn.BCEWithLogitsLoss`, else nothing.
+        loss_metrics: fed with the loss of each batch, e.g. `rr.metrics.LossMean()`.
 
     Raises:
         ConfigError: a loss with another reduction than the mean, or two metrics of one name.
@@ -45,8 +46,10 @@ class Ranking(Task[TaskMetric]):
         metrics: Sequence[TaskMetric] = (),
         *,
         prediction_transform: nn.Module | None = None,
+        loss_metrics: Sequence[LossMetric] = (),
     ) -> None:
-        super().__init__(metrics)
+        super().__init__(metrics, others=loss_metrics)
+        self.loss_metrics = tuple(loss_metrics)
         loss = nn.BCEWithLogitsLoss() if loss is None else loss
         if getattr(loss, "reduction", "mean") != "mean":
             raise ConfigError(
@@ -93,11 +96,11 @@ class Ranking(Task[TaskMetric]):
             )
         if weight is not None:
             losses = torch.where(weight == 0, 0, losses * weight)  # an infinite loss times 0 would be NaN
-        return losses.sum() / max(losses.numel(), 1)
-
-    def results(self) -> dict[str, Tensor]:
-        """Return the metrics' values by name; a metric that has seen no row since the last reset is left out."""
-        return {metric.name: metric.compute() for metric in self.metrics if metric.num_rows}
+        loss = losses.sum() / max(losses.numel(), 1)
+        if update_metrics:
+            for loss_metric in self.loss_metrics:
+                loss_metric.update(loss.detach(), losses.numel())
+        return loss
 
     def _check(self, labels: Tensor, predictions: Tensor, weight: Tensor | None) -> None:
         if not predictions.is_floating_point():

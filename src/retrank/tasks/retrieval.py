@@ -1,17 +1,28 @@
 """`Retrieval`: learn to score each query's positive above all other candidates."""
 
-import warnings
+import copy
 from collections.abc import Sequence
-from typing import final
+from dataclasses import replace
+from typing import Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from retrank.core.errors import ConfigError, RetrankWarning, ShapeError
+from retrank.core.collectives import world_size
+from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
+from retrank.core.notices import warn_once
 from retrank.losses.softmax import softmax_cross_entropy
-from retrank.tasks.logits import apply_temperature, correct_log_q, mine_hard_negatives, remove_accidental_hits
-from retrank.tasks.task import CorpusMetric, Task
+from retrank.sampling.frequency import StreamingFrequency
+from retrank.tasks.contest import Contest, across_processes, match, reverse_across_processes
+from retrank.tasks.logits import (
+    apply_score_mask,
+    apply_temperature,
+    correct_log_q,
+    mine_hard_negatives,
+    remove_accidental_hits,
+)
+from retrank.tasks.task import BatchMetric, CorpusMetric, LossMetric, Task
 
 __all__ = ["Retrieval"]
 
@@ -20,15 +31,29 @@ __all__ = ["Retrieval"]
 class Retrieval(Task[CorpusMetric]):
     """The softmax cross-entropy of the positive among the candidates at hand: in-batch, sampled, or all of them.
 
-    Scores are dot products. Before the softmax they are divided by the temperature, corrected for the sampling,
-    relieved of accidental hits, and cut down to the hard negatives, in this order.
+    Scores are dot products; of a query with several heads the best one counts. Before the softmax they are divided by
+    the temperature, corrected for the sampling, relieved of accidental hits and of masked pairs, and cut down to the
+    hard negatives, in this order.
+
+    Where `torch.distributed` is initialised, the in-batch candidates of all processes are negatives of each query while
+    training. The mean over processes of the losses, and of their gradients as `DistributedDataParallel` takes it, are
+    then those of one process with the whole batch, also if the processes' batches differ in size.
 
     Args:
+        loss: a torch loss, or a module, that maps scores `(batch, columns)`, where removed ones are -inf, and positives
+            `(batch,)` to one loss a row; softmax cross-entropy by default.
         temperature: divides the scores; above 0.
         remove_accidental_hits: whether columns that hold the positive once more are removed; needs `candidate_ids`.
-        log_q: whether scores are corrected by the log-probability of their sampling; needs `log_q` with each batch.
+        log_q: whether scores are corrected by the log-probability of their sampling. True needs `log_q` with each
+            batch; a `rr.sampling.StreamingFrequency` estimates it from the `candidate_ids` of the batches.
         num_hard_negatives: negatives to keep in each row, at least 1, those with the highest scores; None keeps all.
+        symmetric: whether candidates look for their query, too, among the queries of the batch; the loss is the average
+            of both.
+        reduction: `"mean"` over the queries or `"sum"`.
+        cross_device_negatives: whether candidates of other processes are negatives.
         metrics: fed by `update_metrics`, e.g. `rr.metrics.FullCorpusTopK()`.
+        batch_metrics: fed with the scores as the loss sees them, e.g. `rr.metrics.BatchTopK()`.
+        loss_metrics: fed with the loss of each batch, e.g. `rr.metrics.LossMean()`.
 
     Raises:
         ConfigError: an argument out of its range, or two metrics of one name.
@@ -42,19 +67,26 @@ class Retrieval(Task[CorpusMetric]):
         0.1645
 
     Source: `tasks.Retrieval` of TensorFlow Recommenders, which sums over the batch; the mean keeps the learning rate
-        independent of the batch size.
+        independent of the batch size. Its negatives stay within a process, and it skips corpus metrics of queries with
+        several heads. The symmetric loss is that of CLIP (Radford et al. 2021).
     """
 
     def __init__(
         self,
         *,
+        loss: nn.Module | None = None,
         temperature: float = 1.0,
         remove_accidental_hits: bool = False,
-        log_q: bool = False,
+        log_q: bool | StreamingFrequency = False,
         num_hard_negatives: int | None = None,
+        symmetric: bool = False,
+        reduction: Literal["mean", "sum"] = "mean",
+        cross_device_negatives: bool = True,
         metrics: Sequence[CorpusMetric] = (),
+        batch_metrics: Sequence[BatchMetric] = (),
+        loss_metrics: Sequence[LossMetric] = (),
     ) -> None:
-        super().__init__(metrics)
+        super().__init__(metrics, others=[*batch_metrics, *loss_metrics])
         if not 0 < temperature < float("inf"):
             raise ConfigError(
                 "a temperature above 0", str(temperature), "Retrieval(temperature=...)", "1.0 does nothing"
@@ -66,10 +98,26 @@ class Retrieval(Task[CorpusMetric]):
                 "Retrieval(num_hard_negatives=...)",
                 "None keeps all negatives",
             )
+        if reduction not in ("mean", "sum"):
+            raise ConfigError("'mean' or 'sum'", repr(reduction), "Retrieval(reduction=...)", "choose one of them")
+        if getattr(loss, "reduction", "mean") != "mean":
+            raise ConfigError(
+                "a loss with its default reduction",
+                repr(getattr(loss, "reduction", None)),
+                "Retrieval(loss=...)",
+                "use Retrieval(reduction=...)",
+            )
+        self.loss = copy.copy(loss)
+        if self.loss is not None and hasattr(loss, "reduction"):
+            self.loss.reduction = "none"  # type: ignore[assignment]
         self.temperature = temperature
         self.remove_accidental_hits = remove_accidental_hits
         self.log_q = log_q
         self.num_hard_negatives = num_hard_negatives
+        self.symmetric = symmetric
+        self.reduction = reduction
+        self.cross_device_negatives = cross_device_negatives
+        self.batch_metrics, self.loss_metrics = tuple(batch_metrics), tuple(loss_metrics)
 
     def forward(
         self,
@@ -80,41 +128,59 @@ class Retrieval(Task[CorpusMetric]):
         candidate_ids: Tensor | None = None,
         log_q: Tensor | None = None,
         weight: Tensor | None = None,
+        score_mask: Tensor | None = None,
+        update_metrics: bool = True,
     ) -> Tensor:
-        """Return the loss.
+        """Return the loss, and feed the batch and loss metrics.
 
         Args:
-            query_embeddings: `(batch, dim)`.
+            query_embeddings: `(batch, dim)`, or `(batch, heads, dim)`.
             candidate_embeddings: `(columns, dim)`.
-            positives: `(batch,)` int64 column of each query's positive; by default query i belongs to column i, and
-                further columns are negatives of all queries.
-            candidate_ids: `(columns,)` integers, what each column is; used to find accidental hits.
+            positives: `(batch,)` int64 column of each query's positive, which keeps the candidates of other processes
+                out; by default query i belongs to column i, and further columns are negatives of all queries.
+            candidate_ids: `(columns,)` integers, what each column is; used to find accidental hits, and to estimate
+                sampling probabilities.
             log_q: `(columns,)` natural logarithms of sampling probabilities; used if the task corrects for them.
             weight: `(batch,)` factor of each query's loss, or None.
+            score_mask: `(batch, columns)` bool, False for pairs that must not be compared. A query whose own positive
+                is masked takes no part, as if its weight were 0.
+            update_metrics: whether the batch and loss metrics count this batch.
 
         Returns:
-            A scalar: Σ weight·loss / batch; 0 for an empty batch.
+            A scalar: Σ weight·loss / batch, or Σ weight·loss; 0 for an empty batch.
 
         Raises:
             ShapeError: tensors that do not fit.
-            ConfigError: `candidate_ids` or `log_q` are needed and not given.
+            DataError: a positive outside of the columns.
+            ConfigError: `candidate_ids` or `log_q` are needed and not given; `positives` of a symmetric loss.
         """
-        self._check(query_embeddings, candidate_embeddings, positives)
-        if positives is None:
-            positives = torch.arange(len(query_embeddings), device=query_embeddings.device)
-        scores = query_embeddings @ candidate_embeddings.T
-        scores = apply_temperature(scores.to(torch.promote_types(scores.dtype, torch.float32)), self.temperature)
-        if self.log_q:
-            scores = correct_log_q(scores, _needed(log_q, "log_q"))
-        elif log_q is not None:
-            warnings.warn(
-                "log_q is ignored: build the task as Retrieval(log_q=True) to use it", RetrankWarning, stacklevel=2
-            )
-        if self.remove_accidental_hits:
-            scores = remove_accidental_hits(scores, _needed(candidate_ids, "candidate_ids"), positives)
-        if self.num_hard_negatives is not None:
-            scores, positives = mine_hard_negatives(scores, positives, self.num_hard_negatives)
-        return softmax_cross_entropy(scores, positives, weight)
+        self._check(query_embeddings, candidate_embeddings, positives, weight, score_mask)
+        if self.log_q is not True and log_q is not None:
+            warn_once("log_q is ignored: build the task as Retrieval(log_q=True) to use it")
+        queries, candidates, mask = query_embeddings, candidate_embeddings, score_mask
+        log_q = _needed(log_q, "log_q") if self.log_q is True else None
+        is_shared = self.training and self.cross_device_negatives and positives is None and world_size() > 1
+        num_rows = [len(queries)]
+        if is_shared:
+            contest, num_rows = across_processes(queries, candidates, ids=candidate_ids, log_q=log_q, mask=mask)
+        else:
+            positives = torch.arange(len(queries), device=queries.device) if positives is None else positives
+            contest = Contest(match(queries, candidates), positives, ids=candidate_ids, log_q=log_q, mask=mask)
+        if isinstance(self.log_q, StreamingFrequency):
+            contest = replace(contest, log_q=self.log_q(_needed(contest.ids, "candidate_ids")))
+        losses = self._losses(contest, weight, update_metrics=update_metrics)
+        if self.symmetric:
+            if is_shared:
+                contest = reverse_across_processes(queries, candidates, num_rows, ids=candidate_ids, mask=mask)
+            else:
+                contest = contest.reversed()
+            losses = (losses + self._losses(contest, weight, update_metrics=False)) / 2
+        loss = losses.sum() * len(num_rows)
+        loss = loss / max(sum(num_rows), 1) if self.reduction == "mean" else loss
+        if update_metrics:
+            for metric in self.loss_metrics:
+                metric.update(loss.detach(), len(queries))
+        return loss
 
     def update_metrics(
         self,
@@ -128,7 +194,7 @@ class Retrieval(Task[CorpusMetric]):
         """Feed the corpus metrics.
 
         Args:
-            query_embeddings: `(batch, dim)`.
+            query_embeddings: `(batch, dim)`, or `(batch, heads, dim)`.
             candidate_embeddings: `(num_candidates, dim)`, the whole corpus.
             positives: `(batch,)` int64 candidate rows; -1 for a positive that is not in the corpus.
             exclude: one row a query of candidate rows that do not count, e.g. seen in training.
@@ -138,24 +204,60 @@ class Retrieval(Task[CorpusMetric]):
             for metric in self.metrics:
                 metric.update(query_embeddings, candidate_embeddings, positives, exclude=exclude, weight=weight)
 
-    def results(self) -> dict[str, Tensor]:
-        """Return the metrics' values by name; a metric that has seen no row since the last reset is left out."""
-        return {name: value for metric in self.metrics if metric.num_rows for name, value in metric.compute().items()}
-
-    def _check(self, queries: Tensor, candidates: Tensor, positives: Tensor | None) -> None:
-        if queries.dim() != 2 or candidates.dim() != 2 or queries.shape[1] != candidates.shape[1]:
+    def _losses(self, contest: Contest, weight: Tensor | None, *, update_metrics: bool) -> Tensor:
+        scores, positives = apply_temperature(contest.scores, self.temperature), contest.positives
+        if contest.log_q is not None:
+            scores = correct_log_q(scores, contest.log_q)
+        if self.remove_accidental_hits:
+            scores = remove_accidental_hits(scores, _needed(contest.ids, "candidate_ids"), positives)
+        if contest.mask is not None:
+            takes_part = contest.mask.gather(1, positives[:, None])
+            weight = (torch.ones_like(scores[:, 0]) if weight is None else weight).where(takes_part[:, 0], 0)
+            scores = apply_score_mask(scores, contest.mask | ~takes_part)  # a row of -inf would have NaN gradients
+        if self.num_hard_negatives is not None:
+            scores, positives = mine_hard_negatives(scores, positives, self.num_hard_negatives)
+        if update_metrics:
+            for metric in self.batch_metrics:
+                metric.update(scores.detach(), positives, weight)
+        if self.loss is None:
+            return softmax_cross_entropy(scores, positives, weight, reduction="none")
+        losses: Tensor = self.loss(scores, positives)
+        if losses.shape != positives.shape:
             raise ShapeError(
-                "queries (batch, dim) and candidates (columns, dim)",
-                f"{tuple(queries.shape)} and {tuple(candidates.shape)}",
-                "Retrieval",
-                "embed both with the same dim",
+                f"one loss a row, shape {tuple(positives.shape)}",
+                str(tuple(losses.shape)),
+                "Retrieval(loss=...)",
+                "return losses before any reduction",
             )
+        return losses if weight is None else torch.where(weight == 0, 0, losses * weight)
+
+    def _check(
+        self, queries: Tensor, candidates: Tensor, positives: Tensor | None, weight: Tensor | None, mask: Tensor | None
+    ) -> None:
         if positives is None and len(candidates) < len(queries):
             raise ShapeError(
                 f"at least one candidate a query, {len(queries)}",
                 str(len(candidates)),
                 "Retrieval",
                 "pass `positives` if queries share candidates",
+            )
+        if positives is not None and self.symmetric:
+            raise ConfigError(
+                "query i to belong to column i, for a symmetric loss",
+                "positives",
+                "Retrieval",
+                "order the candidates by query, or build the task with symmetric=False",
+            )
+        if weight is not None and weight.shape != queries.shape[:1]:
+            raise ShapeError(
+                f"weight of shape ({len(queries)},)", str(tuple(weight.shape)), "Retrieval", "give one a query"
+            )
+        if mask is not None and (mask.shape != (len(queries), len(candidates)) or mask.dtype != torch.bool):
+            raise ShapeError(
+                f"bool score_mask of shape ({len(queries)}, {len(candidates)})",
+                f"{mask.dtype} of shape {tuple(mask.shape)}",
+                "Retrieval",
+                "say for every pair whether it is compared",
             )
 
 

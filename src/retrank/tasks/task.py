@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -10,12 +10,14 @@ from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 
-__all__ = ["CorpusMetric", "Task", "TaskMetric"]
+__all__ = ["BatchMetric", "CorpusMetric", "LossMetric", "Task", "TaskMetric"]
 
 
 class _AnyMetric(Protocol):
     name: str
     num_rows: int
+
+    def compute(self) -> Tensor | dict[str, Tensor]: ...
 
     def reset(self) -> None: ...
 
@@ -62,6 +64,36 @@ class CorpusMetric(_AnyMetric, Protocol):
         """Return the values over all queries since the last reset, scalars by name."""
 
 
+class BatchMetric(_AnyMetric, Protocol):
+    """A metric of where positives rank among the columns of their batch.
+
+    Example:
+        >>> import retrank as rr
+        >>> metric: rr.tasks.BatchMetric = rr.metrics.BatchTopK()
+    """
+
+    def update(self, scores: Tensor, positives: Tensor, weight: Tensor | None = None) -> None:
+        """Count the `(batch,)` positives, as columns of `(batch, columns)` scores; -inf is a removed column."""
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the values over all rows since the last reset, scalars by name."""
+
+
+class LossMetric(_AnyMetric, Protocol):
+    """A metric of the losses that a task returns.
+
+    Example:
+        >>> import retrank as rr
+        >>> metric: rr.tasks.LossMetric = rr.metrics.LossMean()
+    """
+
+    def update(self, loss: Tensor, num_rows: int) -> None:
+        """Count the scalar loss of a batch of so many rows."""
+
+    def compute(self) -> Tensor:
+        """Return the value over all batches since the last reset, a scalar."""
+
+
 _MetricT = TypeVar("_MetricT", bound=_AnyMetric)
 
 
@@ -69,28 +101,39 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
     """A loss and the metrics that go with it.
 
     Args:
-        metrics: updated by the task, each with a name of its own.
+        metrics: of the task's own kind, each with a name of its own.
+        others: metrics of other kinds, which are reported, reset and saved in the same way.
 
     Raises:
         ConfigError: two metrics of one name.
     """
 
-    def __init__(self, metrics: Sequence[_MetricT] = ()) -> None:
+    def __init__(self, metrics: Sequence[_MetricT] = (), *, others: Sequence[BatchMetric | LossMetric] = ()) -> None:
         super().__init__()
-        names = [metric.name for metric in metrics]
+        self.metrics: tuple[_MetricT, ...] = tuple(metrics)
+        self._all_metrics: tuple[_MetricT | BatchMetric | LossMetric, ...] = (*metrics, *others)
+        names = [metric.name for metric in self._all_metrics]
         if len(set(names)) < len(names):
             raise ConfigError(
                 "metrics with distinct names", str(names), f"{type(self).__name__}(metrics=...)", "give one a `name`"
             )
-        self.metrics: tuple[_MetricT, ...] = tuple(metrics)
 
     @abstractmethod
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the loss of a batch, a scalar; each task says of what."""
+
     def results(self) -> dict[str, Tensor]:
         """Return the metrics' values by name; a metric that has seen no row since the last reset is left out."""
+        results: dict[str, Tensor] = {}
+        for metric in self._all_metrics:
+            if metric.num_rows:
+                value = metric.compute()
+                results.update(value if isinstance(value, dict) else {metric.name: value})
+        return results
 
     def reset(self) -> None:
         """Let all metrics forget their rows."""
-        for metric in self.metrics:
+        for metric in self._all_metrics:
             metric.reset()
 
     def metrics_state_dict(self) -> dict[str, Tensor]:
@@ -100,7 +143,9 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
             Tensors by `"<metric>.<entry>"`.
         """
         return {
-            f"{metric.name}.{entry}": value for metric in self.metrics for entry, value in metric.state_dict().items()
+            f"{metric.name}.{entry}": value
+            for metric in self._all_metrics
+            for entry, value in metric.state_dict().items()
         }
 
     def load_metrics_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -112,7 +157,7 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
         Raises:
             ConfigError: a metric's entries are missing.
         """
-        for metric in self.metrics:
+        for metric in self._all_metrics:
             entries = {entry: f"{metric.name}.{entry}" for entry in metric.state_dict()}
             missing = sorted(set(entries.values()) - set(state))
             if missing:

@@ -1,0 +1,111 @@
+"""`Popularity`: frequent candidates are drawn more often."""
+
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from retrank.core.schema import NUM_SPECIAL_IDS
+from retrank.sampling.probabilities import (
+    Counts,
+    checked_counts,
+    inclusion,
+    log_q_of_draws,
+    log_shares,
+    log_uniform,
+)
+from retrank.sampling.sampler import Negatives, Positives, Sampler
+from retrank.sampling.sizes import check_num_negatives, known_num_ids
+
+__all__ = ["Popularity"]
+
+
+@final
+class Popularity(Sampler):
+    """Draws candidates by their popularity, from counts or log-uniformly by rank; padding and unknown never.
+
+    With repeats, a candidate of probability p is expected num_negatives · p times. Without, it is in the draw with
+    probability min(1, c · p), c such that these add up to num_negatives: the draw is a systematic sample in random
+    order, for which this is exact.
+
+    Args:
+        num_negatives: how many to draw.
+        counts: occurrences of each key, in id order, e.g. `space.vocabulary("movie_id").counts`; p is the share. A key
+            that never occurred counts as if it had once. None draws log-uniformly: the key of rank r among n, which is
+            id r + 2 of a vocabulary, has p = log((r + 2) / (r + 1)) / log(n + 1).
+        num_ids: the ids there are, padding and unknown included; by default as many as there are counts, or as the
+            table of the call has.
+        unique: whether no id comes twice in a draw.
+
+    Raises:
+        ConfigError: an argument out of its range, or more negatives than there are candidates to draw once each.
+        DataError: a negative count.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> sampler = rr.sampling.Popularity(2, counts=[97, 1, 1, 1])
+        >>> negatives = sampler(torch.tensor([5]))  # the first key always, one of the others with 1/3 each
+        >>> negatives.ids[0], negatives.log_q.exp()
+        (tensor(2), tensor([1.0000, 0.3333]))
+
+    Source: `PopularityBasedSampler` of Merlin Models, which never draws the last id, and for draws without repeats
+        states the probability 1 - (1 - p)^num_negatives, which only holds with repeats. Systematic sampling in random
+        order: Goodman and Kish (1950).
+    """
+
+    def __init__(
+        self, num_negatives: int, *, counts: Counts | None = None, num_ids: int | None = None, unique: bool = True
+    ) -> None:
+        super().__init__()
+        counts = None if counts is None else checked_counts(counts, "Popularity")
+        self.__dict__["_arguments"].update(counts=counts)
+        if counts is not None and num_ids not in (None, len(counts) + NUM_SPECIAL_IDS):
+            raise self._config_error(f"num_ids={len(counts) + NUM_SPECIAL_IDS}, one a count", str(num_ids), "drop it")
+        self.num_negatives, self.unique, self._counts = num_negatives, unique, counts
+        self.num_ids = num_ids if counts is None else len(counts) + NUM_SPECIAL_IDS
+        check_num_negatives(num_negatives, self.num_ids, unique, "Popularity")
+        self._odds: _Odds | None = None
+
+    def draw(self, positives: Positives) -> Negatives:
+        """Draw from all ids; see `Sampler.forward`."""
+        odds = self._odds_of(known_num_ids(self.num_ids, positives.table, "Popularity"), positives.ids.device)
+        ids = _different(odds, self.num_negatives) if self.unique else _any(odds, self.num_negatives)
+        return Negatives(ids, positives.embed(ids), log_q_of_draws(odds.log_q))
+
+    def _odds_of(self, num_ids: int, device: torch.device) -> "_Odds":
+        if self._odds is None or len(self._odds.log_q) != num_ids:
+            check_num_negatives(self.num_negatives, num_ids, self.unique, "Popularity")
+            log_q = log_uniform(num_ids) if self._counts is None else log_shares(self._counts)
+            expected = log_q.exp() * self.num_negatives
+            if self.unique:
+                expected[NUM_SPECIAL_IDS:] = inclusion(log_q[NUM_SPECIAL_IDS:].exp(), self.num_negatives)
+                expected[:NUM_SPECIAL_IDS] = expected[NUM_SPECIAL_IDS:].amin()
+            certain, ids = expected[NUM_SPECIAL_IDS:] == 1, torch.arange(NUM_SPECIAL_IDS, num_ids)
+            self._odds = _Odds(expected, expected.log(), ids[certain], ids[~certain])
+        if self._odds.log_q.device != device:
+            self._odds = _Odds(*(tensor.to(device) for tensor in self._odds))
+        return self._odds
+
+
+class _Odds(NamedTuple):
+    expected: Tensor  # (num_ids,) float64, how often an id is in a draw
+    log_q: Tensor
+    certain: Tensor  # ids
+    others: Tensor
+
+
+def _any(odds: _Odds, num: int) -> Tensor:
+    ends = odds.expected[NUM_SPECIAL_IDS:].cumsum(0)
+    places = torch.rand(num, dtype=ends.dtype, device=ends.device) * ends[-1]
+    return torch.searchsorted(ends, places, right=True).clamp(max=len(ends) - 1) + NUM_SPECIAL_IDS
+
+
+def _different(odds: _Odds, num: int) -> Tensor:
+    # Ids lie side by side in random order, each as wide as its probability; marks at distance 1 from a random start
+    # hit each at most once, and with exactly that probability.
+    order = odds.others[torch.randperm(len(odds.others), device=odds.others.device)]
+    ends = odds.expected[order].cumsum(0)
+    steps = torch.arange(num - len(odds.certain), dtype=ends.dtype, device=ends.device)
+    marks = steps + torch.rand(1, dtype=ends.dtype, device=ends.device)
+    places = torch.searchsorted(ends, marks, right=True).clamp(max=len(ends) - 1)
+    return torch.cat([odds.certain, order[places]])

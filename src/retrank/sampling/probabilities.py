@@ -1,0 +1,151 @@
+"""Probabilities of ids: given by rank or by counts, and what drawing without repeats makes of them.
+
+Padding and unknown are never drawn. As positives they count as the rarest id, so that corrected scores stay finite.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ConfigError, DataError
+from retrank.core.schema import NUM_SPECIAL_IDS
+
+__all__ = ["Shares", "checked_counts", "inclusion", "log_q_of_draws", "log_shares", "log_uniform"]
+
+Counts = Sequence[int] | np.ndarray | Tensor
+
+_CERTAIN = 1 - 1e-9  # so close to 1 that rounding could draw an id twice
+
+
+def checked_counts(counts: Counts, where: str) -> list[int]:
+    """Check the occurrences of keys and make them plain numbers, as a configuration needs them.
+
+    Args:
+        counts: one for each key, in id order, e.g. `space.vocabulary("movie_id").counts`.
+        where: who asks, for the message.
+
+    Returns:
+        The same counts.
+
+    Raises:
+        ConfigError: no counts, or more than one dimension.
+        DataError: a count that is negative or not whole; the message names its row.
+    """
+    values = np.asarray(counts, dtype=np.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise ConfigError("counts of shape (keys,)", f"shape {values.shape}", where, "give one count a key")
+    bad = np.flatnonzero(~((values >= 0) & (values == np.floor(values)) & np.isfinite(values)))
+    if len(bad):
+        raise DataError("a whole count >= 0", f"{values[bad[0]]:g}", f"{where}, counts, row {bad[0]}", "count rows")
+    return [int(value) for value in values]
+
+
+def log_shares(counts: Sequence[int]) -> Tensor:
+    """Return the share of each id among all occurrences, as a logarithm.
+
+    Args:
+        counts: occurrences of each key, in id order. A key that never occurred counts as if it had once.
+
+    Returns:
+        `(num_ids,)` float64.
+    """
+    occurrences = torch.tensor(counts, dtype=torch.float64).clamp(min=1)
+    return _with_special_ids((occurrences / occurrences.sum()).log())
+
+
+def log_uniform(num_ids: int) -> Tensor:
+    """Return the log-uniform (Zipfian) distribution: log((r + 2) / (r + 1)) / log(keys + 1) for the key of rank r.
+
+    Ranks count from 0 and follow the ids, which vocabularies give in descending order of frequency.
+
+    Args:
+        num_ids: padding and unknown included.
+
+    Returns:
+        `(num_ids,)` float64 natural logarithms.
+    """
+    ranks = torch.arange(1, num_ids - NUM_SPECIAL_IDS + 1, dtype=torch.float64)
+    return _with_special_ids((1 / ranks).log1p().log() - math.log(math.log1p(len(ranks))))
+
+
+def inclusion(probability: Tensor, num: int) -> Tensor:
+    """Return with what probability each entry must be among `num` different ones: min(1, c · probability).
+
+    c makes them add up to `num`: what would come more than once comes always, and the others share what is left.
+
+    Args:
+        probability: `(n,)` float64 above 0, adding up to 1.
+        num: at most n.
+
+    Returns:
+        `(n,)` float64, either 1 or clearly below.
+    """
+    if num == len(probability):
+        return torch.ones_like(probability)
+    ordered, order = probability.sort(descending=True)
+    rest = ordered.flip(0).cumsum(0).flip(0)  # what is left when all before have been taken out
+    left = num - torch.arange(num - 1, dtype=torch.float64)
+    num_always = int((left * ordered[: num - 1] >= _CERTAIN * rest[: num - 1]).cumprod(0).sum())
+    included = probability * ((num - num_always) / rest[num_always])
+    included[order[:num_always]] = 1
+    return included
+
+
+def log_q_of_draws(log_q: Tensor, num: int = 1) -> Callable[[Tensor], Tensor]:
+    """Return the function that looks up the log expected number of times an id is drawn.
+
+    Args:
+        log_q: `(num_ids,)` logarithms of the expected number of one draw.
+        num: how many such draws there are.
+
+    Returns:
+        A function from `(n,)` int64 ids to `(n,)` float32. On a CPU it raises `DataError` for an id out of range.
+    """
+    offset = math.log(num) if num else -math.inf
+
+    def look_up(ids: Tensor) -> Tensor:
+        if ids.device.type == "cpu" and len(outside := ((ids < 0) | (ids >= len(log_q))).nonzero()):
+            row = int(outside[0])
+            raise DataError(
+                f"ids in [0, {len(log_q)})", str(int(ids[row])), f"log_q, row {row}", "use the ids of one vocabulary"
+            )
+        return (log_q[ids] + offset).float()
+
+    return look_up
+
+
+@final
+class Shares:
+    """The shares of ids among the positives, if known; not a module, lest a model's dtype be forced on them.
+
+    Args:
+        counts: occurrences of each key, in id order, or None.
+        where: who asks, for the message.
+    """
+
+    def __init__(self, counts: Counts | None, where: str) -> None:
+        self.counts = None if counts is None else checked_counts(counts, where)
+        self._log = None if self.counts is None else log_shares(self.counts)
+
+    def log_q_of(self, num: int, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+        """Return the function that looks up the log expected number of each id among positives.
+
+        Args:
+            num: how many positives.
+            device: of the ids.
+
+        Returns:
+            As `log_q_of_draws`, or None without counts.
+        """
+        if self._log is None:
+            return None
+        self._log = self._log.to(device)  # once: it stays there
+        return log_q_of_draws(self._log, num)
+
+
+def _with_special_ids(log_q: Tensor) -> Tensor:
+    return torch.cat([log_q.amin().expand(NUM_SPECIAL_IDS), log_q])
