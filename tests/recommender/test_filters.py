@@ -33,8 +33,21 @@ def test_an_allow_list_of_strangers_allows_nothing_and_says_so(catalogue):
     assert allowed_rows(catalogue, songs, allow=[]).tolist() == []
 
 
+def test_a_single_key_is_not_a_list_of_characters(catalogue):
+    for rule in ("allow", "deny"):
+        with pytest.raises(DataError, match=r"\['xy'\]"):
+            allowed_rows(catalogue, songs, **{rule: "xy"})
+
+
 @pytest.mark.parametrize(
-    "where", [pl.col("yeer") > 3, pl.col("year"), (pl.col("year") > 3).any(), pl.col("year") > "a"]
+    "where",
+    [
+        pl.col("yeer") > 3,
+        pl.col("year"),
+        (pl.col("year") > 3).any(),
+        pl.col("year") > "a",
+        pl.col("year", "song").is_null(),
+    ],
 )
 def test_what_is_no_condition_is_refused(catalogue, where):
     with pytest.raises(DataError, match="where"):

@@ -40,6 +40,15 @@ def test_lists_that_miss_their_positive_are_dropped(parts):
     assert 0 < few[0] < few[1] == len(train)
 
 
+def test_no_query_features_are_needed(parts):
+    lists = mine_lists(*parts, later, train, features=[], k=10)
+    assert lists.names == ("candidates", "retrieval_score", "positive")
+    space, catalogue = parts[1], parts[2]
+    model = rr.models.Reranker(space, ["song"], candidate_id="song", catalogue=catalogue)
+    assert model.query_features == []
+    model.fit(rr.data.Loader(lists, 2), optimizer=rr.optim.LazyAdam(lr=0.01), epochs=1, progress=False)
+
+
 def test_a_draw_is_repeatable(parts):
     one, other = (
         mine_lists(*parts, train, train, features=["user"], k=10, max_lists=3, seed=s)["candidates"] for s in (1, 1)

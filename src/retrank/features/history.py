@@ -1,6 +1,5 @@
 """`History`: who interacted with what."""
 
-import warnings
 from typing import Any, final
 
 import numpy as np
@@ -8,8 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from retrank.core.errors import RetrankWarning
 from retrank.core.jagged import Jagged
+from retrank.core.notices import warn_once
 from retrank.data.checks import require_columns
 from retrank.data.sources import TableLike, frame
 from retrank.features.catalogue import Catalogue, Keys, to_array, to_series
@@ -52,7 +51,7 @@ class History:
         rows = catalogue.rows(as_keys(interactions.get_column(candidate), None, "error")).numpy()
         if outside := int((rows < 0).sum()):
             message = f"{outside} of {len(rows)} interactions are with candidates that the catalogue does not hold"
-            warnings.warn(f"column '{candidate}': {message}; they are left out", RetrankWarning, stacklevel=2)
+            warn_once(f"column '{candidate}': {message}; they are left out")
         self._key_type: KeyType = key_type(query_keys)
         self._index = KeyIndex(query_keys.unique(maintain_order=True))
         pairs = self._index.find(query_keys)[rows >= 0] * len(catalogue) + rows[rows >= 0]

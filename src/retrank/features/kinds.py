@@ -39,6 +39,11 @@ class Feature(Configurable, ABC):
     def __init__(self, column: str | None) -> None:
         self.column = column
 
+    @property
+    def accepts_nulls(self) -> bool:
+        """Whether a null has a meaning: the unknown key, or the number that fills it."""
+        return getattr(self, "nulls", "error") == "unknown" or getattr(self, "fill", None) is not None
+
     @abstractmethod
     def summarize(self, values: pl.Series, *, first_row: int = 0) -> Summary:
         """Check a part of the column and say what it knows.

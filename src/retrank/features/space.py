@@ -87,6 +87,11 @@ class FeatureSpace(Configurable):
         return [*self._features, *self._crosses]
 
     @property
+    def features(self) -> dict[str, Feature]:
+        """The kind of each feature by name, without the crosses."""
+        return dict(self._features)
+
+    @property
     def is_fitted(self) -> bool:
         """Whether `fit` or `load` is done."""
         return self._num_rows is not None

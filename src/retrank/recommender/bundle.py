@@ -13,7 +13,7 @@ from retrank.core.config import from_config, to_config
 from retrank.core.errors import StorageError
 from retrank.core.files import atomic_directory, read_json, read_manifest, write_json, write_manifest, write_text
 from retrank.features.space import FeatureSpace
-from retrank.index.exact import Exact
+from retrank.index.loading import load_index
 from retrank.index.protocol import Index
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.card import Card
@@ -106,7 +106,7 @@ def read_bundle(directory: str | Path) -> Bundle:
         retrieval=retrieval,
         ranking=ranking,
         space=space,
-        index=Exact.load(directory / "index"),
+        index=load_index(directory / "index"),
         num_retrieved=config["num_retrieved"],
         card=Card.from_dict(read_json(directory / "card.json")),
         **tables,

@@ -49,32 +49,38 @@ def allowed_rows(
         mask &= torch.from_numpy(_condition(table, where).to_numpy(writable=True))
     if allow is not None:
         mask &= _named(catalogue, allow, "allow")
-    denied = list(deny)
-    if denied:
-        mask &= ~_named(catalogue, denied, None)
+    mask &= ~_named(catalogue, deny, None)
     return None if bool(mask.all()) else torch.nonzero(mask)[:, 0]
 
 
 def _condition(table: pl.DataFrame, where: pl.Expr) -> pl.Series:
     try:
-        result = table.select(where).to_series()
+        result = table.select(where)
     except pl.exceptions.PolarsError as error:
         raise DataError(
-            f"a condition on the columns {table.columns}", f"{type(error).__name__}: {error}", "where", "mend it"
+            f"a condition on the columns {table.columns}",
+            f"{type(error).__name__}: {error}",
+            "where",
+            "name columns of the catalogue and compare them with values of their type",
         ) from error
-    if result.dtype != pl.Boolean or len(result) != len(table):
+    if list(result.schema.values()) != [pl.Boolean] or len(result) != len(table):
         raise DataError(
-            "true or false for every candidate", f"{len(result)} x {result.dtype}", "where", "compare a column"
+            "true or false for every candidate",
+            f"{len(result)} rows of {dict(result.schema)}",
+            "where",
+            "write one condition; combine several with & or |",
         )
-    return result.fill_null(False)
+    return result.to_series().fill_null(False)
 
 
 def _named(catalogue: Catalogue, keys: Iterable[str | int], warn_as: str | None) -> Tensor:
+    if isinstance(keys, str):
+        raise DataError("a list of keys", repr(keys), "allow or deny", f"write [{keys!r}]")
     asked = list(keys)
     mask = torch.zeros(len(catalogue), dtype=torch.bool)
     if not asked:
         return mask
-    rows = catalogue.rows(pl.Series(asked))
+    rows = catalogue.rows(asked)
     unknown = int((rows < 0).sum())
     if unknown and warn_as is not None:
         warnings.warn(f"{warn_as}: {unknown} of {len(asked)} keys are no candidates", RetrankWarning, stacklevel=4)

@@ -15,7 +15,7 @@ from retrank.features.space import FeatureSpace
 from retrank.models.pairs import RETRIEVAL_SCORE
 from retrank.models.reranker import POSITIVE, ROWS
 from retrank.models.retrieval import RetrievalModel
-from retrank.recommender.stages import retrieve
+from retrank.recommender.stages import retrieve, serving_index
 
 __all__ = ["mine_lists"]
 
@@ -70,28 +70,30 @@ def mine_lists(
         table = table[chosen.sort().values.numpy()]
     seen = History(history, catalogue, query=query, candidate=candidate)
     names = list(dict.fromkeys([*retrieval.query_features, *features]))
-    index = retrieval.build_index(catalogue)
+    index = serving_index(retrieval, catalogue)
     parts = []
     for start in range(0, len(table), _BLOCK):
         block = table[start : start + _BLOCK]
         batch, rows = space.transform(block, features=names), catalogue.rows(block[candidate])
         exclude = _without(seen[block[query]], rows)
-        parts.append(_found(batch.select(features), retrieve(retrieval, index, batch, k, exclude=exclude), rows))
+        lists = retrieve(retrieval, index, batch, k, exclude=exclude)
+        parts.append(_found(batch, features, lists, rows))
     if not sum(map(len, parts)):
         raise DataError("lists that hold their positive", "none", "mine_lists", "train retrieval longer, or raise k")
     return Batch.concat([part for part in parts if len(part)])
 
 
-def _found(queries: Batch, lists: tuple[Tensor, Tensor], rows: Tensor) -> Batch:
+def _found(queries: Batch, features: list[str], lists: tuple[Tensor, Tensor], rows: Tensor) -> Batch:
     scores, candidates = lists
     is_positive = candidates == rows[:, None]
     kept = torch.nonzero(is_positive.any(dim=1) & (rows >= 0))[:, 0]
-    columns = {
+    found = {
         ROWS: candidates[kept],
         RETRIEVAL_SCORE: scores[kept],
         POSITIVE: is_positive[kept].int().argmax(dim=1),
     }
-    return queries.take(kept).merge(columns)
+    taken = queries.take(kept)
+    return Batch({**{name: taken[name] for name in features}, **found})
 
 
 def _without(seen: Jagged, rows: Tensor) -> Jagged:

@@ -1,12 +1,13 @@
 """What is known of each query: its features, kept for the next time it asks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import final
 
 import polars as pl
 
 from retrank.core.errors import DataError
 from retrank.data.checks import require_columns, require_no_nulls
+from retrank.features.keys import KeyType, as_keys, key_type
 
 __all__ = ["QueryTable"]
 
@@ -18,25 +19,26 @@ class QueryTable:
     Args:
         table: one or more rows a query; the last one counts.
         query: the column of query keys.
-        columns: the feature columns a query needs, its key included.
+        columns: the feature columns that a query needs, and whether each may be null.
 
     Raises:
         DataError: a column is missing, or a query key is null.
 
     Example:
         >>> import polars as pl, retrank as rr
-        >>> known = rr.recommender.QueryTable(pl.DataFrame({"user": ["a"], "age": [30]}), "user", ["user", "age"])
-        >>> table, complete = known.complete(pl.DataFrame({"user": ["a", "new"]}))
-        >>> table["age"].to_list(), complete.to_list()
+        >>> known = rr.recommender.QueryTable(pl.DataFrame({"user": ["a"], "age": [30]}), "user", {"age": False})
+        >>> table, usable = known.complete(pl.DataFrame({"user": ["a", "new"]}))
+        >>> table["age"].to_list(), usable.to_list()
         ([30, None], [True, False])
     """
 
-    def __init__(self, table: pl.DataFrame, query: str, columns: Sequence[str]) -> None:
+    def __init__(self, table: pl.DataFrame, query: str, columns: Mapping[str, bool]) -> None:
         self.query = query
-        self.columns = list(dict.fromkeys([query, *columns]))
-        require_columns(table, self.columns, "queries")
-        require_no_nulls(table, [query], "queries")
-        self.table = table.select(self.columns).unique(query, keep="last", maintain_order=True)
+        self.columns = {name: may_be_null for name, may_be_null in columns.items() if name != query}
+        require_columns(table, [query, *self.columns], "queries")
+        keys = as_keys(table[query], None, "error")
+        self._key_type: KeyType = key_type(keys)
+        self.table = table.select(keys, *self.columns).unique(query, keep="last", maintain_order=True)
 
     def complete(self, asked: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
         """Add what is known to what was asked.
@@ -45,25 +47,30 @@ class QueryTable:
             asked: one row a query with its key; feature columns that it brings win over what is known.
 
         Returns:
-            The asked queries with all feature columns, in their order, and whether each has a value in every one.
+            The asked queries with all feature columns, in their order, and whether each can be embedded: it is known
+            or brings a feature, and lacks nothing that may not be null.
 
         Raises:
-            DataError: the key column is missing, holds nulls or is of another type than the known keys.
+            DataError: the key column is missing, holds nulls or is of another type than the known keys; a feature
+                column that cannot be cast to the known type.
         """
         require_columns(asked, [self.query], "queries")
         require_no_nulls(asked, [self.query], "queries")
-        if asked[self.query].dtype != self.table[self.query].dtype:
+        brought = {name: asked[name] for name in self.columns if name in asked.columns}
+        columns = [as_keys(asked[self.query], self._key_type, "error"), *map(self._typed, brought.values())]
+        known = self.table.with_columns(pl.lit(True).alias("is known"))
+        joined = pl.DataFrame(columns).join(known, on=self.query, how="left", suffix=" known", maintain_order="left")
+        table = joined.with_columns(pl.coalesce(name, f"{name} known").alias(name) for name in brought)
+        brings = pl.any_horizontal(pl.lit(False), *(column.is_not_null() for column in brought.values()))
+        needed = [pl.col(name).is_not_null() for name, may_be_null in self.columns.items() if not may_be_null]
+        usable = (pl.col("is known").fill_null(False) | brings) & pl.all_horizontal(pl.lit(True), *needed)
+        return table.select(self.query, *self.columns), table.select(usable.alias("usable")).to_series()
+
+    def _typed(self, column: pl.Series) -> pl.Series:
+        dtype = self.table.schema[column.name]
+        try:
+            return column.cast(dtype)
+        except pl.exceptions.PolarsError as error:
             raise DataError(
-                f"keys of type {self.table[self.query].dtype}",
-                str(asked[self.query].dtype),
-                f"column '{self.query}' of queries",
-                "give keys of the type of the training table",
-            )
-        brought = [name for name in self.columns if name in asked.columns]
-        joined = asked.select(brought).join(
-            self.table, on=self.query, how="left", suffix=" known", maintain_order="left"
-        )
-        known = [pl.coalesce(name, f"{name} known").alias(name) for name in brought if name != self.query]
-        table = joined.with_columns(known).select(self.columns)
-        complete = table.select(pl.all_horizontal(pl.all().is_not_null())).to_series()
-        return table, complete
+                f"values of type {dtype}", str(column.dtype), f"column '{column.name}' of queries", "cast the column"
+            ) from error

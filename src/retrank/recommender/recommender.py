@@ -1,18 +1,23 @@
 """`Recommender`: retrieve, filter, rank; the product that the rest of the library leads to."""
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self, final
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from retrank.core.errors import ConfigError
+from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
+from retrank.data.checks import require_columns
 from retrank.data.sources import TableLike, frame
 from retrank.features.history import History
+from retrank.features.keys import as_keys
 from retrank.features.space import FeatureSpace
+from retrank.index.exact import Exact
 from retrank.index.protocol import Index
 from retrank.models.pairs import PAIR_COLUMNS, Candidates
 from retrank.models.retrieval import RetrievalModel
@@ -20,7 +25,7 @@ from retrank.recommender.bundle import Bundle, read_bundle, write_bundle
 from retrank.recommender.card import Card
 from retrank.recommender.filters import allowed_rows
 from retrank.recommender.queries import QueryTable
-from retrank.recommender.stages import by_popularity, rank, retrieve
+from retrank.recommender.stages import by_popularity, rank, retrieve, serving_index
 from retrank.training.model import Model
 
 __all__ = ["Recommender"]
@@ -87,15 +92,14 @@ class Recommender:
         self.retrieval, self.ranking, self.space = retrieval.eval(), ranking, space
         self.num_retrieved, self.card = num_retrieved, card or Card("A recommender")
         self.query, self.candidate = (space.columns([name])[0] for name in (retrieval.query_id, retrieval.candidate_id))
-        self.candidates = frame(catalogue)
-        self.catalogue = space.catalogue(self.candidates, key=retrieval.candidate_id)
+        self._use_candidates(frame(catalogue))
         interactions = frame(history)
-        self._pairs = interactions.select(self.query, self.candidate).unique(maintain_order=True)
-        self.history = History(self._pairs, self.catalogue, query=self.query, candidate=self.candidate)
+        self._use_pairs(interactions)
         self._query_features = self._features_of_queries()
-        columns = space.columns(self._query_features)
-        self.queries = QueryTable(interactions if queries is None else frame(queries), self.query, columns)
-        self.index = retrieval.build_index(self.catalogue) if index is None else index
+        known = interactions if queries is None else frame(queries)
+        self.queries = QueryTable(known, self.query, self._columns_of_queries())
+        self.index = self._checked(index) if index is not None else serving_index(retrieval, self.catalogue)
+        self._weights = self._weight_versions()
 
     def recommend(
         self,
@@ -125,6 +129,14 @@ class Recommender:
             ConfigError: k is below 1.
             DataError: the query lacks its key or has a wrong type, or the condition cannot be applied.
         """
+        unknown = [name for name in query if name != self.query and name not in self.queries.columns]
+        if unknown:
+            raise DataError(
+                f"columns of {[self.query, *self.queries.columns]}",
+                str(unknown),
+                "query",
+                "fix the name or leave it out",
+            )
         asked = pl.DataFrame({name: [value] for name, value in query.items()})
         lists = self.recommend_many(asked, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
         details = lists.drop(self.query).join(self.candidates, on=self.candidate, how="left", maintain_order="left")
@@ -157,8 +169,9 @@ class Recommender:
             ConfigError: k is below 1.
             DataError: the query key column is missing or of another type, or the condition cannot be applied.
         """
-        if k < 1:
-            raise ConfigError("k >= 1", str(k), "recommend", "ask for at least one")
+        if not isinstance(k, int) or k < 1:
+            raise ConfigError("an integer k >= 1", repr(k), "recommend", "ask for at least one")
+        self._refresh_index()
         table, complete = self.queries.complete(frame(queries))
         allowed = allowed_rows(self.catalogue, self.candidates, where=where, allow=allow, deny=deny)
         numbered = table.with_row_index("row number")
@@ -184,10 +197,15 @@ class Recommender:
             DataError: a column is missing, or a key is a candidate already.
         """
         new = frame(table, columns=self.candidates.columns)
-        self.candidates = pl.concat([self.candidates, new], how="vertical_relaxed")
-        self.catalogue = self.space.catalogue(self.candidates, key=self.catalogue.key)
-        self.history = History(self._pairs, self.catalogue, query=self.query, candidate=self.candidate)
-        self.index = self.retrieval.build_index(self.catalogue)
+        if new.schema != self.candidates.schema:
+            raise DataError(
+                f"columns of types {dict(self.candidates.schema)}", str(dict(new.schema)), "new candidates", "cast them"
+            )
+        changed = copy.copy(self)  # so that an error leaves the recommender as it was
+        changed._use_candidates(pl.concat([self.candidates, new]))
+        changed._use_pairs(self._pairs)
+        changed.index = serving_index(self.retrieval, changed.catalogue)
+        self.__dict__.update(changed.__dict__)
 
     def save(self, directory: str | Path) -> None:
         """Write everything into one directory, whole or not at all.
@@ -195,10 +213,18 @@ class Recommender:
         Args:
             directory: replaced as a whole if it exists.
         """
+        self._refresh_index()
         bundle = Bundle(
-            self.retrieval, self.ranking, self.space, self.candidates, self.queries.table, self._pairs,
-            self.index, self.num_retrieved, self.card,
-        )  # fmt: skip
+            retrieval=self.retrieval,
+            ranking=self.ranking,
+            space=self.space,
+            candidates=self.candidates,
+            queries=self.queries.table,
+            history=self._pairs,
+            index=self.index,
+            num_retrieved=self.num_retrieved,
+            card=self.card,
+        )
         write_bundle(directory, bundle)
 
     @classmethod
@@ -230,7 +256,9 @@ class Recommender:
 
     def without_ranking(self) -> "Recommender":
         """Return a recommender that keeps the order of retrieval; nothing is computed again."""
-        return self._rebuilt(ranking=None, card=self.card)
+        other = copy.copy(self)
+        other.ranking = None
+        return other
 
     def with_card(self, card: Card) -> "Recommender":
         """Return the same recommender with another card.
@@ -241,29 +269,76 @@ class Recommender:
         Returns:
             A recommender that shares everything else.
         """
-        return self._rebuilt(ranking=self.ranking, card=card)
+        other = copy.copy(self)
+        other.card = card
+        return other
 
     @property
     def seen(self) -> pl.DataFrame:
         """The distinct pairs of query and candidate key that count as seen."""
         return self._pairs
 
-    def _rebuilt(self, *, ranking: Model | None, card: Card) -> "Recommender":
-        return Recommender(
-            retrieval=self.retrieval,
-            space=self.space,
-            catalogue=self.candidates,
-            history=self._pairs,
-            ranking=ranking,
-            queries=self.queries.table,
-            num_retrieved=self.num_retrieved,
-            index=self.index,
-            card=card,
-        )
-
     def __repr__(self) -> str:
         stages = type(self.retrieval).__name__ + ("" if self.ranking is None else f" -> {type(self.ranking).__name__}")
         return f"Recommender({stages}, {len(self.catalogue):,} candidates, {len(self.queries.table):,} queries)"
+
+    def _use_candidates(self, table: pl.DataFrame) -> None:
+        taken = {"rank", "score", "stage"} & set(table.columns)
+        if taken:
+            raise DataError(
+                "other column names", str(sorted(taken)), "catalogue", "rename them: a list has columns of that name"
+            )
+        require_columns(table, [self.candidate], "catalogue")
+        self.candidates = table.with_columns(as_keys(table[self.candidate], None, "error"))
+        self.catalogue = self.space.catalogue(self.candidates, key=self.retrieval.candidate_id)
+        both = [name for name in self.retrieval.query_features if name in self.catalogue.batch]
+        if both:
+            raise ConfigError(
+                "features of the query that the catalogue does not have",
+                str(both),
+                "catalogue",
+                "drop these columns from it, or give the feature another name, with column=",
+            )
+
+    def _use_pairs(self, interactions: pl.DataFrame) -> None:
+        require_columns(interactions, [self.query, self.candidate], "history")
+        keys = [as_keys(interactions[name], None, "error") for name in (self.query, self.candidate)]
+        self._pairs = pl.DataFrame(keys).unique(maintain_order=True)
+        self.history = History(self._pairs, self.catalogue, query=self.query, candidate=self.candidate)
+        self._counts = self.history.counts
+
+    def _checked(self, index: Index) -> Index:
+        keys = np.asarray(index.keys)
+        if index.num_candidates != len(self.catalogue) or not np.array_equal(keys, self.catalogue.keys):
+            raise ConfigError(
+                f"an index of the {len(self.catalogue)} candidates, in their order",
+                f"{index.num_candidates} others",
+                "index",
+                "build it with retrieval.build_index(space.catalogue(...))",
+            )
+        return index
+
+    def _weight_versions(self) -> tuple[int, ...]:
+        return tuple(parameter._version for parameter in self.retrieval.parameters())
+
+    def _refresh_index(self) -> None:
+        """Embed the candidates anew if the retrieval model was trained on since."""
+        if self._weights == self._weight_versions():
+            return
+        if not isinstance(self.index, Exact):
+            raise ConfigError(
+                "an index of the model as it is", "one from before it was trained on", "Recommender", "build both anew"
+            )
+        self.index, self._weights = serving_index(self.retrieval, self.catalogue), self._weight_versions()
+
+    def _columns_of_queries(self) -> dict[str, bool]:
+        """Return the columns that queries need, and whether each may be null."""
+        columns = dict.fromkeys(self.space.columns(self._query_features), True)
+        for name, kind in self.space.features.items():
+            column = kind.column or name
+            if column in columns:
+                columns[column] = columns[column] and kind.accepts_nulls
+        return columns
 
     @property
     def _last_stage(self) -> str:
@@ -295,7 +370,7 @@ class Recommender:
         return Candidates(lists.scores[: len(block)], lists.rows[: len(block)])
 
     def _popular(self, block: pl.DataFrame, k: int, exclude_seen: bool, allowed: Tensor | None) -> Candidates:
-        return by_popularity(self.history.counts, k, exclude=self._seen(block, exclude_seen), allow=allowed)
+        return by_popularity(self._counts, k, exclude=self._seen(block, exclude_seen), allow=allowed)
 
     def _seen(self, block: pl.DataFrame, exclude_seen: bool) -> Jagged:
         return self.history[block[self.query]] if exclude_seen else Jagged.empty(len(block))

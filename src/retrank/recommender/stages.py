@@ -4,13 +4,28 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.batch import Batch
-from retrank.core.errors import ShapeError
+from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
+from retrank.features.catalogue import Catalogue
+from retrank.index.exact import Exact
 from retrank.index.protocol import Index
 from retrank.models.pairs import Candidates, pair_batch
 from retrank.models.retrieval import RetrievalModel
 
-__all__ = ["by_popularity", "rank", "retrieve"]
+__all__ = ["by_popularity", "rank", "retrieve", "serving_index"]
+
+
+def serving_index(model: RetrievalModel, catalogue: Catalogue) -> Index:
+    """Embed all candidates into an exact index on the CPU, wherever the model is.
+
+    Args:
+        model: embeds the candidates.
+        catalogue: the candidates.
+
+    Returns:
+        An index whose ids are catalogue rows.
+    """
+    return model.build_index(catalogue, lambda embeddings, keys: Exact(embeddings.cpu(), keys))
 
 
 def retrieve(
@@ -84,6 +99,7 @@ def rank(model: nn.Module, queries: Batch, catalogue: Batch, retrieved: Candidat
 
     Raises:
         ShapeError: the model did not return one score a pair.
+        DataError: a score is not finite.
     """
     pairs = pair_batch(queries, catalogue, retrieved)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
@@ -97,6 +113,11 @@ def rank(model: nn.Module, queries: Batch, catalogue: Batch, retrieved: Candidat
             f"one score a pair: ({len(pairs)},)", str(tuple(scores.shape)), "ranking model", "return shape (batch,)"
         )
     scores = scores.view_as(retrieved.rows).masked_fill(retrieved.rows < 0, -torch.inf)
+    broken = (~scores.isfinite() & (retrieved.rows >= 0)).any(dim=1)
+    if bool(broken.any()):
+        raise DataError(
+            "finite scores", "NaN or infinity", f"ranking model, query {int(broken.nonzero()[0])}", "check the model"
+        )
     return Candidates(*_sorted(scores, retrieved.rows))
 
 
