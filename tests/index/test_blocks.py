@@ -84,7 +84,7 @@ def test_cells_find_every_pair_once(many_blocks, seed):
     num_queries, num_candidates = int(rng.integers(1, 70)), int(rng.integers(1, 2500))
     lists = [rng.integers(num_candidates, size=rng.integers(0, 9)).tolist() for _ in range(num_queries)]
     blocks = ScoreBlocks(torch.zeros(num_candidates, 1))
-    cells = BlockCells(Jagged.from_lists(lists), blocks, num_queries, "exclude")
+    cells = BlockCells(Jagged.from_lists(lists), blocks.grid, num_queries, "exclude")
     found = []
     for chunk in range(-(-num_queries // blocks.chunk_rows)):
         for block in range(blocks.num_blocks):
@@ -99,8 +99,8 @@ def test_cells_name_the_row_that_is_no_candidate():
     blocks = ScoreBlocks(torch.zeros(4, 1))
     for value in (-1, 4):
         with pytest.raises(DataError, match=f"exclude, row 2.*got {value}"):
-            BlockCells(Jagged.from_lists([[0], [], [3, value]]), blocks, 3, "exclude")
+            BlockCells(Jagged.from_lists([[0], [], [3, value]]), blocks.grid, 3, "exclude")
     with pytest.raises(ShapeError, match="allow"):
-        BlockCells(Jagged.from_lists([[0]]), blocks, 3, "allow")
+        BlockCells(Jagged.from_lists([[0]]), blocks.grid, 3, "allow")
     with pytest.raises(ShapeError, match="int64"):
-        BlockCells(Jagged.from_lists([[0.0]], dtype=torch.float32), blocks, 1, "allow")
+        BlockCells(Jagged.from_lists([[0.0]], dtype=torch.float32), blocks.grid, 1, "allow")

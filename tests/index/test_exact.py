@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.golden import cases
 
 from retrank.core.errors import ConfigError, DataError, ShapeError, StorageError
+from retrank.core.files import write_manifest
 from retrank.core.jagged import Jagged
 from retrank.index import Exact
 from retrank.index import blocks as blocks_module
@@ -188,16 +189,15 @@ def test_a_damaged_or_foreign_directory_is_refused(tmp_path):
     index = Exact(torch.randn(30, 4), [f"key {row}" for row in range(30)])
     with pytest.raises(StorageError):
         Exact.load(tmp_path / "nowhere")
-    for file in ("index.safetensors", "keys.json"):
+    for file in ("index.safetensors", "keys.parquet"):
         index.save(tmp_path / "index")
         path = tmp_path / "index" / file
         path.write_bytes(path.read_bytes()[:-3])
         with pytest.raises(StorageError, match=file):
             Exact.load(tmp_path / "index")
     index.save(tmp_path / "index")
-    manifest = tmp_path / "index" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 99'))
-    assert json.loads(manifest.read_text())["payload"]["version"] == 99
+    payload = json.loads((tmp_path / "index" / "manifest.json").read_text())["payload"]
+    write_manifest(tmp_path / "index", {**payload, "version": 99})
     with pytest.raises(StorageError, match="99"):
         Exact.load(tmp_path / "index")
 

@@ -112,5 +112,8 @@ def test_bad_arguments_are_refused(space):
         Reranker(space, ["nothing"], candidate_id="song")
     with pytest.raises(ConfigError, match="vocabulary of 'genre'"):
         Reranker(space, ["age"], candidate_id="genre", recent="recent")
+    taken = rr.FeatureSpace({"song": rr.features.Categorical(), "list": rr.features.Categorical(column="song")})
+    with pytest.raises(ConfigError, match="'list'"):
+        Reranker(taken.fit(songs), ["list"], candidate_id="song")
     with pytest.raises(ConfigError, match="catalogue"):
         _ = Reranker(space, ["age"], candidate_id="song").query_features

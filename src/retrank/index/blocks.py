@@ -14,7 +14,16 @@ from torch import Tensor
 from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
 
-__all__ = ["BlockCells", "CPU_SHAPE", "GPU_SHAPE", "ScoreBlocks", "as_float32", "check_pairs"]
+__all__ = [
+    "BlockCells",
+    "BlockGrid",
+    "CPU_SHAPE",
+    "GPU_SHAPE",
+    "ScoreBlocks",
+    "as_float32",
+    "check_finite",
+    "check_pairs",
+]
 
 _ALIGNMENT: Final = 64
 
@@ -22,6 +31,68 @@ CPU_SHAPE: Final = (32, 8192)  # 1 MiB of scores: they stay in the cache between
 """Queries in a chunk and the most candidates in a block, on the CPU."""
 GPU_SHAPE: Final = (256, 32_768)
 """The same on any other device, which wants more work at a time."""
+
+
+@final
+class BlockGrid:
+    """How candidates are cut into blocks of equal width and queries into chunks, and the product of the two.
+
+    Args:
+        num_candidates: at least 1.
+        dim: of the embeddings.
+        device: where scores are computed.
+    """
+
+    def __init__(self, num_candidates: int, dim: int, device: torch.device) -> None:
+        self.num_candidates, self.dim, self.device = num_candidates, dim, device
+        self.chunk_rows, limit = CPU_SHAPE if device.type == "cpu" else GPU_SHAPE
+        width = -(-num_candidates // -(-num_candidates // limit))
+        self.width = -(-width // _ALIGNMENT) * _ALIGNMENT
+        self.num_blocks = -(-num_candidates // self.width)
+
+    def chunks(self, queries: Tensor) -> Tensor:
+        """Cut queries into chunks of equal size; see `ScoreBlocks.chunks`."""
+        queries = as_float32(queries, "queries")
+        if queries.shape[1] != self.dim or queries.device != self.device:
+            raise ShapeError(
+                f"queries of shape (batch, {self.dim}) on {self.device}",
+                f"{tuple(queries.shape)} on {queries.device}",
+                "queries",
+                "embed queries and candidates with the same dim on the same device",
+            )
+        num_chunks = -(-len(queries) // self.chunk_rows)
+        padded = queries.new_zeros(num_chunks * self.chunk_rows, self.dim)
+        padded[: len(queries)] = queries
+        return padded.view(num_chunks, self.chunk_rows, self.dim)
+
+    def scores(self, chunk: Tensor, candidates: Tensor, block: int) -> Tensor:
+        """Score one chunk of queries against one block of candidates.
+
+        Args:
+            chunk: `(chunk_rows, dim)`, one of `chunks`.
+            candidates: `(width, dim)`, rows behind the last candidate are zeros.
+            block: its number.
+
+        Returns:
+            `(chunk_rows, width)` float32; columns behind the last candidate hold -inf.
+        """
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            scores = torch.mm(chunk, candidates.T)
+        scores[:, max(self.num_candidates - block * self.width, 0) :] = -torch.inf
+        return scores
+
+    def unsafe(self, queries: Tensor, largest: Tensor) -> Tensor:
+        """Say which queries may have scores that are not finite, without waiting for the device.
+
+        Args:
+            queries: `(batch, dim)`.
+            largest: float64 scalar, the largest magnitude of a candidate's coordinate.
+
+        Returns:
+            `(batch,)` bool: a number is NaN or infinite, or a product can overflow float32.
+        """
+        bound = queries.abs().amax(dim=1).double() * largest * self.dim
+        return ~(bound < torch.finfo(torch.float32).max)
 
 
 @final
@@ -47,24 +118,22 @@ class ScoreBlocks:
         if len(candidates) == 0:
             raise ShapeError("at least one candidate", "none", "candidates", "give the embeddings of the catalogue")
         self.num_candidates, self.dim = candidates.shape
-        self.chunk_rows, limit = CPU_SHAPE if candidates.device.type == "cpu" else GPU_SHAPE
-        width = -(-self.num_candidates // -(-self.num_candidates // limit))
-        self.width = -(-width // _ALIGNMENT) * _ALIGNMENT
-        self.num_blocks = -(-self.num_candidates // self.width)
-        self._blocks = candidates.new_zeros(self.num_blocks * self.width, self.dim)
-        self._blocks[: self.num_candidates] = candidates
-        self._blocks = self._blocks.view(self.num_blocks, self.width, self.dim)
-        self._largest = candidates.abs().amax().double()
+        self.grid = BlockGrid(self.num_candidates, self.dim, candidates.device)
+        self.chunk_rows, self.width, self.num_blocks = self.grid.chunk_rows, self.grid.width, self.grid.num_blocks
+        padded = candidates.new_zeros(self.num_blocks * self.width, self.dim)
+        padded[: self.num_candidates] = candidates
+        self.blocks = padded.view(self.num_blocks, self.width, self.dim)
+        self.largest = candidates.abs().amax().double()
 
     @property
     def device(self) -> torch.device:
         """The device of the candidates."""
-        return self._blocks.device
+        return self.blocks.device
 
     @property
     def candidates(self) -> Tensor:
         """`(num_candidates, dim)` float32, a view."""
-        return self._blocks.view(-1, self.dim)[: self.num_candidates]
+        return self.blocks.view(-1, self.dim)[: self.num_candidates]
 
     def chunks(self, queries: Tensor) -> Tensor:
         """Cut queries into chunks of equal size.
@@ -78,18 +147,7 @@ class ScoreBlocks:
         Raises:
             ShapeError: another shape, dtype or device.
         """
-        queries = as_float32(queries, "queries")
-        if queries.shape[1] != self.dim or queries.device != self.device:
-            raise ShapeError(
-                f"queries of shape (batch, {self.dim}) on {self.device}",
-                f"{tuple(queries.shape)} on {queries.device}",
-                "queries",
-                "embed queries and candidates with the same dim on the same device",
-            )
-        num_chunks = -(-len(queries) // self.chunk_rows)
-        padded = queries.new_zeros(num_chunks * self.chunk_rows, self.dim)
-        padded[: len(queries)] = queries
-        return padded.view(num_chunks, self.chunk_rows, self.dim)
+        return self.grid.chunks(queries)
 
     def scores(self, chunk: Tensor, block: int) -> Tensor:
         """Score one chunk of queries against one block of candidates.
@@ -101,10 +159,7 @@ class ScoreBlocks:
         Returns:
             `(chunk_rows, width)` float32, the caller's to change; columns behind the last candidate hold -inf.
         """
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            scores = torch.mm(chunk, self._blocks[block].T)
-        scores[:, max(self.num_candidates - block * self.width, 0) :] = -torch.inf
-        return scores
+        return self.grid.scores(chunk, self.blocks[block], block)
 
     def unsafe(self, queries: Tensor) -> Tensor:
         """Say which queries may have scores that are not finite, without waiting for the device.
@@ -115,8 +170,7 @@ class ScoreBlocks:
         Returns:
             `(batch,)` bool: the query or any candidate holds NaN or infinity, or a product can overflow float32.
         """
-        bound = queries.abs().amax(dim=1).double() * self._largest * self.dim
-        return ~(bound < torch.finfo(torch.float32).max)
+        return self.grid.unsafe(queries, self.largest)
 
 
 @final
@@ -125,7 +179,7 @@ class BlockCells:
 
     Args:
         pairs: one row a query, of candidate rows; repeats are harmless.
-        blocks: the scores that they point into.
+        grid: of the scores that they point into.
         num_queries: queries that are scored.
         where: what the pairs are, for messages.
 
@@ -134,17 +188,17 @@ class BlockCells:
         DataError: a row that is no candidate.
     """
 
-    def __init__(self, pairs: Jagged, blocks: ScoreBlocks, num_queries: int, where: str) -> None:
-        check_pairs(pairs, num_queries, blocks.num_candidates, where)
-        pairs = pairs.to(blocks.device)
+    def __init__(self, pairs: Jagged, grid: BlockGrid, num_queries: int, where: str) -> None:
+        check_pairs(pairs, num_queries, grid.num_candidates, where)
+        pairs = pairs.to(grid.device)
         rows, values = pairs.row_index(), pairs.values
-        num_chunks = -(-num_queries // blocks.chunk_rows)
-        cell = rows // blocks.chunk_rows * blocks.num_blocks + values // blocks.width
+        num_chunks = -(-num_queries // grid.chunk_rows)
+        cell = rows // grid.chunk_rows * grid.num_blocks + values // grid.width
         order = torch.argsort(cell)
-        self._rows, self._columns = rows[order] % blocks.chunk_rows, values[order] % blocks.width
-        counts = torch.bincount(cell, minlength=num_chunks * blocks.num_blocks)
+        self._rows, self._columns = rows[order] % grid.chunk_rows, values[order] % grid.width
+        counts = torch.bincount(cell, minlength=num_chunks * grid.num_blocks)
         self._bounds = np.concatenate([[0], counts.cumsum(0).cpu().numpy()])
-        self._num_blocks = blocks.num_blocks
+        self._num_blocks = grid.num_blocks
 
     def of(self, chunk: int, block: int) -> tuple[Tensor, Tensor]:
         """Return the pairs of one block of scores.
@@ -209,3 +263,20 @@ def as_float32(embeddings: Tensor, where: str) -> Tensor:
     if embeddings.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise ShapeError("float32, float16 or bfloat16", str(embeddings.dtype), where, "convert with .float()")
     return embeddings.detach().float()
+
+
+def check_finite(embeddings: Tensor, where: str, *, first_row: int = 0) -> None:
+    """Check that embeddings hold numbers.
+
+    Args:
+        embeddings: `(rows, dim)`.
+        where: what they are, for messages.
+        first_row: what the first row is called in messages.
+
+    Raises:
+        DataError: NaN or infinity.
+    """
+    broken = ~embeddings.isfinite().all(dim=1)
+    if bool(broken.any()):
+        row = first_row + int(broken.nonzero()[0])
+        raise DataError("finite embeddings", "NaN or infinity", f"{where}, row {row}", "check the model")

@@ -1,25 +1,26 @@
 """`Exact`: the dot product with every candidate."""
 
 from pathlib import Path
-from typing import Any, Final, Self, final
+from typing import Final, Self, final
 
-import numpy as np
+import polars as pl
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from retrank.core.errors import DataError, StorageError
-from retrank.core.files import atomic_directory, read_json, read_manifest, write_json, write_manifest
+from retrank.core.errors import ShapeError, StorageError
+from retrank.core.files import atomic_directory, write_manifest
 from retrank.core.jagged import Jagged
-from retrank.index.blocks import ScoreBlocks
-from retrank.index.filters import BlockFilter
-from retrank.index.keys import KeysLike, RawKeys, raw_keys
+from retrank.index.blocks import ScoreBlocks, as_float32, check_finite
+from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, rows_left, rows_to_change
 from retrank.index.protocol import Index, SearchResult
-from retrank.index.top_k import best_of_block, merge, nothing, unpack
+from retrank.index.search import search_blocks
+from retrank.index.storage import KEYS_FILE, check_format, key_series, read_keys
 
 __all__ = ["Exact"]
 
-_FORMAT: Final = {"format": "retrank.index.exact", "version": 1}
+_FORMAT: Final = {"format": "retrank.index.exact", "version": 2}
 
 
 @final
@@ -50,13 +51,10 @@ class Exact(Index):
     Source: `BruteForce` of TensorFlow Recommenders and Keras-RS.
     """
 
+    saved_as = "retrank.index.exact"
+
     def __init__(self, embeddings: Tensor, keys: KeysLike | None = None) -> None:
-        self._blocks = ScoreBlocks(embeddings)
-        broken = ~self._blocks.candidates.isfinite().all(dim=1)
-        if bool(broken.any()):
-            raise DataError(
-                "finite embeddings", "NaN or infinity", f"embeddings, row {int(broken.nonzero()[0])}", "check the model"
-            )
+        self._blocks = self._checked(embeddings)
         self._keys = raw_keys(keys, self.num_candidates)
 
     @property
@@ -90,31 +88,65 @@ class Exact(Index):
             Scores and rows, `(batch, k)` each, best first, ties in row order.
         """
         self._check_k(k)
-        chunks = self._blocks.chunks(queries)
-        self._check_finite(queries)
-        candidate_filter = BlockFilter(self._blocks, len(queries), exclude, allow)
-        found = nothing(len(queries), k, self._blocks.device)
-        for number, chunk in enumerate(chunks):
-            best = found[number * self._blocks.chunk_rows :][: self._blocks.chunk_rows]
-            for block in range(self._blocks.num_blocks):
-                scores = self._blocks.scores(chunk, block)
-                candidate_filter.apply(scores, number, block)
-                best[:] = merge(best, best_of_block(scores[: len(best)], block * self._blocks.width, k))
-        return SearchResult(*unpack(found))
+        blocks = self._blocks
+        found = search_blocks(blocks.grid, blocks.blocks, blocks.largest, queries, k, exclude=exclude, allow=allow)
+        return SearchResult(*found)
+
+    def add(self, embeddings: Tensor, keys: KeysLike) -> None:
+        """Add candidates behind the last; all embeddings are copied once, so add many at a time.
+
+        Args:
+            embeddings: `(num_added, dim)` on the device of the others.
+            keys: theirs, none of them in the index yet.
+
+        Raises:
+            ShapeError: embeddings that do not fit.
+            DataError: a bad embedding, or a key that is in the index.
+
+        Example:
+            >>> import torch, retrank as rr
+            >>> index = rr.index.Exact(torch.tensor([[1.0], [2.0]]), keys=["a", "b"])
+            >>> index.add(torch.tensor([[3.0]]), ["c"])
+            >>> index.update(torch.tensor([[4.0]]), ["a"])
+            >>> index.remove(["b"])
+            >>> index.search(torch.tensor([[1.0]]), k=2)
+            KeyedResult(scores=tensor([[4., 3.]]), keys=array([['a', 'c']], dtype=object))
+        """
+        embeddings = self._fitting(embeddings)
+        all_keys = appended(self._keys, keys, len(embeddings))
+        self._blocks = self._checked(torch.cat([self._blocks.candidates, embeddings]))
+        self._keys = all_keys
+
+    def update(self, embeddings: Tensor, keys: KeysLike) -> None:
+        """Give candidates other embeddings; see `Index.update`. All embeddings are copied once.
+
+        Args:
+            embeddings: `(num_updated, dim)` on the device of the others.
+            keys: whose they are, distinct.
+        """
+        embeddings = self._fitting(embeddings)
+        rows = rows_to_change(self._keys, keys, len(embeddings)).to(embeddings.device)
+        self._blocks = self._checked(self._blocks.candidates.index_copy(0, rows, embeddings))
+
+    def remove(self, keys: KeysLike) -> None:
+        """Remove candidates; see `Index.remove`. All embeddings are copied once.
+
+        Args:
+            keys: distinct.
+        """
+        kept = rows_left(self._keys, keys)
+        self._blocks = self._checked(self._blocks.candidates[kept.to(self._blocks.device)])
+        self._keys = keys_of(self._keys, kept)
 
     def save(self, directory: str | Path) -> None:
-        """Write embeddings (safetensors), keys (safetensors or JSON) and a manifest with checksums.
+        """Write embeddings (safetensors), keys (Parquet) and a manifest with checksums.
 
         Args:
             directory: replaced as a whole if it exists.
         """
-        tensors = {"embeddings": self._blocks.candidates.cpu().contiguous()}
-        if isinstance(self._keys, Tensor):
-            tensors["keys"] = self._keys.contiguous()
         with atomic_directory(directory) as draft:
-            save_file(tensors, draft / "index.safetensors")
-            if not isinstance(self._keys, Tensor):
-                write_json(draft / "keys.json", self._keys.tolist())
+            save_file({"embeddings": self._blocks.candidates.cpu().contiguous()}, draft / "index.safetensors")
+            pl.DataFrame([key_series(self._keys)]).write_parquet(draft / KEYS_FILE)
             write_manifest(draft, _FORMAT)
 
     @classmethod
@@ -130,23 +162,28 @@ class Exact(Index):
         Raises:
             StorageError: files missing, damaged or of another kind.
         """
-        directory = Path(directory)
-        payload = read_manifest(directory)
-        if payload != _FORMAT:
-            raise StorageError(str(_FORMAT), str(payload), str(directory), "load it with the class that saved it")
+        check_format(directory, _FORMAT)
+        file = Path(directory) / "index.safetensors"
         try:
-            tensors = load_file(directory / "index.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise StorageError("safetensors", str(error), str(directory), "save the index anew") from error
-        keys: Any = tensors["keys"] if "keys" in tensors else np.array(read_json(directory / "keys.json"), dtype=object)
-        return cls(tensors["embeddings"], keys)
+            embeddings = load_file(file)["embeddings"]
+        except (OSError, KeyError, SafetensorError) as error:
+            raise StorageError("safetensors", str(error), str(file), "save the index anew") from error
+        return cls(embeddings, read_keys(directory)[0])
 
-    def _check_finite(self, queries: Tensor) -> None:
-        unsafe = self._blocks.unsafe(queries)
-        if bool(unsafe.any()):
-            raise DataError(
-                "finite scores",
-                "a query that is not finite, or so large that its scores overflow",
-                f"queries, row {int(unsafe.nonzero()[0])}",
-                "check the model's output",
+    def _fitting(self, embeddings: Tensor) -> Tensor:
+        embeddings = as_float32(embeddings, "embeddings")
+        if embeddings.shape[1] != self._blocks.dim or embeddings.device != self._blocks.device:
+            raise ShapeError(
+                f"shape (rows, {self._blocks.dim}) on {self._blocks.device}",
+                f"{tuple(embeddings.shape)} on {embeddings.device}",
+                "embeddings",
+                "give embeddings like those of the index",
             )
+        check_finite(embeddings, "embeddings")
+        return embeddings
+
+    @staticmethod
+    def _checked(embeddings: Tensor) -> ScoreBlocks:
+        blocks = ScoreBlocks(embeddings)
+        check_finite(blocks.candidates, "embeddings")
+        return blocks

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.jagged import Jagged
-from retrank.index.blocks import BlockCells, ScoreBlocks, check_pairs
+from retrank.index.blocks import BlockCells, BlockGrid, check_pairs
 
 __all__ = ["BlockFilter"]
 
@@ -16,7 +16,7 @@ class BlockFilter:
     """The exclusions and allow-lists of one search, without a mask of all queries by all candidates.
 
     Args:
-        blocks: the scores that are filtered.
+        grid: of the scores that are filtered.
         num_queries: queries that are scored.
         exclude: one row a query of candidate rows that are removed, or None.
         allow: one row a query, or one row for all queries, of the only candidate rows that stay, or None.
@@ -26,17 +26,17 @@ class BlockFilter:
         DataError: a row that is no candidate.
     """
 
-    def __init__(self, blocks: ScoreBlocks, num_queries: int, exclude: Jagged | None, allow: Jagged | None) -> None:
-        self._excluded = None if exclude is None else BlockCells(exclude, blocks, num_queries, "exclude")
+    def __init__(self, grid: BlockGrid, num_queries: int, exclude: Jagged | None, allow: Jagged | None) -> None:
+        self._excluded = None if exclude is None else BlockCells(exclude, grid, num_queries, "exclude")
         self._allowed: BlockCells | None = None
         self._forbidden: Tensor | None = None
         if allow is not None and len(allow) == 1:
-            check_pairs(allow, 1, blocks.num_candidates, "allow")
-            forbidden = torch.ones(blocks.num_blocks * blocks.width, dtype=torch.bool, device=blocks.device)
-            forbidden[allow.values.to(blocks.device)] = False
-            self._forbidden = forbidden.view(blocks.num_blocks, blocks.width)
+            check_pairs(allow, 1, grid.num_candidates, "allow")
+            forbidden = torch.ones(grid.num_blocks * grid.width, dtype=torch.bool, device=grid.device)
+            forbidden[allow.values.to(grid.device)] = False
+            self._forbidden = forbidden.view(grid.num_blocks, grid.width)
         elif allow is not None:
-            self._allowed = BlockCells(allow, blocks, num_queries, "allow")
+            self._allowed = BlockCells(allow, grid, num_queries, "allow")
 
     def apply(self, scores: Tensor, chunk: int, block: int) -> None:
         """Set the scores of candidates that may not be returned to -inf, in place.

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import NamedTuple, Self, final
+from typing import ClassVar, NamedTuple, Self, final
 
+import torch
 from torch import Tensor
 
-from retrank.core.errors import ConfigError
+from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
-from retrank.index.keys import RawKeys, keys_of
+from retrank.index.keys import KeysLike, RawKeys, find_rows, keys_of, same_keys
 
 __all__ = ["Index", "KeyedResult", "SearchResult"]
 
@@ -43,11 +44,16 @@ class KeyedResult(NamedTuple):
 class Index(ABC):
     """The candidates with the highest dot product for a query.
 
-    A candidate's id is its row in the embeddings that the index was built from. Equal scores come in row order.
+    A candidate's id is its row in the embeddings that the index was built from. Equal scores come in row order. Added
+    candidates get the rows behind the last; where candidates are removed, later ones move up. A search and a change
+    must not run at the same time.
 
     Source: `TopK` of TensorFlow Recommenders. There k is fixed at export, exclusions need one static width, and an
     excluded candidate may come back; here k, exclusions and allow-lists are given with each call and hold always.
     """
+
+    saved_as: ClassVar[str]
+    """The name of the format that `save` writes, by which `load_index` finds the class."""
 
     @property
     @abstractmethod
@@ -103,6 +109,113 @@ class Index(ABC):
         scores, ids = self.search_ids(queries, k, exclude=exclude, allow=allow)
         return KeyedResult(scores, keys_of(self.keys, ids))
 
+    def rows(self, keys: KeysLike) -> Tensor:
+        """Look up candidates by their raw keys, e.g. to exclude them.
+
+        Args:
+            keys: any, repeats are allowed.
+
+        Returns:
+            `(len(keys),)` int64 rows, -1 where a key is no candidate's.
+
+        Raises:
+            DataError: integers asked of string keys, or the other way round.
+        """
+        return find_rows(self.keys, keys)
+
+    def add(self, embeddings: Tensor, keys: KeysLike) -> None:
+        """Add candidates behind the last.
+
+        Args:
+            embeddings: `(num_added, dim)`.
+            keys: theirs, none of them in the index yet.
+
+        Raises:
+            ConfigError: an index of this kind cannot do it.
+            ShapeError: embeddings that do not fit.
+            DataError: a bad embedding, or a key that is in the index.
+        """
+        del embeddings, keys
+        raise self._unchangeable("add")
+
+    def update(self, embeddings: Tensor, keys: KeysLike) -> None:
+        """Give candidates other embeddings; they keep their rows.
+
+        Args:
+            embeddings: `(num_updated, dim)`.
+            keys: whose they are, distinct.
+
+        Raises:
+            ConfigError: an index of this kind cannot do it.
+            ShapeError: embeddings that do not fit.
+            DataError: a bad embedding, or a key that is not in the index.
+        """
+        del embeddings, keys
+        raise self._unchangeable("update")
+
+    def remove(self, keys: KeysLike) -> None:
+        """Remove candidates; the rows of later ones move up.
+
+        Args:
+            keys: distinct.
+
+        Raises:
+            ConfigError: an index of this kind cannot do it.
+            DataError: a key that is not in the index, or none would be left.
+        """
+        del keys
+        raise self._unchangeable("remove")
+
+    def evaluate(
+        self,
+        queries: Tensor,
+        k: int,
+        exact: "Index",
+        *,
+        exclude: Jagged | None = None,
+        allow: Jagged | None = None,
+    ) -> float:
+        """Measure the recall against an exact index of the same candidates.
+
+        A found candidate counts if its true score is at least that of the last exact result, less one part in a
+        million: candidates that tie for the last place are equally good.
+
+        Args:
+            queries: `(batch, dim)`.
+            k: how many are searched.
+            exact: the judge, with the same keys in the same order.
+            exclude: candidate rows that must not be returned.
+            allow: the only candidate rows that may be returned.
+
+        Returns:
+            The share of exact results that were found, over all queries, in `[0, 1]`.
+
+        Raises:
+            ConfigError: the judge is not exact or holds other candidates, or k is not in `[1, num_candidates]`.
+            DataError: there is nothing to find.
+        """
+        if not exact.is_exact or not same_keys(self.keys, exact.keys):
+            raise ConfigError(
+                "an exact index of the same candidates",
+                f"{type(exact).__name__} of {exact.num_candidates}",
+                f"{type(self).__name__}.evaluate",
+                "build rr.index.Exact from the same embeddings and keys",
+            )
+        truth = exact.search_ids(queries, k, exclude=exclude, allow=allow).scores
+        found = self.search_ids(queries, k, exclude=exclude, allow=allow).ids
+        there = found >= 0
+        lists = Jagged.from_lengths(found[there], there.sum(dim=1))
+        scores = exact.search_ids(queries, k, allow=lists).scores
+        wanted = (truth > -torch.inf).sum(dim=1)
+        if not bool(wanted.any()):
+            raise DataError(
+                "something to find", "no allowed candidate", "evaluate", "give queries, and allow candidates"
+            )
+        last = truth.gather(1, (wanted - 1).clamp(min=0)[:, None])
+        good = (scores >= last - 1e-6 * last.abs()) & (scores > -torch.inf)
+        hits = torch.minimum(good.sum(dim=1), wanted)
+        return float(hits.sum() / wanted.sum())
+
     @abstractmethod
     def save(self, directory: str | Path) -> None:
         """Write the index, whole or not at all.
@@ -125,6 +238,14 @@ class Index(ABC):
         Raises:
             StorageError: files missing, damaged or of another kind.
         """
+
+    def _unchangeable(self, change: str) -> ConfigError:
+        return ConfigError(
+            f"an index whose candidates can be changed by {change}()",
+            type(self).__name__,
+            f"{type(self).__name__}.{change}",
+            "build the index anew from the changed candidates",
+        )
 
     def _check_k(self, k: int) -> None:
         if not 1 <= k <= self.num_candidates:

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["best_of_block", "merge", "nothing", "unpack"]
+__all__ = ["best_of_block", "merge", "nothing", "pack", "unpack"]
 
 _ROW_MASK: Final = 0xFFFFFFFF
 _SIGN_MASK: Final = 0x7FFFFFFF
@@ -26,7 +26,22 @@ def nothing(num_rows: int, k: int, device: torch.device) -> Tensor:
     Returns:
         `(num_rows, k)` int64, `k` missing places a row.
     """
-    return _pack(torch.full((num_rows, k), -torch.inf, device=device), torch.zeros(k, dtype=torch.int64, device=device))
+    return pack(torch.full((num_rows, k), -torch.inf, device=device), torch.zeros(k, dtype=torch.int64, device=device))
+
+
+def pack(scores: Tensor, rows: Tensor) -> Tensor:
+    """Put scores and rows into integers that order by score, then by row.
+
+    Args:
+        scores: `(queries, places)` float32 without NaN; -inf is a candidate that is not there.
+        rows: candidate rows below 2**32, of a shape that broadcasts to that of the scores.
+
+    Returns:
+        `(queries, places)` int64.
+    """
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0 in its bits, too
+    ordered = torch.where(bits < 0, bits ^ _SIGN_MASK, bits)
+    return (ordered.to(torch.int64) << 32) | (_ROW_MASK - rows)
 
 
 def best_of_block(scores: Tensor, first_row: int, k: int) -> Tensor:
@@ -43,11 +58,11 @@ def best_of_block(scores: Tensor, first_row: int, k: int) -> Tensor:
     k = min(k, scores.shape[1])
     values, columns = scores.topk(k, dim=1, sorted=False)
     lowest = values.amin(dim=1, keepdim=True)
-    packed = _pack(values, columns + first_row)
+    packed = pack(values, columns + first_row)
     cut_tie = ((scores >= lowest).sum(dim=1) > k) & (lowest[:, 0] > -torch.inf)
     if bool(cut_tie.any()):  # only where equal scores straddle the cut is topk's choice not ours
         every_row = torch.arange(first_row, first_row + scores.shape[1], device=scores.device)
-        packed[cut_tie] = _pack(scores[cut_tie], every_row).topk(k, dim=1).values
+        packed[cut_tie] = pack(scores[cut_tie], every_row).topk(k, dim=1).values
     return packed
 
 
@@ -76,9 +91,3 @@ def unpack(packed: Tensor) -> tuple[Tensor, Tensor]:
     bits = (packed >> 32).to(torch.int32)
     scores = torch.where(bits < 0, bits ^ _SIGN_MASK, bits).view(torch.float32)
     return scores, torch.where(scores > -torch.inf, _ROW_MASK - (packed & _ROW_MASK), -1)
-
-
-def _pack(scores: Tensor, rows: Tensor) -> Tensor:
-    bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0 in its bits, too
-    ordered = torch.where(bits < 0, bits ^ _SIGN_MASK, bits)
-    return (ordered.to(torch.int64) << 32) | (_ROW_MASK - rows)

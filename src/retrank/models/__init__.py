@@ -1,23 +1,34 @@
 """Models that are ready to train, one idea a file.
 
 `TwoTower` and `MatrixFactorization` retrieve: they embed queries and candidates so that an index can search them; what
-they share is in `RetrievalModel`, and a `Tower` turns features into a vector. `Ranking` scores pairs in the manner of
-DLRM and DCN; `Reranker` orders what was retrieved, list by list. All are `rr.Model`: `fit`, `evaluate` and `predict`
-come from there.
+they share is in `RetrievalModel`, and a `Tower` turns features into a vector. `youtube_dnn` builds a `TwoTower` over
+recent candidates, and one with `normalize=True` is DSSM. `Ranking` scores pairs in the manner of DLRM and DCN, and
+`autoint`, `dcn_v2`, `deepfm`, `finalmlp`, `ncf`, `wide_and_deep` and `xdeepfm` put one together after the paper of that
+name; `MultiTaskRanking` learns several labels together; `Reranker` orders what was retrieved, list by list. All are
+`rr.Model`: `fit`, `evaluate` and `predict` come from there.
 """
 
+from retrank.models.autoint import autoint
+from retrank.models.dcn import dcn_v2
+from retrank.models.deepfm import deepfm, xdeepfm
+from retrank.models.finalmlp import finalmlp
 from retrank.models.matrix_factorization import MatrixFactorization
+from retrank.models.multitask import MultiTaskRanking
+from retrank.models.ncf import ncf
 from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
 from retrank.models.ranking import Ranking
 from retrank.models.reranker import POSITIVE, ROWS, Reranker
 from retrank.models.retrieval import Negatives, RetrievalModel
 from retrank.models.tower import Tower
 from retrank.models.two_tower import TwoTower
+from retrank.models.wide_and_deep import wide_and_deep
+from retrank.models.youtube_dnn import youtube_dnn
 
 __all__ = [
     "Candidates",
     "LIST",
     "MatrixFactorization",
+    "MultiTaskRanking",
     "Negatives",
     "PAIR_COLUMNS",
     "POSITIVE",
@@ -29,5 +40,13 @@ __all__ = [
     "RetrievalModel",
     "Tower",
     "TwoTower",
+    "autoint",
+    "dcn_v2",
+    "deepfm",
+    "finalmlp",
+    "ncf",
     "pair_batch",
+    "wide_and_deep",
+    "xdeepfm",
+    "youtube_dnn",
 ]

@@ -30,9 +30,9 @@ class MatrixFactorization(RetrievalModel):
         dim: length of the vectors.
         bias: whether candidates have one; it starts at zero.
         l2: factor of the squared norm of the vectors that a batch looks up.
-        space: knows how frequent each candidate is; needed by a task with `log_q`.
+        space: knows how frequent each candidate is; needed by a task with `log_q=True`.
         catalogue: all candidates; needed for corpus metrics and `negatives="catalogue"`.
-        negatives: `"in_batch"` or `"catalogue"`.
+        negatives: `"in_batch"`, `"catalogue"` or a sampler of `rr.sampling`.
         weight: the column with the weight of each row, None for equal weights.
         exclude: the column with the catalogue rows (`Jagged`) that a query's evaluation leaves out; None for none.
         output_l2: in training, factor of the mean squared norm of the queries plus that of the scored candidates.
@@ -92,6 +92,11 @@ class MatrixFactorization(RetrievalModel):
     def query_features(self) -> tuple[str, ...]:
         """The features that a query needs."""
         return (self.query_id,)
+
+    @property
+    def candidate_features(self) -> tuple[str, ...]:
+        """The features that a candidate needs."""
+        return (self.candidate_id,)
 
     def query_embeddings(self, batch: Batch) -> Tensor:
         """Look up queries.

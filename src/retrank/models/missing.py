@@ -1,12 +1,11 @@
 """`MissingPositives`: how many rows name a candidate that the catalogue does not have."""
 
-import warnings
 from typing import final
 
 import torch
 from torch import Tensor
 
-from retrank.core.errors import RetrankWarning
+from retrank.core.notices import warn_once
 
 __all__ = ["MissingPositives"]
 
@@ -42,4 +41,4 @@ class MissingPositives:
         self.reset()
         if missing:
             text = f"{missing} of {rows} rows have a '{column}' that is unknown or not in the catalogue; {consequence}"
-            warnings.warn(text, RetrankWarning, stacklevel=3)
+            warn_once(text, stacklevel=3)

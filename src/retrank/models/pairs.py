@@ -1,5 +1,6 @@
 """Lists of candidates, and the pairs of a query and a candidate that they stand for."""
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, final
 
 import torch
@@ -32,13 +33,16 @@ class Candidates(NamedTuple):
     rows: Tensor
 
 
-def pair_batch(queries: Batch, catalogue: Batch, lists: Candidates) -> Batch:
+def pair_batch(
+    queries: Batch, catalogue: Batch, lists: Candidates, *, query_features: Sequence[str] | None = None
+) -> Batch:
     """Put every query beside every candidate of its list.
 
     Args:
         queries: query features, one row a query.
         catalogue: candidate features, one row a candidate.
         lists: `(queries, k)`; a missing place is filled with row 0 of the catalogue, score 0 and list `queries`.
+        query_features: which columns of `queries` are taken along; all by default.
 
     Returns:
         `queries * k` rows, list after list: the query's columns, the candidate's, and `PAIR_COLUMNS`.
@@ -55,7 +59,10 @@ def pair_batch(queries: Batch, catalogue: Batch, lists: Candidates) -> Batch:
     num_queries, k = lists.rows.shape
     query_rows = torch.arange(num_queries, device=lists.rows.device).repeat_interleave(k)
     missing = lists.rows.reshape(-1) < 0
-    pairs = queries.take(query_rows).merge(catalogue.take(lists.rows.reshape(-1).clamp(min=0)))
+    pairs = catalogue.take(lists.rows.reshape(-1).clamp(min=0))
+    names = queries.names if query_features is None else query_features
+    if names:
+        pairs = queries.select(names).take(query_rows).merge(pairs)
     return pairs.merge(
         {
             RETRIEVAL_SCORE: lists.scores.reshape(-1).masked_fill(missing, 0.0),

@@ -15,6 +15,8 @@ from retrank.embeddings.collection import EmbeddingCollection
 from retrank.layers.dot_interaction import DotInteraction
 from retrank.layers.mlp import MLP
 from retrank.metrics import binary_metrics
+from retrank.models.linear_terms import LinearTerms
+from retrank.models.numbers import number_schemas, numbers_of
 from retrank.models.parameters import dense_parameters, embedding_parameters
 from retrank.tasks.ranking import Ranking as RankingTask
 from retrank.training.mode import evaluating
@@ -29,8 +31,9 @@ class Ranking(Configurable, Model):
 
     The dense features pass through the bottom stack to one vector. It and the embeddings, in the order of the feature
     names with the dense vector last, meet in the feature interaction; behind it, with the dense vector in front if
-    `concat_dense`, the top stack makes a logit. `DotInteraction` gives DLRM;
-    `nn.Sequential(Concatenate(), Cross())` gives DCN.
+    `concat_dense`, the top stack makes a logit, to which the linear terms are added. `DotInteraction` gives DLRM;
+    `nn.Sequential(Concatenate(), Cross())` gives DCN. Ready-made combinations are `autoint`, `dcn_v2`, `deepfm`,
+    `finalmlp`, `ncf`, `wide_and_deep` and `xdeepfm`.
 
     Args:
         embeddings: feature ids to vectors.
@@ -43,9 +46,12 @@ class Ranking(Configurable, Model):
         dense_features: columns of numbers: names of those with one number a row, or schemas.
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
+        linear: tables of length 1, of any features, whose numbers are added to the logit. The dense features as they
+            are then get a weight each, too.
 
     Raises:
-        ConfigError: an option that would do nothing, or embeddings of different length with the default bottom stack.
+        ConfigError: an option that would do nothing, embeddings of different length with the default bottom stack, or
+            tables of another length in `linear`.
         ShapeError: the parts do not fit each other.
 
     Example:
@@ -73,9 +79,10 @@ class Ranking(Configurable, Model):
         dense_features: Sequence[str | ColumnSchema] = (),
         label: str = "label",
         weight: str | None = None,
+        linear: EmbeddingCollection | None = None,
     ) -> None:
         super().__init__()
-        columns = [ColumnSchema(column, "number") if isinstance(column, str) else column for column in dense_features]
+        columns = number_schemas(dense_features)
         if bottom_stack is not None and not columns:
             raise _config_error("dense features, for a bottom stack", "none", "name them in dense_features")
         if any(column.kind != "number" or column.is_jagged for column in columns):
@@ -87,13 +94,14 @@ class Ranking(Configurable, Model):
         self.bottom_stack = bottom_stack
         if bottom_stack is None and columns:
             self.bottom_stack = MLP(None, [256, 64, self._common_dim()], final_activation=nn.ReLU())
+        self.linear = None if linear is None else LinearTerms(linear, sum(column.width for column in columns))
         self.task = RankingTask(metrics=binary_metrics()) if task is None else task
         self._size(columns)
 
     @property
     def features(self) -> tuple[str, ...]:
         """The columns that a score needs: ids, then dense features."""
-        return (*self.embeddings.features, *self.dense_features)
+        return (*self._id_features, *self.dense_features)
 
     @property
     def embedding_parameters(self) -> list[nn.Parameter]:
@@ -119,7 +127,8 @@ class Ranking(Configurable, Model):
         """
         vectors = self.embeddings(batch)
         inputs = [vectors[name] for name in sorted(vectors)]
-        dense = self._dense(batch)
+        numbers = self._numbers(batch)
+        dense = None if self.bottom_stack is None else self.bottom_stack(numbers)
         if dense is not None:
             inputs.append(dense)
         hidden = self.feature_interaction(inputs)
@@ -130,6 +139,8 @@ class Ranking(Configurable, Model):
             raise ShapeError(
                 f"({len(batch)}, 1)", str(tuple(scores.shape)), "output of top_stack", "end it in one unit"
             )
+        if self.linear is not None:
+            scores = scores + self.linear(batch, numbers)
         return scores.squeeze(1)
 
     def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:  # noqa: ARG002 (the same for both)
@@ -146,12 +157,14 @@ class Ranking(Configurable, Model):
         loss: Tensor = self.task(labels=batch[self.label], predictions=self(batch), weight=weight)
         return loss
 
-    def _dense(self, batch: Batch) -> Tensor | None:
-        if self.bottom_stack is None:
-            return None
-        columns = [batch[name].float().reshape(len(batch), -1) for name in self.dense_features]
-        dense: Tensor = self.bottom_stack(torch.cat(columns, dim=1))
-        return dense
+    @property
+    def _id_features(self) -> tuple[str, ...]:
+        wide = () if self.linear is None else self.linear.tables.features
+        return tuple(dict.fromkeys([*self.embeddings.features, *wide]))
+
+    def _numbers(self, batch: Batch) -> Tensor | None:
+        columns = numbers_of(batch, self.dense_features)
+        return torch.cat(columns, dim=1) if columns else None
 
     def _common_dim(self) -> int:
         dims = self.embeddings.dims
@@ -163,7 +176,7 @@ class Ranking(Configurable, Model):
         """Give every lazily sized layer its width by two rows of nothing."""
         if not any(is_lazy(parameter) for parameter in self.parameters()):
             return
-        rows: dict[str, Any] = {name: torch.full((2,), UNKNOWN_ID) for name in self.embeddings.features}
+        rows: dict[str, Any] = {name: torch.full((2,), UNKNOWN_ID) for name in self._id_features}
         rows |= {column.name: torch.zeros(2, column.width) for column in columns}
         with evaluating(self), torch.no_grad():
             self(Batch(rows))

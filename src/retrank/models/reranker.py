@@ -17,6 +17,7 @@ from retrank.layers.co_occurrence import CoOccurrence
 from retrank.layers.cross import Cross
 from retrank.layers.mlp import MLP
 from retrank.losses.softmax import softmax_cross_entropy
+from retrank.models.numbers import numbers_of
 from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
 from retrank.models.parameters import dense_parameters, embedding_parameters
 from retrank.training.model import Model
@@ -82,6 +83,11 @@ class Reranker(Configurable, Model):
         super().__init__()
         schema = space.schema
         inputs = [*features, candidate_id, *([] if recent is None else [recent])]
+        reserved = {*PAIR_COLUMNS, ROWS, POSITIVE} & set(schema)
+        if reserved:
+            raise ConfigError(
+                "features of other names", str(sorted(reserved)), "space of Reranker", "rename them, with column="
+            )
         unknown = [name for name in inputs if name not in schema]
         if unknown:
             raise ConfigError(f"some of {list(schema)}", str(unknown), "features of Reranker", "add them to the space")
@@ -104,7 +110,8 @@ class Reranker(Configurable, Model):
         self.retrieval_weight = nn.Parameter(torch.ones(()))
         with torch.no_grad():
             list(self.correction.parameters())[-2].zero_()
-        self.features = tuple(dict.fromkeys([*inputs, *PAIR_COLUMNS]))
+        together = [] if recent is None else [candidate_id, recent]
+        self.features = tuple(dict.fromkeys([*features, *together, *PAIR_COLUMNS]))
         """The columns that `forward` reads."""
 
     @property
@@ -141,7 +148,7 @@ class Reranker(Configurable, Model):
         parts = [retrieval, batch[RETRIEVAL_RANK].float().log1p()[:, None] / 3]  # about 1.5 for place 100
         if self.co_occurrence is not None and self.recent is not None:
             parts.append(standardized(self.co_occurrence(batch[self.recent], batch[self.candidate_id]), lists))
-        parts += [batch[name].float().reshape(len(batch), -1) for name in self.numbers]
+        parts += numbers_of(batch, self.numbers)
         parts += list(self.embeddings(batch).values())
         inputs = torch.cat(parts, dim=1)
         correction: Tensor = self.correction(self.cross(inputs))
@@ -163,7 +170,7 @@ class Reranker(Configurable, Model):
         """
         names = [name for name in batch.names if name not in (ROWS, RETRIEVAL_SCORE, POSITIVE)]
         lists = Candidates(batch[RETRIEVAL_SCORE], batch[ROWS])
-        pairs = pair_batch(batch.select(names), self._candidates().to(batch.device), lists)
+        pairs = pair_batch(batch, self._candidates().to(batch.device), lists, query_features=names)
         return softmax_cross_entropy(self(pairs).view_as(lists.scores), batch[POSITIVE])
 
     def _candidates(self) -> Batch:

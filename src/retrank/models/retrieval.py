@@ -17,6 +17,8 @@ from retrank.index.protocol import Index
 from retrank.models.candidates import log_shares, rows_of_ids
 from retrank.models.missing import MissingPositives
 from retrank.models.parameters import dense_parameters, embedding_parameters
+from retrank.models.sampled import CandidatesById, draw, sampled_softmax
+from retrank.sampling.sampler import Sampler
 from retrank.tasks.retrieval import Retrieval
 from retrank.training.device import model_device
 from retrank.training.mode import evaluating
@@ -24,8 +26,9 @@ from retrank.training.model import Model
 
 __all__ = ["Negatives", "RetrievalModel"]
 
-Negatives = Literal["in_batch", "catalogue"]
-"""What a positive competes with: the other candidates of its batch, or all candidates that there are."""
+_Named = Literal["in_batch", "catalogue"]
+Negatives = _Named | Sampler
+"""What a positive competes with: the other candidates of its batch, all that there are, or what a sampler draws."""
 
 _ROWS_AT_ONCE = 4096
 
@@ -40,9 +43,10 @@ class RetrievalModel(Configurable, Model, ABC):
         task: the loss, and the metrics of the evaluation.
         candidate_id: the column with the candidate's vocabulary id.
         num_candidate_ids: how many such ids there are, padding and unknown included.
-        space: knows how frequent each candidate is, for a task with `log_q`.
+        space: knows how frequent each candidate is, for a task with `log_q=True`.
         catalogue: all candidates; needed for corpus metrics and for `negatives="catalogue"`.
-        negatives: `"in_batch"` or `"catalogue"`; the latter embeds the whole catalogue in every step.
+        negatives: `"in_batch"`; `"catalogue"`, which embeds the whole catalogue in every step; or a sampler, whose
+            draws alone a positive then competes with. Evaluation draws the same ones every time.
         weight: the column with the weight of each row, None for equal weights.
         exclude: the column with the catalogue rows (`Jagged`) that a query's evaluation leaves out, such as those seen
             before; None for none.
@@ -76,22 +80,27 @@ class RetrievalModel(Configurable, Model, ABC):
         super().__init__()
         if not output_l2 >= 0:
             raise self._error("output_l2 >= 0", str(output_l2), "0 turns it off")
-        if negatives not in get_args(Negatives):
-            raise self._error(f"one of {get_args(Negatives)}", repr(negatives), "choose one of them")
+        if not isinstance(negatives, Sampler) and negatives not in get_args(_Named):
+            raise self._error(f"one of {get_args(_Named)} or a sampler", repr(negatives), "choose one of them")
         if negatives == "catalogue" and catalogue is None:
             raise self._error("a catalogue, for negatives='catalogue'", "none", _pass_catalogue(candidate_id))
-        if negatives == "catalogue" and task.log_q:
+        if negatives == "catalogue" and task.log_q is not False:
             raise self._error(
                 "log_q=False, for negatives='catalogue'",
-                "log_q=True",
+                "a task that corrects for log_q",
                 "a softmax over all candidates samples none, so there is nothing to correct",
             )
-        if task.log_q and space is None:
+        if isinstance(negatives, Sampler) and not isinstance(task.log_q, bool):
+            raise self._error(
+                "log_q=True or False, for a sampler", f"log_q={task.log_q}", "a sampler knows its own probabilities"
+            )
+        counted = negatives == "in_batch" and task.log_q is True
+        if counted and space is None:
             raise self._error("a feature space, for a task with log_q", "none", "pass space=, which knows the counts")
         self.task, self.negatives, self.weight, self.exclude = task, negatives, weight, exclude
         self.output_l2, self._penalty = output_l2, None
         self.candidate_id, self._num_candidate_ids = candidate_id, num_candidate_ids
-        counts = space.vocabulary(candidate_id).counts if task.log_q and space is not None else None
+        counts = space.vocabulary(candidate_id).counts if counted and space is not None else None
         log_q = None if counts is None else log_shares(counts, num_candidate_ids)
         self.register_buffer("log_q", log_q, persistent=False)
         self.register_buffer("row_of_id", None, persistent=False)
@@ -105,6 +114,16 @@ class RetrievalModel(Configurable, Model, ABC):
     @abstractmethod
     def query_features(self) -> tuple[str, ...]:
         """The features that `query_embeddings` reads."""
+
+    @property
+    @abstractmethod
+    def candidate_features(self) -> tuple[str, ...]:
+        """The features that `candidate_embeddings` reads."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns that a score needs: the query's, then the candidate's."""
+        return tuple(dict.fromkeys([*self.query_features, *self.candidate_features]))
 
     @abstractmethod
     def query_embeddings(self, batch: Batch) -> Tensor:
@@ -177,7 +196,10 @@ class RetrievalModel(Configurable, Model, ABC):
         corpus = None if training else self._catalogue_embeddings
         if corpus is not None:
             self._rank(batch, queries, corpus)
-        if self.negatives == "in_batch":
+        if isinstance(self.negatives, Sampler):
+            candidates = self.candidate_embeddings(batch)
+            loss = self._sampled_loss(batch, queries, candidates, self.negatives, training=training)
+        elif self.negatives == "in_batch":
             candidates = self.candidate_embeddings(batch)
             loss = self._in_batch_loss(batch, queries, candidates)
         else:
@@ -273,6 +295,35 @@ class RetrievalModel(Configurable, Model, ABC):
         )
         return loss
 
+    def _sampled_loss(
+        self, batch: Batch, queries: Tensor, candidates: Tensor, sampler: Sampler, *, training: bool
+    ) -> Tensor:
+        table = self._table()
+        drawn = draw(sampler, batch[self.candidate_id], candidates, table, training=training)
+        if drawn.embeddings is None:
+            raise self._error("a catalogue, for a sampler", "none", _pass_catalogue(self.candidate_id))
+        if self.task.log_q is True and drawn.log_q_of is None:
+            raise self._error(
+                "a sampler that knows its probabilities, for log_q", type(sampler).__name__, "give counts"
+            )
+        return sampled_softmax(
+            self.task,
+            queries,
+            candidates,
+            batch[self.candidate_id],
+            drawn,
+            known=drawn.valid if table is None else drawn.valid & table.known(drawn.ids),
+            weight=None if self.weight is None else batch[self.weight],
+        )
+
+    def _table(self) -> CandidatesById | None:
+        embed, num_ids = self.candidate_embeddings, self._num_candidate_ids
+        if self.candidate_features == (self.candidate_id,):
+            return CandidatesById(embed, self.candidate_id, num_ids, None, None)
+        if self.catalogue is None:
+            return None
+        return CandidatesById(embed, self.candidate_id, num_ids, self.row_of_id, self._catalogue_here())
+
     def _catalogue_loss(self, batch: Batch, queries: Tensor, candidates: Tensor, *, training: bool) -> Tensor:
         rows = self._positive_rows(batch)
         if training:
@@ -308,10 +359,13 @@ class RetrievalModel(Configurable, Model, ABC):
         )
 
     def _embed_whole_catalogue(self) -> Tensor:
+        return self.candidate_embeddings(self._catalogue_here())
+
+    def _catalogue_here(self) -> Batch:
         device = model_device(self)
         if self._catalogue_batch.device != device:
             self._catalogue_batch = self._catalogue_batch.to(device)  # once, not in every step
-        return self.candidate_embeddings(self._catalogue_batch)
+        return self._catalogue_batch
 
     def _error(self, expected: str, got: str, fix: str) -> ConfigError:
         return ConfigError(expected, got, type(self).__name__, fix)

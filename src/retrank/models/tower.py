@@ -14,6 +14,7 @@ from retrank.embeddings.collection import EmbeddingCollection
 from retrank.embeddings.table import EmbeddingTable
 from retrank.features.space import FeatureSpace
 from retrank.layers.mlp import MLP
+from retrank.models.numbers import numbers_of
 
 __all__ = ["Tower"]
 
@@ -104,7 +105,7 @@ class Tower(Configurable, nn.Module):
         if self.training and self.unknown_rate > 0:
             batch = self._hide(batch)
         vectors = [] if self.embeddings is None else list(self.embeddings(batch).values())
-        numbers = [batch[name].float().reshape(len(batch), -1) for name in self.numbers]
+        numbers = numbers_of(batch, self.numbers)
         if self.mlp is None:
             return torch.cat([*vectors, *numbers], dim=1)
         if self.residual is None or self.residual_feature is None:

@@ -19,7 +19,9 @@ __all__ = ["TwoTower"]
 class TwoTower(RetrievalModel):
     """Scores a candidate for a query by the dot product of the outputs of two towers.
 
-    With `task.log_q` the frequency of each candidate among the positives is taken from the counts of its vocabulary.
+    With `Retrieval(log_q=True)` the frequency of each candidate among the positives is taken from the counts of its
+    vocabulary; a `rr.sampling.StreamingFrequency` in its place learns it from the batches.
+    With `normalize` the score is a cosine, and this is DSSM: then `task=rr.tasks.Retrieval(temperature=0.05)` or so.
 
     Args:
         query: the tower of queries.
@@ -27,8 +29,10 @@ class TwoTower(RetrievalModel):
         task: the loss, and the metrics of the evaluation.
         catalogue: all candidates, `space.catalogue(...)`; needed for corpus metrics and `negatives="catalogue"`.
         negatives: `"in_batch"`: a positive competes with the other positives of its batch; `"catalogue"`: with all
-            candidates, which costs one pass of the candidate tower over the catalogue in every step.
+            candidates, which costs one pass of the candidate tower over the catalogue in every step; a sampler of
+            `rr.sampling`: with what it draws.
         candidate_id: the feature that identifies candidates; the candidate tower's first by default.
+        query_id: the feature that identifies queries to a `rr.Recommender`; the query tower's first by default.
         weight: the column with the weight of each row, None for equal weights.
         exclude: the column with the catalogue rows (`Jagged`) that a query's evaluation leaves out; None for none.
         output_l2: in training, factor of the mean squared norm of the queries plus that of the scored candidates.
@@ -53,7 +57,8 @@ class TwoTower(RetrievalModel):
         >>> sorted(keys[0])
         ['a', 'b', 'c']
 
-    Source: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations, 2019.
+    Source: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations, 2019; Huang et
+    al., Learning Deep Structured Semantic Models for Web Search using Clickthrough Data, 2013.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class TwoTower(RetrievalModel):
         catalogue: Catalogue | None = None,
         negatives: Negatives = "in_batch",
         candidate_id: str | None = None,
+        query_id: str | None = None,
         weight: str | None = None,
         exclude: str | None = None,
         output_l2: float = 0.0,
@@ -91,13 +97,16 @@ class TwoTower(RetrievalModel):
             exclude=exclude,
             output_l2=output_l2,
         )
+        if query_id is not None and query_id not in candidate.space.schema:
+            raise self._error(f"one of {list(candidate.space.schema)}", repr(query_id), "name the queries' key")
         if query.out_features != candidate.out_features:
             raise self._error(
                 "towers of equal output width",
                 f"{query.out_features} and {candidate.out_features}",
                 "align their layers",
             )
-        self.query, self.candidate, self.query_id = query, candidate, query.id_feature
+        self.query, self.candidate = query, candidate
+        self.query_id = query.id_feature if query_id is None else query_id
         self.normalize = normalize
         if tie_residuals:
             self._tie_residuals()
@@ -106,6 +115,11 @@ class TwoTower(RetrievalModel):
     def query_features(self) -> tuple[str, ...]:
         """The features that a query needs."""
         return self.query.inputs
+
+    @property
+    def candidate_features(self) -> tuple[str, ...]:
+        """The features that a candidate needs."""
+        return self.candidate.inputs
 
     def query_embeddings(self, batch: Batch) -> Tensor:
         """Pass queries through their tower; see `RetrievalModel.query_embeddings`."""

@@ -1,0 +1,330 @@
+"""`Faiss`: the best candidates found without scoring all, by the indexes of the Faiss library."""
+
+from pathlib import Path
+from typing import Any, Final, Self, final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ConfigError, DataError, ShapeError, StorageError
+from retrank.core.extras import optional
+from retrank.core.files import atomic_directory, read_json, write_json, write_manifest
+from retrank.core.jagged import Jagged
+from retrank.index.blocks import as_float32, check_finite
+from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, rows_left, rows_to_change
+from retrank.index.pairs import PairFilter
+from retrank.index.protocol import Index, SearchResult
+from retrank.index.storage import KEYS_FILE, check_format, key_series, read_keys
+from retrank.index.top_k import merge, nothing, pack, unpack
+
+__all__ = ["Faiss"]
+
+_FORMAT: Final = {"format": "retrank.index.faiss", "version": 1}
+_LISTS: Final = ("IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
+_GRAPHS: Final = ("IndexHNSWFlat", "IndexHNSWSQ")
+_MAX_OVERFETCH: Final = (
+    1024  # exclusions that are fetched in excess and dropped; longer lists are looked up in the search
+)
+
+
+@final
+class Faiss(Index):
+    """An approximate index: fast on large catalogues, and it may miss some of the best. `evaluate` says how many.
+
+    Exclusions and allow-lists always hold, and a search returns fewer than k candidates only where fewer are allowed:
+    where the fast search does not find enough, all candidates are scored. Scores are those of the stored codes, so
+    they are rounded with `PQ` and `SQ`; equal scores come in row order among what was found.
+
+    Args:
+        embeddings: `(num_candidates, dim)` float32, float16 or bfloat16; also what the index is trained on (Faiss wants
+            39 candidates for each list, and for each of the 256 centroids of `PQ`).
+        keys: raw keys in row order, all integers or all strings; row numbers by default.
+        factory: the structure, in the words of `faiss.index_factory`: `"HNSW32"` (a graph; fast, needs most memory,
+            cannot update or remove), `"HNSW32,SQ8"`, `"IVF256,Flat"` (lists), `"IVF256,PQ16"`, `"IVF256,SQ8"` (lists of
+            codes), and `"PQ16"`, `"SQ8"`, `"Flat"`, which look at everything: they are lists with one list.
+        effort: lists that are searched, or candidates of the graph that are followed: more is slower and finds more.
+            It can be changed between searches.
+
+    Raises:
+        MissingExtraError: Faiss is not installed.
+        ConfigError: a structure that is not one of these or does not fit the embeddings, or too few to train it.
+        ShapeError: embeddings of another shape or dtype.
+        DataError: embeddings that are not finite, or bad keys.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> embeddings = torch.randn(1000, 16, generator=torch.Generator().manual_seed(0))
+        >>> index = rr.index.Faiss(embeddings, factory="IVF16,Flat", effort=16)
+        >>> index.evaluate(embeddings[:50], k=10, exact=rr.index.Exact(embeddings))
+        1.0
+
+    Source: Douze et al., "The Faiss library", 2024; Malkov and Yashunin, "Efficient and robust approximate nearest
+        neighbor search using Hierarchical Navigable Small World graphs", 2018; Jegou et al., "Product quantization for
+        nearest neighbor search", 2011. A graph that several threads build can differ from run to run.
+    """
+
+    saved_as = "retrank.index.faiss"
+
+    def __init__(
+        self, embeddings: Tensor, keys: KeysLike | None = None, *, factory: str = "HNSW32", effort: int = 64
+    ) -> None:
+        vectors = as_float32(embeddings, "embeddings").cpu()
+        if len(vectors) == 0:
+            raise ShapeError("at least one candidate", "none", "embeddings", "give the embeddings of the catalogue")
+        check_finite(vectors, "embeddings")
+        self._keys = raw_keys(keys, len(vectors))
+        self.effort, self._factory = effort, factory
+        self._faiss = optional("faiss", extra="ann")
+        self._index = _built(self._faiss, vectors.numpy(), factory)
+        self._labels = torch.arange(len(vectors))  # Faiss's number of each row: ascending, with gaps after removals
+        self._insert(vectors, self._labels)
+
+    @property
+    def is_exact(self) -> bool:
+        """False."""
+        return False
+
+    @property
+    def keys(self) -> RawKeys:
+        """The raw keys in row order: `(num_candidates,)` int64 tensor or array of `str`."""
+        return self._keys
+
+    @property
+    def num_candidates(self) -> int:
+        """How many candidates there are."""
+        return len(self._labels)
+
+    @property
+    def effort(self) -> int:
+        """Lists that are searched, or candidates of the graph that are followed."""
+        return self._effort
+
+    @effort.setter
+    def effort(self, effort: int) -> None:
+        if effort < 1:
+            raise ConfigError("effort >= 1", str(effort), "Faiss", "search at least one list")
+        self._effort = effort
+
+    def search_ids(
+        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Jagged | None = None
+    ) -> SearchResult:
+        """Find good candidates as rows; see `Index.search_ids`.
+
+        Args:
+            queries: `(batch, dim)` on any device.
+            k: how many, at most `num_candidates`.
+            exclude: candidate rows that must not be returned.
+            allow: the only candidate rows that may be returned, one row a query or one row for all.
+
+        Returns:
+            Scores and rows, `(batch, k)` each on the device of the queries, best first.
+        """
+        self._check_k(k)
+        vectors = self._fitting(queries, "queries")
+        rules = PairFilter(self.num_candidates, len(vectors), exclude, allow)
+        found = nothing(len(vectors), k, torch.device("cpu"))
+        if not rules.has_own_lists:
+            self._search_together(found, vectors, k, rules)
+        wanted = rules.num_left.clamp(max=k)
+        for query in (_num_found(found) < wanted).nonzero()[:, 0].tolist():
+            selector = self._selector(*rules.of(query))
+            vector, place = vectors[query : query + 1], found[query : query + 1]
+            place[:] = merge(nothing(1, k, place.device), self._fast(vector, k, selector))
+            if int(_num_found(place)) < int(wanted[query]):
+                place[:] = merge(nothing(1, k, place.device), self._thorough(vector, k, selector))
+        scores, rows = unpack(found)
+        return SearchResult(scores.to(queries.device), rows.to(queries.device))
+
+    def add(self, embeddings: Tensor, keys: KeysLike) -> None:
+        """Add candidates behind the last; lists and codes stay as they were trained.
+
+        Args:
+            embeddings: `(num_added, dim)`.
+            keys: theirs, none of them in the index yet.
+        """
+        vectors = self._fitting(embeddings, "embeddings")
+        self._keys = appended(self._keys, keys, len(vectors))
+        labels = int(self._labels[-1]) + 1 + torch.arange(len(vectors))
+        self._insert(vectors, labels)
+        self._labels = torch.cat([self._labels, labels])
+
+    def update(self, embeddings: Tensor, keys: KeysLike) -> None:
+        """Give candidates other embeddings; see `Index.update`.
+
+        Args:
+            embeddings: `(num_updated, dim)`.
+            keys: whose they are, distinct.
+
+        Raises:
+            ConfigError: the structure is a graph.
+        """
+        self._check_lists("update")
+        vectors = self._fitting(embeddings, "embeddings")
+        labels = self._labels[rows_to_change(self._keys, keys, len(vectors))]
+        self._index.remove_ids(self._faiss.IDSelectorBatch(labels.numpy()))
+        self._insert(vectors, labels)
+
+    def remove(self, keys: KeysLike) -> None:
+        """Remove candidates; see `Index.remove`.
+
+        Args:
+            keys: distinct.
+
+        Raises:
+            ConfigError: the structure is a graph.
+        """
+        self._check_lists("remove")
+        kept = rows_left(self._keys, keys)
+        gone = self._labels[rows_to_change(self._keys, keys)]
+        self._index.remove_ids(self._faiss.IDSelectorBatch(gone.numpy()))
+        self._labels, self._keys = self._labels[kept], keys_of(self._keys, kept)
+
+    def save(self, directory: str | Path) -> None:
+        """Write Faiss's own file, keys (Parquet), settings (JSON) and a manifest with checksums.
+
+        Args:
+            directory: replaced as a whole if it exists.
+        """
+        with atomic_directory(directory) as draft:
+            self._faiss.write_index(self._index, str(draft / "index.faiss"))
+            labels = pl.Series("label", self._labels.numpy())
+            pl.DataFrame([key_series(self._keys), labels]).write_parquet(draft / KEYS_FILE)
+            write_json(draft / "settings.json", {"factory": self._factory, "effort": self.effort})
+            write_manifest(draft, _FORMAT)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """Read an index that `save` wrote.
+
+        Args:
+            directory: where it stands.
+
+        Returns:
+            An index with the same results.
+
+        Raises:
+            MissingExtraError: Faiss is not installed.
+            StorageError: files missing, damaged or of another kind.
+        """
+        check_format(directory, _FORMAT)
+        self = cls.__new__(cls)
+        self._faiss = optional("faiss", extra="ann")
+        settings, (self._keys, table) = read_json(Path(directory) / "settings.json"), read_keys(directory)
+        self._factory, self.effort = settings["factory"], settings["effort"]
+        self._labels = torch.from_numpy(table["label"].to_numpy(writable=True))
+        file = Path(directory) / "index.faiss"
+        try:
+            self._index = self._faiss.read_index(str(file))
+        except RuntimeError as error:
+            raise StorageError("an index of Faiss", _reason(error), str(file), "save the index anew") from error
+        if type(self._index).__name__ not in _LISTS + _GRAPHS or self._index.ntotal != len(self._labels):
+            raise StorageError(f"{len(self._labels)} candidates", "another index", str(file), "save the index anew")
+        return self
+
+    @property
+    def _is_graph(self) -> bool:
+        return type(self._index).__name__ in _GRAPHS
+
+    def _search_together(self, found: Tensor, vectors: Tensor, k: int, rules: PairFilter) -> None:
+        """Search for all queries at once, for as many candidates more than k as a query excludes."""
+        selector = None if rules.shared is None else self._selector(rules.shared, True)
+        excess = torch.where(rules.num_excluded > 0, 2 ** rules.num_excluded.double().log2().ceil(), 0).long()
+        excess = excess.where(rules.num_excluded <= _MAX_OVERFETCH, -1)
+        for more in torch.unique(excess).tolist():
+            if more < 0:
+                continue
+            queries = (excess == more).nonzero()[:, 0]
+            scores, rows = unpack(self._fast(vectors[queries], min(k + more, self.num_candidates), selector))
+            scores = scores.masked_fill(rules.excludes(queries, rows) | (rows < 0), -torch.inf)
+            found[queries] = merge(found[queries], pack(scores, rows.clamp(min=0)))
+
+    def _fast(self, vectors: Tensor, k: int, selector: Any) -> Tensor:
+        if self._is_graph:
+            settings = self._faiss.SearchParametersHNSW(efSearch=max(self.effort, k), **_chosen(selector))
+        else:
+            lists = min(self.effort, self._index.nlist)
+            settings = self._faiss.SearchParametersIVF(nprobe=lists, **_chosen(selector))
+        return self._packed(*self._index.search(vectors.numpy(), k, params=settings))
+
+    def _thorough(self, vectors: Tensor, k: int, selector: Any) -> Tensor:
+        if self._is_graph:
+            everything = self._faiss.downcast_index(self._index.storage)
+            settings = self._faiss.SearchParameters(**_chosen(selector))
+            return self._packed(*everything.search(vectors.numpy(), k, params=settings))
+        settings = self._faiss.SearchParametersIVF(nprobe=self._index.nlist, **_chosen(selector))
+        return self._packed(*self._index.search(vectors.numpy(), k, params=settings))
+
+    def _packed(self, scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Tensor:
+        found, places = torch.from_numpy(labels), torch.from_numpy(scores)
+        there = found >= 0
+        if not bool(places[there].isfinite().all()):
+            raise DataError("finite scores", "an overflow of float32", "queries", "check the model's output")
+        rows = torch.searchsorted(self._labels, found.clamp(min=0))
+        return pack(places.masked_fill(~there, -torch.inf), rows)
+
+    def _selector(self, rows: Tensor, are_allowed: bool) -> Any:
+        selector = self._faiss.IDSelectorBatch(self._labels[rows].numpy())
+        return selector if are_allowed else self._faiss.IDSelectorNot(selector)
+
+    def _insert(self, vectors: Tensor, labels: Tensor) -> None:
+        if self._is_graph:
+            self._index.add(vectors.numpy())  # numbered in the order of their coming, and none is ever removed
+        else:
+            self._index.add_with_ids(vectors.numpy(), labels.numpy())
+
+    def _fitting(self, vectors: Tensor, where: str) -> Tensor:
+        vectors = as_float32(vectors, where).cpu().contiguous()
+        if vectors.shape[1] != self._index.d:
+            raise ShapeError(
+                f"shape (rows, {self._index.d})", f"{tuple(vectors.shape)}", where, "use one dim for all embeddings"
+            )
+        check_finite(vectors, where)
+        return vectors
+
+    def _check_lists(self, change: str) -> None:
+        if self._is_graph:
+            raise ConfigError(
+                "a structure of lists, e.g. 'IVF256,Flat'",
+                f"'{self._factory}', a graph",
+                f"Faiss.{change}",
+                "build the index anew, or choose another structure",
+            )
+
+
+def _built(faiss: Any, vectors: npt.NDArray[np.float32], factory: str) -> Any:
+    name = factory if factory.startswith(("IVF", "HNSW")) else f"IVF1,{factory}"
+    try:
+        index = faiss.index_factory(vectors.shape[1], name, faiss.METRIC_INNER_PRODUCT)
+        if type(index).__name__ not in _LISTS + _GRAPHS:
+            raise ConfigError(
+                "HNSW, IVF, PQ, SQ or Flat, e.g. 'IVF256,PQ16'", f"'{factory}'", "Faiss(factory=...)", "choose another"
+            )
+        for trained in (index, getattr(index, "pq", index)):
+            if hasattr(trained, "cp"):
+                trained.cp.min_points_per_centroid = 1  # else Faiss prints its advice
+        if hasattr(index, "do_polysemous_training"):
+            index.do_polysemous_training = False  # slow annealing for a filter that is not used here
+        index.train(vectors)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"a structure for {vectors.shape[0]} candidates of dim {vectors.shape[1]}",
+            f"'{factory}': {_reason(error)}",
+            "Faiss(factory=...)",
+            "use fewer lists, or Exact for a small catalogue",
+        ) from error
+    return index
+
+
+def _chosen(selector: Any) -> dict[str, Any]:
+    return {} if selector is None else {"sel": selector}
+
+
+def _num_found(packed: Tensor) -> Tensor:
+    return (unpack(packed)[1] >= 0).sum(dim=1)
+
+
+def _reason(error: RuntimeError) -> str:
+    return str(error).rpartition("Error: ")[2].strip()

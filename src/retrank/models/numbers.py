@@ -1,0 +1,48 @@
+"""Columns of numbers, side by side."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from retrank.core.batch import Batch
+from retrank.core.schema import ColumnSchema
+from retrank.embeddings.collection import EmbeddingCollection
+from retrank.layers.mlp import MLP
+
+__all__ = ["number_schemas", "number_stack", "numbers_of"]
+
+
+def numbers_of(batch: Batch, names: Sequence[str]) -> list[Tensor]:
+    """Return columns of numbers as matrices.
+
+    Args:
+        batch: has the columns, `(batch,)` or `(batch, width)`; no row is a batch too.
+        names: which.
+
+    Returns:
+        A float32 tensor `(batch, width)` each.
+    """
+    columns = [batch[name].float() for name in names]
+    return [column.unsqueeze(1) if column.dim() == 1 else column.flatten(1) for column in columns]
+
+
+def number_schemas(columns: Sequence[str | ColumnSchema]) -> list[ColumnSchema]:
+    """Return the schemas of dense features.
+
+    Args:
+        columns: a name stands for a column of one number a row.
+    """
+    return [ColumnSchema(column, "number") if isinstance(column, str) else column for column in columns]
+
+
+def number_stack(embeddings: EmbeddingCollection, columns: Sequence[str | ColumnSchema]) -> nn.Module | None:
+    """Make the bottom stack of models whose numbers are to meet ids as vectors: Σ xᵢ vᵢ, a learned vector a number.
+
+    Args:
+        embeddings: as long as their vectors are those of the numbers.
+        columns: the dense features; there is no stack without them.
+
+    Returns:
+        A linear map without bias to the length of the embeddings, or None.
+    """
+    return MLP(None, [max(embeddings.dims.values())], bias=False) if columns else None

@@ -1,0 +1,431 @@
+"""What every model, task, feature kind, index and sampler must do, whatever else it does.
+
+Subclass one of the classes as `Test...` and let its fixture `case` yield one case after the other.
+"""
+
+import copy
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch.nn.parameter import is_lazy
+
+import retrank as rr
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelCase:
+    """A model in a small world that it can learn.
+
+    `rows` are for `forward`, `examples` for `compute_loss`; `context` rebuilds the model from its configuration. After
+    `epochs` the loss must be below `bar` times that of the untrained model. A ranking of whole lists has no independent
+    rows; a loss over the catalogue reads more ids than those of its examples.
+    """
+
+    build: Callable[[], rr.Model]
+    examples: rr.Batch
+    rows: rr.Batch
+    context: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 12
+    bar: float = 0.7
+    are_rows_independent: bool = True
+    reads_catalogue: bool = False
+
+    def new(self, seed: int = 0) -> rr.Model:
+        torch.manual_seed(seed)
+        return self.build()
+
+    def fit(self, epochs: int, seed: int = 0, **arguments: Any) -> rr.Model:
+        model = self.new(seed)
+        loader = rr.data.Loader(self.examples, batch_size=64, shuffle=True, seed=seed)
+        arguments = {"device": "cpu", "progress": False, "seed": seed} | arguments
+        model.fit(loader, optimizer=rr.optim.LazyAdam(lr=0.03), epochs=epochs, **arguments)
+        return model
+
+    @functools.cached_property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Those after one epoch."""
+        return self.fit(1).state_dict()
+
+    def trained(self) -> rr.Model:
+        model = self.new()
+        model.load_state_dict(self.weights)
+        return model
+
+
+def with_ids(batch: rr.Batch, value: int) -> rr.Batch:
+    """Replace every id of a batch."""
+    columns = {}
+    for name, column in batch.items():
+        if isinstance(column, rr.Jagged):
+            columns[name] = rr.Jagged(torch.full_like(column.values, value), column.offsets, column.weights)
+        elif not column.is_floating_point() and column.dim() == 1:
+            columns[name] = torch.full_like(column, value)
+    return batch.merge(columns)
+
+
+class ModelConformance:
+    """What every model must do."""
+
+    def test_config_round_trip(self, case):
+        model = case.new()
+        config = json.loads(json.dumps(rr.core.to_config(model)))
+        again = rr.core.from_config(config, **case.context)
+        assert type(again) is type(model)
+        assert rr.core.to_config(again) == config
+        again.load_state_dict(model.state_dict())
+        assert torch.equal(again.eval()(case.rows), model.eval()(case.rows))
+        assert torch.equal(again.compute_loss(case.examples), model.compute_loss(case.examples))
+
+    def test_saved_weights_come_back_to_the_bit(self, case, tmp_path):
+        model, other = case.trained(), case.new(seed=1)
+        assert not torch.equal(model.eval()(case.rows), other.eval()(case.rows))
+        rr.training.save_weights(tmp_path / "weights", model)
+        rr.training.load_weights(tmp_path / "weights", other)
+        assert torch.equal(model(case.rows), other(case.rows))
+
+    def test_a_run_that_was_cut_in_two_ends_as_a_whole_one(self, case, tmp_path):
+        whole = case.fit(2)
+        case.fit(1, checkpoint=tmp_path / "run")
+        halves = case.fit(2, checkpoint=tmp_path / "run")
+        assert_same_weights(whole, halves)
+
+    def test_a_seed_decides_everything(self, case):
+        assert_same_weights(case.fit(1), case.trained())
+        other = case.fit(1, seed=1).state_dict()
+        assert any(not torch.equal(weight, other[name]) for name, weight in case.weights.items())
+
+    def test_nothing_stays_lazy_and_parameters_divide_into_two(self, case):
+        model = case.new()
+        assert not any(is_lazy(parameter) for parameter in model.parameters())
+        parts = [*model.embedding_parameters, *model.dense_parameters]
+        assert sorted(map(id, parts)) == sorted(map(id, model.parameters()))
+        tables = {id(m.weight) for m in model.modules() if isinstance(m, rr.EmbeddingTable)}
+        assert {id(parameter) for parameter in model.embedding_parameters} == tables
+
+    def test_features_are_all_that_forward_reads(self, case):
+        model = case.new().eval()
+        assert torch.equal(model(case.rows.select(model.features)), model(case.rows))
+        for name in model.features:
+            with pytest.raises(rr.errors.DataError, match=name):
+                model(case.rows.select([other for other in case.rows.names if other != name]))
+
+    def test_the_batch_stays_as_it_is(self, case):
+        before = copy.deepcopy(dict(case.examples.items()))
+        case.new().compute_loss(case.examples, training=True)
+        assert list(case.examples.names) == list(before)
+        assert all(same(case.examples[name], column) for name, column in before.items())
+
+    @pytest.mark.parametrize("value", [rr.core.schema.PADDING_ID, rr.core.schema.UNKNOWN_ID])
+    def test_unknown_and_missing_ids_are_scored(self, case, value):
+        model = case.trained().eval()
+        assert model(with_ids(case.rows, value)).isfinite().all()
+
+    def test_a_row_alone_is_scored_as_among_others(self, case):
+        model = case.trained().eval()
+        together = model(case.rows)
+        assert together.shape[0] == len(case.rows)
+        if case.are_rows_independent:
+            for row in (0, len(case.rows) - 1):
+                alone = model(case.rows[row : row + 1])
+                torch.testing.assert_close(alone, together[row : row + 1], rtol=1e-4, atol=1e-5)
+
+    def test_one_example_has_a_loss(self, case):
+        loss = case.new().compute_loss(case.examples[:1], training=True)
+        assert loss.shape == ()
+        assert loss.isfinite()
+        loss.backward()
+
+    def test_an_empty_batch_has_no_scores_and_no_loss(self, case):
+        model = case.new()
+        assert model.eval()(case.rows[:0]).shape == (0, *model(case.rows).shape[1:])
+        model.train()
+        loss = model.compute_loss(case.examples[:0], training=True)
+        assert loss == 0
+        loss.backward()
+        assert all(not p.grad.to_dense().any() for p in model.parameters() if p.grad is not None)
+
+    def test_every_weight_learns_and_tables_only_in_their_rows(self, case):
+        model = case.trained()
+        model.compute_loss(case.examples, training=True).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+        for table in model.embedding_parameters:
+            assert table.grad.is_sparse
+            assert not table.grad.to_dense()[rr.core.schema.PADDING_ID].any()
+        if not case.reads_catalogue:
+            model.zero_grad()
+            model.compute_loss(with_ids(case.examples, rr.core.schema.UNKNOWN_ID), training=True).backward()
+            for table in model.embedding_parameters:
+                assert table.grad.is_sparse
+                assert set(table.grad.coalesce().indices()[0].tolist()) <= {rr.core.schema.UNKNOWN_ID}
+
+    @pytest.mark.parametrize("device", DEVICES)
+    def test_it_moves_to_a_device(self, case, device):
+        model = case.trained().eval()
+        expected = model(case.rows)
+        model.to(device)
+        for examples in (case.examples[:8], case.examples):
+            model.train()
+            loss = model.compute_loss(examples.to(device), training=True)
+            assert loss.device.type == device
+            loss.backward()
+        with torch.no_grad():
+            scores = model.eval()(case.rows.to(device))
+        torch.testing.assert_close(scores.cpu(), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(model.cpu()(case.rows), expected, rtol=1e-4, atol=1e-5)
+
+    def test_it_learns_what_there_is_to_learn(self, case):
+        loader = rr.data.Loader(case.examples, batch_size=len(case.examples))
+        before = case.new().evaluate(loader)["loss"]
+        after = case.fit(case.epochs).evaluate(loader)["loss"]
+        assert after < case.bar * before
+
+
+def same(one: torch.Tensor | rr.Jagged, other: torch.Tensor | rr.Jagged) -> bool:
+    """Whether two columns hold the same values, NaN included."""
+    if isinstance(one, rr.Jagged):
+        return torch.equal(one.values, other.values) and torch.equal(one.offsets, other.offsets)
+    return torch.equal(torch.nan_to_num(one, 12345), torch.nan_to_num(other, 12345))
+
+
+def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    states = one.state_dict(), other.state_dict()
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+@dataclass(frozen=True)
+class TaskCase:
+    """A task, and a call of it on the first so many rows of its data; the leaves are what gradients flow to."""
+
+    build: Callable[[], rr.tasks.Task]
+    loss: Callable[[rr.tasks.Task, int], torch.Tensor]
+    leaves: tuple[torch.Tensor, ...]
+
+
+class TaskConformance:
+    """What every task must do."""
+
+    def test_config_round_trip(self, case):
+        config = json.loads(json.dumps(rr.core.to_config(case.build())))
+        again = rr.core.from_config(config)
+        assert rr.core.to_config(again) == config
+        assert torch.equal(case.loss(again, 6), case.loss(case.build(), 6))
+
+    @pytest.mark.parametrize("num_rows", [1, 6])
+    def test_the_loss_is_a_finite_scalar_with_gradients(self, case, num_rows):
+        loss = case.loss(case.build(), num_rows)
+        assert loss.shape == ()
+        assert loss.isfinite()
+        for gradient in torch.autograd.grad(loss, case.leaves):
+            assert gradient.isfinite().all()
+
+    def test_no_rows_have_no_loss(self, case):
+        assert case.loss(case.build(), 0) == 0
+
+    def test_metrics_are_counted_forgotten_saved_and_restored(self, case):
+        task, again = case.build(), case.build()
+        assert task.results() == {}
+        case.loss(task, 6)
+        results = task.results()
+        assert results
+        again.load_metrics_state_dict(task.metrics_state_dict())
+        assert {name: float(value) for name, value in again.results().items()} == {
+            name: float(value) for name, value in results.items()
+        }
+        task.reset()
+        assert task.results() == {}
+
+
+@dataclass(frozen=True)
+class FeatureCase:
+    """A kind of feature, a column it can learn from, and a value it has not seen."""
+
+    build: Callable[[], rr.features.Feature]
+    values: list[Any]
+    new: Any
+
+
+class FeatureConformance:
+    """What every kind of feature must do."""
+
+    def unfitted(self, case):
+        kinds = {"x": case.build()}
+        if isinstance(kinds["x"], rr.features.Recent):
+            kinds = {"key": rr.features.Categorical(column="flat"), **kinds}
+        return rr.FeatureSpace(kinds)
+
+    def space(self, case):
+        return self.unfitted(case).fit(self.table(case, case.values))
+
+    def table(self, case, values):
+        flat = [value[0] if isinstance(value, list) and value else "a" for value in values]
+        dtype = pl.Series(case.values).dtype
+        return pl.DataFrame({"x": pl.Series(values, dtype=dtype), "flat": pl.Series(flat, dtype=pl.Series(flat).dtype)})
+
+    def test_config_round_trip(self, case):
+        config = json.loads(json.dumps(rr.core.to_config(case.build())))
+        assert rr.core.to_config(rr.core.from_config(config)) == config
+
+    def test_saved_and_loaded_it_emits_the_same(self, case, tmp_path):
+        space, table = self.space(case), self.table(case, [*case.values, case.new])
+        space.save(tmp_path / "space")
+        again = rr.FeatureSpace.load(tmp_path / "space")
+        assert again.schema == space.schema
+        assert same(again.transform(table, features=["x"])["x"], space.transform(table, features=["x"])["x"])
+
+    def test_the_schema_is_what_it_emits(self, case):
+        space = self.space(case)
+        schema = space.schema["x"]
+        column = space.transform(self.table(case, [*case.values, case.new]), features=["x"])["x"]
+        assert isinstance(column, rr.Jagged) == schema.is_jagged
+        values = column.values if schema.is_jagged else column
+        if schema.kind == "ids":
+            assert values.dtype == torch.int64
+            assert ((values > rr.core.schema.PADDING_ID) & (values < schema.num_ids)).all()
+        else:
+            assert values.dtype == torch.float32
+            assert values.isfinite().all()
+
+    def test_a_row_alone_is_what_it_is_among_others(self, case):
+        space, table = self.space(case), self.table(case, case.values)
+        whole = space.transform(table, features=["x"])["x"]
+        for row in range(len(table)):
+            assert same(space.transform(table[row : row + 1], features=["x"])["x"], whole[row : row + 1])
+        empty = space.transform(table[:0], features=["x"])["x"]
+        assert len(empty) == 0
+        assert isinstance(empty, rr.Jagged) == isinstance(whole, rr.Jagged)
+
+    def test_parts_teach_what_the_whole_does(self, case):
+        space, table = self.space(case), self.table(case, case.values)
+        summaries = [space.summarize(table, shard=(rank, 3)) for rank in range(3)]
+        parts = self.unfitted(case).fit_summaries(summaries)
+        assert parts.schema == space.schema
+        assert same(parts.transform(table, features=["x"])["x"], space.transform(table, features=["x"])["x"])
+
+
+@dataclass(frozen=True)
+class IndexCase:
+    """How to build an index from embeddings `(num_candidates, dim)` and keys."""
+
+    build: Callable[[torch.Tensor, Any], rr.index.Index]
+
+
+class IndexConformance:
+    """What every exact index must do; a brute force in NumPy judges it."""
+
+    rng = np.random.default_rng(7)
+    corpus = rng.integers(-4, 5, size=(40, 6)).astype(np.float32)  # small integers: exact scores, and ties
+    queries = rng.integers(-4, 5, size=(9, 6)).astype(np.float32)
+
+    def expected(self, exclude, k):
+        scores = self.queries @ self.corpus.T
+        for row, ids in enumerate(exclude):
+            scores[row, ids] = -np.inf
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        best = np.take_along_axis(scores, order, axis=1)
+        return best, np.where(best == -np.inf, -1, order)
+
+    def index(self, case, keys=None):
+        return case.build(torch.from_numpy(self.corpus), keys)
+
+    @pytest.mark.parametrize("k", [1, 5, 40])
+    @pytest.mark.parametrize("longest", [0, 39, 40])
+    def test_results_are_those_of_brute_force(self, case, k, longest):
+        rng = np.random.default_rng(longest)
+        exclude = [rng.permutation(40)[: longest * (row % 2)] for row in range(9)]
+        index = self.index(case)
+        assert index.is_exact
+        result = index.search_ids(
+            torch.from_numpy(self.queries), k, exclude=rr.Jagged.from_lists([ids.tolist() for ids in exclude])
+        )
+        scores, ids = self.expected(exclude, k)
+        np.testing.assert_array_equal(result.scores.numpy(), scores)
+        np.testing.assert_array_equal(result.ids.numpy(), ids)
+
+    def test_a_query_alone_and_no_query(self, case):
+        index, queries = self.index(case), torch.from_numpy(self.queries)
+        whole = index.search_ids(queries, 5)
+        for row in range(len(queries)):
+            alone = index.search_ids(queries[row : row + 1], 5)
+            assert torch.equal(alone.ids, whole.ids[row : row + 1])
+        assert index.search_ids(queries[:0], 5).ids.shape == (0, 5)
+
+    @pytest.mark.parametrize("keys", [[f"k{i}" for i in range(40)], list(range(100, 140))])
+    def test_saved_and_loaded_it_finds_the_same(self, case, keys, tmp_path):
+        index, queries = self.index(case, keys), torch.from_numpy(self.queries)
+        index.save(tmp_path / "index")
+        again = type(index).load(tmp_path / "index")
+        assert again.num_candidates == index.num_candidates == 40
+        one, other = index.search(queries, 7), again.search(queries, 7)
+        assert torch.equal(one.scores, other.scores)
+        assert np.array_equal(np.asarray(one.keys), np.asarray(other.keys))
+        best = self.expected([[] for _ in self.queries], 1)[1][:, 0]
+        assert list(np.asarray(one.keys)[:, 0]) == [keys[row] for row in best]
+
+    @pytest.mark.parametrize("k", [0, 41])
+    def test_k_is_at_most_the_number_of_candidates(self, case, k):
+        with pytest.raises(rr.errors.ConfigError, match="40"):
+            self.index(case).search_ids(torch.from_numpy(self.queries), k)
+
+
+@dataclass(frozen=True)
+class SamplerCase:
+    """A sampler of ids below 20."""
+
+    build: Callable[[], rr.sampling.Sampler]
+
+
+class SamplerConformance:
+    """What every sampler must do."""
+
+    ids = torch.tensor([5, 9, 5, 1, 19])
+
+    def draw(self, sampler, ids=None, seed=0):
+        torch.manual_seed(seed)
+        torch.nn.init.normal_((table := rr.EmbeddingTable(20, 4)).weight)
+        ids = self.ids if ids is None else ids
+        return table, sampler(ids, table(ids), table=table, training=True)
+
+    def test_config_round_trip(self, case):
+        config = json.loads(json.dumps(rr.core.to_config(case.build())))
+        again = rr.core.from_config(config)
+        assert rr.core.to_config(again) == config
+        assert torch.equal(self.draw(again)[1].ids, self.draw(case.build())[1].ids)
+
+    def test_a_state_goes_on_where_it_was(self, case):
+        sampler, again = case.build(), case.build()
+        self.draw(sampler)
+        again.load_state_dict(sampler.state_dict())
+        assert torch.equal(self.draw(again, seed=1)[1].ids, self.draw(sampler, seed=1)[1].ids)
+
+    @pytest.mark.parametrize("num_rows", [0, 1, 5])
+    def test_negatives_are_ids_with_their_embeddings_and_probabilities(self, case, num_rows):
+        sampler = case.build()
+        self.draw(sampler)
+        negatives = self.draw(sampler, self.ids[:num_rows])[1]
+        ids = negatives.ids
+        assert ids.dtype == torch.int64
+        assert ((ids >= 0) & (ids < 20)).all()
+        assert torch.equal(negatives.valid, ids >= rr.core.schema.NUM_SPECIAL_IDS)
+        assert negatives.embeddings.shape == (len(ids), 4)
+        if negatives.log_q is not None:
+            assert negatives.log_q.shape == ids.shape
+            assert negatives.log_q.isfinite().all()
+
+    def test_a_seed_decides_what_is_drawn(self, case):
+        assert torch.equal(self.draw(case.build())[1].ids, self.draw(case.build())[1].ids)
+
+    def test_ids_of_another_shape_are_refused(self, case):
+        with pytest.raises(rr.errors.ShapeError, match="int64 ids"):
+            case.build()(torch.zeros(2, 2, dtype=torch.int64))
