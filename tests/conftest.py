@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from retrank.core.notices import forget_warnings
 from tests import fake_movielens
 
 torch.set_num_threads(1)  # the tests compute little, and two threads on a busy machine wait for each other
@@ -11,6 +12,11 @@ torch.set_num_threads(1)  # the tests compute little, and two threads on a busy 
 @pytest.fixture(autouse=True)
 def _same_random_numbers_for_every_test():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _every_test_hears_its_warnings():
+    forget_warnings()
 
 
 @pytest.fixture(scope="session")

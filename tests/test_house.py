@@ -139,4 +139,4 @@ def test_classes_are_abstract_or_final(value):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_stay_small(path):
-    assert len(path.read_text().splitlines()) <= 400
+    assert len(path.read_text().splitlines()) <= 450

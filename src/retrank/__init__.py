@@ -18,6 +18,7 @@ from retrank import (
     models,
     optim,
     recommender,
+    sampling,
     tasks,
     training,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "models",
     "optim",
     "recommender",
+    "sampling",
     "tasks",
     "training",
 ]

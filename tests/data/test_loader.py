@@ -1,5 +1,7 @@
+import json
 from itertools import islice
 
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -128,3 +130,38 @@ def test_batches_reach_the_gpu_whole_and_in_order(home):
     assert {batch.device.type for batch in batches} == {"cuda"}
     assert xs(batches) == wanted
     assert [b["tags"].lengths().tolist() for b in batches] == [[row % 3 for row in rows] for rows in wanted]
+
+
+@pytest.mark.parametrize("size", [4.0, "4", None, 0, -1])
+def test_a_batch_size_is_an_integer_above_zero(size):
+    with pytest.raises(rr.errors.ConfigError, match=f"batch_size.*integer of at least 1.*{size!r}"):
+        rr.data.Loader(columns(10), size)
+    with pytest.raises(rr.errors.ConfigError, match="batch_size.*integer of at least 1"):
+        rr.data.StreamingLoader(pl.DataFrame({"x": range(10)}), lambda piece: columns(len(piece)), size)
+
+
+def test_a_description_tells_other_batches_apart():
+    x = torch.arange(5000.0)
+    words = rr.Jagged.from_lengths(torch.arange(5000), torch.ones(5000, dtype=torch.int64))
+
+    def describe(size=8, x=x, words=words, **options):
+        return rr.data.Loader(rr.Batch({"x": x, "words": words}), size, **options).describe()
+
+    assert describe() == describe(x=x.clone(), seed=9) == json.loads(json.dumps(describe()))
+    last, first, flipped = x.clone(), x.clone(), x.flip(0)
+    last[-1], first[0] = -1, -1
+    others = [
+        describe(9),
+        describe(shuffle=True),
+        describe(shuffle=True, seed=1),
+        describe(drop_last=True),
+        describe(x=last),
+        describe(x=first),
+        describe(x=flipped),
+        describe(x=x.double()),
+        describe(x=x.bfloat16()),
+        describe(x=x[:, None]),
+        describe(words=rr.Jagged(words.values + 1, words.offsets)),
+        describe(words=rr.Jagged(words.values, words.offsets, torch.ones(5000))),
+    ]
+    assert all(one != other for place, one in enumerate([describe(), *others]) for other in others[place:])

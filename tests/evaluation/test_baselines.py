@@ -155,3 +155,27 @@ def test_recent_interactions_weigh_more_with_a_decay():
         EASE(decay=0.1).fit(frame)
     with pytest.raises(DataError, match="'tme'"):
         EASE(decay=0.1).fit(frame, time="tme")
+
+
+@pytest.mark.parametrize("kind", [pl.Int64, pl.Int32, pl.UInt64, pl.String, pl.Categorical])
+def test_keys_keep_their_dtype_and_meet_in_any_width(kind):
+    frame = pl.DataFrame({"user": [1, 1, 2, 3], "song": [10, 11, 10, 12]}).cast(pl.String).cast(kind)
+    baseline = Popularity().fit(frame)
+    wide = frame.cast(pl.Int64 if kind.is_integer() else pl.String)
+    lists = baseline.recommend_many(wide.select("user").unique(maintain_order=True), k=3)
+    assert lists.schema["song"] == frame.schema["song"]
+    assert lists["song"].cast(pl.String).to_list() == ["12", "11", "12", "10", "11"]
+    assert lists["user"].cast(pl.String).to_list() == ["1", "2", "2", "3", "3"]
+    matrix = InteractionMatrix.build(frame)
+    assert matrix.queries.dtype == frame.schema["user"]
+    assert matrix.rows(wide["user"]).tolist() == [0, 0, 1, 2]
+
+
+def test_keys_of_another_type_are_refused():
+    fitted = EASE().fit(pl.DataFrame({"user": [1, 2], "song": [10, 11]}))
+    with pytest.raises(DataError, match="column 'user'.*integer keys.*string keys"):
+        fitted.recommend_many(pl.DataFrame({"user": ["1"]}))
+    with pytest.raises(DataError, match="column 'song'"):
+        Popularity().fit(pl.DataFrame({"user": [1], "song": [0.5]}))
+    with pytest.raises(DataError, match=r"2\*\*63"):
+        Popularity().fit(pl.DataFrame({"user": [2**63], "song": [1]}, schema={"user": pl.UInt64, "song": pl.Int64}))

@@ -3,6 +3,7 @@ import math
 import polars as pl
 import pytest
 import torch
+from rich.console import Console
 
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError, ShapeError
@@ -82,6 +83,15 @@ def test_dishonest_lists_are_refused(lists, message):
         ({"systems": {}}, "systems|reference"),
         ({"reference": "nobody"}, "nobody"),
         ({"ks": [0]}, "at least 1"),
+        ({"ks": [1.5]}, "at least 1"),
+        ({"ks": 10}, r"ks=\(10, 20\)"),
+        ({"ks": [5, 5]}, "without repeats"),
+        ({"metrics": "ndcg"}, "metrics=.*'ndcg'|'ndcg'.*metrics="),
+        ({"systems": baselines.Popularity()}, "systems by name.*Popularity"),
+        ({"systems": {"p": []}}, "'p'.*none"),
+        ({"systems": {"p": baselines.Popularity}}, r"'p'.*the class Popularity.*write Popularity\(\)"),
+        ({"systems": {"p": [baselines.Popularity(), "ease"]}}, "'p'.*a str"),
+        ({"systems": {"m": torch.nn.Linear(1, 1)}}, "'m'.*a Linear.*Recommender"),
         ({"metrics": ["ndgc"]}, "ndgc"),
     ],
 )
@@ -120,6 +130,83 @@ def test_bootstrap_is_repeatable_and_refuses_nonsense():
         bootstrap(torch.empty(0, 2))
     with pytest.raises(ConfigError):
         bootstrap(values, num_resamples=5)
+
+
+def test_baselines_of_the_caller_stay_as_they_were():
+    other = pl.DataFrame({"user": ["a", "b", "c"], "song": ["x", "w", "w"]})
+    popular, fitted = baselines.Popularity(), baselines.Popularity().fit(other)
+    first = evaluate({"p": popular, "f": fitted}, train, test, ks=[1], exclude_seen=False)
+    assert not popular.is_fitted
+    assert fitted.recommend_many(pl.DataFrame({"user": ["new"]}), 2)["song"].to_list() == ["w", "x"]
+    again = evaluate({"p": popular}, other, pl.DataFrame({"user": ["a"], "song": ["w"]}), ks=[1])
+    assert (first.value("p", "recall@1"), first.value("f", "recall@1")) == (0.5, 0.0)
+    assert again.value("p", "recall@1") == 1.0
+
+
+def test_seeds_may_come_from_a_generator():
+    report = evaluate({"it": (Fixed(lists) for lists in ({"a": ["z"]}, {}))}, train, test, ks=[1])
+    assert report.value("it", "hit_rate@1", "num_seeds") == 2
+
+
+INTEGERS = [pl.Int64, pl.Int32, pl.UInt8, pl.UInt64]
+TEXTS = [pl.String, pl.Categorical, pl.Enum(["1", "2", "3", "4"])]
+
+
+@pytest.mark.parametrize("dtypes", [INTEGERS, TEXTS], ids=["integers", "texts"])
+def test_keys_of_one_type_meet_in_any_width(dtypes):
+    past = pl.DataFrame({"user": [1, 1, 2, 3], "song": [1, 2, 1, 3]}).cast(pl.String)
+    future = pl.DataFrame({"user": [3, 2], "song": [1, 2]}).cast(pl.String)
+    found = set()
+    for kind in dtypes:
+        for other in dtypes:
+            report = evaluate({"p": baselines.Popularity()}, past.cast(kind), future.cast(other), ks=[1])
+            found.add((report.num_queries, report.value("p", "recall@1")))
+    assert found == {(2, 1.0)}
+
+
+@pytest.mark.parametrize("column", ["user", "song"])
+def test_keys_of_different_types_are_refused(column):
+    numbers = pl.DataFrame({"user": [1, 2], "song": [1, 2]})
+    new = pl.DataFrame({"user": [1], "song": [2]})
+    with pytest.raises(DataError, match=f"'{column}' of test.*integer keys, as in train.*string keys"):
+        evaluate({"p": baselines.Popularity()}, numbers, new.cast({column: pl.String}))
+    lists = pl.DataFrame({"user": [1], "song": [2], "rank": [1]}).cast({column: pl.String})
+    system = Fixed({})
+    system.recommend_many = lambda *_, **__: lists
+    with pytest.raises(DataError, match=f"'{column}' of lists of system 'it'.*string keys"):
+        evaluate({"it": system}, numbers, new)
+
+
+def test_null_keys_are_refused():
+    with pytest.raises(DataError, match="'song', row 1 of test"):
+        evaluate({"p": baselines.Popularity()}, train, pl.DataFrame({"user": ["a", "b"], "song": ["z", None]}))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_the_table_is_whole_at_any_width(width, tmp_path):
+    systems = {"popularity": baselines.Popularity(), "[b]ease[/b]": baselines.EASE(), "nothing": Fixed({})}
+    report = evaluate(systems, train, test, ks=(20, 3, 10))
+    with (tmp_path / "out").open("w") as file:
+        report.table(console=Console(file=file, width=width))
+    shown = (tmp_path / "out").read_text()
+    assert all(len(line) <= width for line in shown.splitlines())
+    assert "…" not in shown
+    assert shown.count("[b]ease[/b]") == shown.count("system")
+    assert "@3" in shown
+    assert "@20" not in shown
+    assert "@10" not in shown
+    for system in systems:
+        for metric in (name for name in report.metrics if name.endswith("@3")):
+            assert f"{report.value(system, metric):.4f}" in shown
+            assert f"{report.value(system, metric, 'high'):.3f}".removeprefix("0") in shown
+
+
+def test_what_is_no_number_is_not_given_as_one():
+    report = evaluate({"p": baselines.Popularity()}, train, test, ks=[1])
+    with pytest.raises(ConfigError, match="seed_std of 'p'.*single seed"):
+        report.value("p", "ndcg@1", "seed_std")
+    with pytest.raises(ConfigError, match="system of 'p'"):
+        report.value("p", "ndcg@1", "system")
 
 
 def test_report_shows_itself(capsys, tmp_path):

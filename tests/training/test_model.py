@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from tests.golden import cases
@@ -333,12 +334,68 @@ def test_metrics_of_one_name_are_told_apart_by_their_task():
         ({"clip_norm": -1.0}, "clip_norm"),
         ({"precision": "float8"}, "precision"),
         ({"device": "abacus"}, "device"),
+        ({"epochs": "3"}, "an integer above 0 for epochs"),
+        ({"clip_norm": "1"}, "a number above 0 for clip_norm"),
+        ({"optimizer": rr.optim.Adagrad}, r"optimizer.*the class Adagrad.*rr\.optim\.Adagrad\(lr"),
+        ({"optimizer": torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)}, "optimizer of fit.*a SGD"),
+        ({"optimizer": "adam"}, "optimizer of fit.*'adam'"),
+        ({"callbacks": rr.training.EarlyStopping("loss")}, "callbacks.*sequence.*a EarlyStopping.*list"),
+        ({"callbacks": [rr.training.EarlyStopping]}, "the class EarlyStopping"),
+        ({"callbacks": rr.training.EarlyStopping}, "the class EarlyStopping"),
+        ({"schedule": "cosine"}, "schedule.*'cosine'.*linear_decay"),
+        ({"schedule": lambda optimizer: 0.1}, "schedule.*float"),
         ({"schedule": lambda optimizer: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)}, "schedule"),
     ],
 )
 def test_bad_arguments_of_fit(arguments, message):
     with pytest.raises(rr.errors.ConfigError, match=message):
         Line().fit(loader(line_batch()), **{"optimizer": rr.optim.SGD(), "epochs": 1, "progress": False, **arguments})
+
+
+@pytest.mark.parametrize(
+    "data", [pl.DataFrame({"x": [1.0], "y": [3.0]}), line_batch(), [line_batch()], nn.Linear(1, 1), None, "x.parquet"]
+)
+def test_data_that_is_no_loader_is_refused(data):
+    fit = {"optimizer": rr.optim.SGD(), "epochs": 1, "progress": False}
+    kind = type(data).__name__
+    advice = rf"a loader of batches, got {kind}.*space\.loader\(table, batch_size\)"
+    with pytest.raises(rr.errors.ConfigError, match=f"batches of fit.*{advice}"):
+        Line().fit(data, **fit)
+    with pytest.raises(rr.errors.ConfigError, match=f"batches of evaluate.*{advice}"):
+        Line().evaluate(data)
+    with pytest.raises(rr.errors.ConfigError, match=f"batches of predict.*{advice}"):
+        Line().predict(data)
+    if data is not None:
+        with pytest.raises(rr.errors.ConfigError, match=f"validation of fit.*{advice}"):
+            Line().fit(loader(line_batch()), validation=data, **fit)
+
+
+def test_a_loader_of_ones_own_will_do():
+    class Twice:
+        num_rows = 10
+
+        def __iter__(self):
+            return iter([line_batch(), line_batch()])
+
+        def __len__(self):
+            return 2
+
+        def state_dict(self):
+            return {"epoch": 0, "batch": 0}
+
+        def load_state_dict(self, state):
+            pass
+
+    assert len(Line().fit(Twice(), optimizer=rr.optim.SGD(), epochs=1, progress=False)) == 1
+
+
+def test_a_loss_without_gradient_is_refused():
+    class Detached(Line):
+        def compute_loss(self, batch, training=False):
+            return super().compute_loss(batch).detach()
+
+    with pytest.raises(rr.errors.ConfigError, match=r"Detached\.compute_loss.*without gradient"):
+        Detached().fit(loader(line_batch()), optimizer=rr.optim.SGD(), epochs=1, progress=False)
 
 
 def test_a_batch_of_one_row_trains_like_any_other():

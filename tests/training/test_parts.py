@@ -19,9 +19,9 @@ from retrank.training.sums import EpochSums
 
 def test_history_is_a_table_and_compares_by_its_numbers():
     rows = [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 1.0, "val_loss": 2.0}, {"epoch": 3, "loss": 1.0}]
-    history = rr.training.History([dict(row) for row in rows], seconds=[1.0, 2.0, 3.0])
-    assert history == rr.training.History(rows, seconds=[9.0] * 3)
-    assert history != rr.training.History(rows[:2])
+    history = rr.training.TrainingHistory([dict(row) for row in rows], seconds=[1.0, 2.0, 3.0])
+    assert history == rr.training.TrainingHistory(rows, seconds=[9.0] * 3)
+    assert history != rr.training.TrainingHistory(rows[:2])
     assert history["val_loss"] == [2.0]
     assert history.best("loss")["epoch"] == 2
     assert history.best("loss", mode="max")["epoch"] == 1
@@ -31,7 +31,7 @@ def test_history_is_a_table_and_compares_by_its_numbers():
     for read in (lambda: history["auc"], lambda: history.best("auc")):
         with pytest.raises(rr.errors.ConfigError, match="'loss'"):
             read()
-    assert repr(history) == "History(epoch=3, loss=1)"
+    assert repr(history) == "TrainingHistory(epoch=3, loss=1)"
 
 
 def scalars(loss, regularization=0.0):

@@ -216,12 +216,83 @@ def test_another_configuration_is_refused(tmp_path, change, message):
 def test_another_model_or_loader_is_refused(tmp_path):
     fit = {"optimizer": rr.optim.SGD(), "epochs": 1, "checkpoint": tmp_path / "run", "progress": False}
     Line().fit(loader(line_batch()), **fit)
-    with pytest.raises(rr.errors.ConfigError, match="parameters"):
+    with pytest.raises(rr.errors.ConfigError, match="configuration.model.type = 'Line'.*'Ratings'"):
         ratings_model().fit(loader(ratings_batch(10)), **fit)
     with pytest.raises(rr.errors.ConfigError, match="batch_size"):
         Line().fit(loader(line_batch(), batch_size=5), **fit)
     with pytest.raises(rr.errors.ConfigError, match="num_rows"):
         Line().fit(loader(line_batch(11)), **fit)
+    with pytest.raises(rr.errors.ConfigError, match="shuffle"):
+        Line().fit(loader(line_batch(), shuffle=True), **fit)
+    other = line_batch()
+    other["y"][5] += 1
+    with pytest.raises(rr.errors.ConfigError, match="batches.columns.y"):
+        Line().fit(loader(other), **fit)
+    with pytest.raises(rr.errors.ConfigError, match="parameters.slope"):
+        wider = Line()
+        wider.slope = torch.nn.Parameter(torch.zeros(1, 1))
+        wider.fit(loader(line_batch()), **fit)
+    assert len(Line().fit(loader(line_batch()), **fit)) == 1
+
+
+def test_another_seed_of_the_order_is_refused(tmp_path):
+    fit = {"optimizer": rr.optim.SGD(), "epochs": 1, "checkpoint": tmp_path / "run", "progress": False}
+    Line().fit(loader(line_batch(), shuffle=True, seed=1), **fit)
+    with pytest.raises(rr.errors.ConfigError, match="batches.seed = 1.*got 2"):
+        Line().fit(loader(line_batch(), shuffle=True, seed=2), **fit)
+
+
+@pytest.mark.parametrize("clip", [1.0, float("inf")])
+def test_another_argument_of_the_model_is_refused(tmp_path, clip):
+    fit = {"optimizer": rr.optim.SGD(), "epochs": 1, "checkpoint": tmp_path / "run", "progress": False}
+
+    class Scaled(rr.core.Configurable, Line):
+        def __init__(self, scale, extra=None):
+            super().__init__()
+            self.scale, self.extra = scale, extra
+
+    Scaled(clip).fit(loader(line_batch()), **fit)
+    assert len(Scaled(clip).fit(loader(line_batch()), **fit)) == 1
+    with pytest.raises(rr.errors.ConfigError, match=r"configuration.model.arguments.scale = .*got 2\.5"):
+        Scaled(2.5).fit(loader(line_batch()), **fit)
+    opaque = {**fit, "checkpoint": tmp_path / "opaque"}  # an argument that cannot be written down
+    assert len(Scaled(clip, object()).fit(loader(line_batch()), **opaque)) == 1
+    assert len(Scaled(clip, object()).fit(loader(line_batch()), **opaque)) == 1
+
+
+def test_other_columns_of_a_stream_are_refused(tmp_path):
+    fit = {"optimizer": rr.optim.SGD(), "epochs": 1, "checkpoint": tmp_path / "run", "progress": False}
+
+    def stream(table, **options):
+        return rr.data.StreamingLoader(table, lambda piece: line_batch(len(piece)), 4, **options)
+
+    table = pl.DataFrame({"x": range(10)})
+    Line().fit(stream(table), **fit)
+    for other, message in [
+        (stream(table, shuffle_window=4), "shuffle_window"),
+        (stream(table.rename({"x": "z"})), "batches.columns"),
+        (loader(line_batch()), "batches.type"),
+    ]:
+        with pytest.raises(rr.errors.ConfigError, match=message):
+            Line().fit(other, **fit)
+
+
+def test_a_damaged_checkpoint_is_not_worked_for_in_vain(tmp_path):
+    train(ratings_model(), epochs=1, checkpoint=tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").unlink()
+    model = ratings_model()
+    kill_at(model, 1)  # not one step may happen
+    with pytest.raises(rr.errors.StorageError, match="other files"):
+        train(model, epochs=1, checkpoint=tmp_path / "run", resume=False)
+
+
+def test_the_best_checkpoint_leaves_other_files_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("do not delete")
+    model = ratings_model()
+    kill_at(model, 1)  # not one step may happen
+    with pytest.raises(rr.errors.StorageError, match="other files"):
+        train(model, callbacks=[rr.training.BestCheckpoint(tmp_path)])
+    assert (tmp_path / "thesis.txt").read_text() == "do not delete"
 
 
 def test_a_directory_with_other_files_is_left_alone(tmp_path):
@@ -291,10 +362,11 @@ def test_ctrl_c_finishes_the_step_saves_and_raises(tmp_path, capsys, during_vali
     model = ratings_model()
     interrupt_at(model, 5, during_validation=during_validation)
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as interrupt:
         train(model, checkpoint=tmp_path / "run", progress=True)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert "call fit again" in capsys.readouterr().err
+    assert "call fit again" in interrupt.value.__notes__[0]
+    assert "call fit again" not in capsys.readouterr().err  # whoever catches the interrupt says how to go on
     # Validation has 4 batches an epoch: its fifth comes after the second epoch's steps.
     assert rr.training.read_checkpoint(tmp_path / "run")["step"] == (2 * STEPS_AN_EPOCH if during_validation else 5)
     resumed = ratings_model(seed=8)

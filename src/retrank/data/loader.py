@@ -1,17 +1,23 @@
 """`Loader`: batches of columns that fit in memory."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
-from typing import final
+from typing import Any, Final, final
 
 import torch
+from torch import Tensor
 
-from retrank.core.batch import Batch
+from retrank.core.batch import Batch, Column
 from retrank.core.errors import ConfigError, DataError
+from retrank.core.jagged import Jagged
 from retrank.core.seeds import generator
+from retrank.data.batches import require_batch_size
 from retrank.data.position import Position
 from retrank.data.transfer import transfer
 
 __all__ = ["Loader"]
+
+_NUM_SAMPLED: Final = 1024  # rows that stand for all when two tables are compared
 
 
 @final
@@ -31,7 +37,7 @@ class Loader:
         device: where the batches go; None leaves them where the columns are. The copy to a GPU is one batch ahead.
 
     Raises:
-        ConfigError: a batch size below 1, or one that with `drop_last` leaves no batch.
+        ConfigError: a batch size that is no integer above 0, or one that with `drop_last` leaves no batch.
         DataError: no rows.
 
     Example:
@@ -51,8 +57,7 @@ class Loader:
         seed: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError("at least 1", str(batch_size), "batch_size", "give a positive number of rows")
+        require_batch_size(batch_size)
         if len(columns) == 0:
             raise DataError("at least one row", "none", "Loader", "check the filter that made the table")
         if drop_last and len(columns) < batch_size:
@@ -101,6 +106,23 @@ class Loader:
         """
         self._position.load_state_dict(state, len(self))
 
+    def describe(self) -> dict[str, Any]:
+        """Return what the batches depend on, JSON-able: two loaders that differ here give different batches.
+
+        Columns are compared by their dtype, shape and a digest of up to 1,024 rows spread evenly.
+        """
+        rows = torch.linspace(0, self.num_rows - 1, min(self.num_rows, _NUM_SAMPLED), dtype=torch.float64).long()
+        sample = self._columns.take(rows.to(self._columns.device))
+        return {
+            "type": "Loader",
+            "num_rows": self.num_rows,
+            "batch_size": int(self.batch_size),
+            "drop_last": self._drop_last,
+            "shuffle": self._shuffle,
+            "seed": self._seed if self._shuffle else None,
+            "columns": {name: _described(column) for name, column in sample.items()},
+        }
+
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         size = self._batch_size
         starts = range(first * size, len(self) * size, size)
@@ -110,3 +132,20 @@ class Loader:
         order = torch.randperm(self.num_rows, generator=generator(self._seed, "shuffle", epoch))
         order = order.to(self._columns.device)
         yield from (self._columns.take(order[start : start + size]) for start in starts)
+
+
+def _described(column: Column) -> dict[str, Any]:
+    parts = [column.values, column.offsets, column.weights] if isinstance(column, Jagged) else [column]
+    tensors = [part for part in parts if part is not None]
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(_bytes(tensor))
+    return {
+        "dtype": [str(tensor.dtype) for tensor in tensors],
+        "shape": list(tensors[0].shape[1:]),
+        "sample": digest.hexdigest()[:16],
+    }
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

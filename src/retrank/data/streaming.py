@@ -1,7 +1,7 @@
 """`StreamingLoader`: batches of a table that need not fit in memory."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import final
+from typing import Any, final
 
 import polars as pl
 import torch
@@ -10,6 +10,7 @@ from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.seeds import generator
 from retrank.data.background import background
+from retrank.data.batches import require_batch_size
 from retrank.data.position import Position
 from retrank.data.protocol import shard_range
 from retrank.data.regroup import regroup
@@ -62,13 +63,9 @@ class StreamingLoader:
         shard: tuple[int, int] = (0, 1),
         device: torch.device | str | None = None,
     ) -> None:
-        if batch_size < 1 or shuffle_window < 0:
-            raise ConfigError(
-                "batch_size >= 1 and shuffle_window >= 0",
-                f"batch_size={batch_size}, shuffle_window={shuffle_window}",
-                "StreamingLoader",
-                "give numbers of rows",
-            )
+        require_batch_size(batch_size)
+        if shuffle_window < 0:
+            raise ConfigError("at least 0", str(shuffle_window), "shuffle_window", "give a number of rows")
         shard_range(0, shard)
         self._source, self._transform, self._batch_size = as_source(source), transform, batch_size
         self._window, self._drop_last, self._seed = shuffle_window, drop_last, seed
@@ -126,6 +123,18 @@ class StreamingLoader:
         except _UnknownLengthError:
             num_batches = None
         self._position.load_state_dict(state, num_batches)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the batches depend on, JSON-able; of the table, only its columns are known before it is read."""
+        return {
+            "type": "StreamingLoader",
+            "batch_size": int(self.batch_size),
+            "drop_last": self._drop_last,
+            "shuffle_window": self._window,
+            "seed": self._seed if self._window else None,
+            "shard": list(self._shard),
+            "columns": {name: str(dtype) for name, dtype in self._source.columns.items()},
+        }
 
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         row = first * self._batch_size

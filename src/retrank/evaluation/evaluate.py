@@ -1,20 +1,22 @@
 """One honest comparison: the same queries, the whole corpus, the same metrics for every system."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import polars as pl
 import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError
-from retrank.data.checks import require_columns
+from retrank.data.checks import require_columns, require_keys
 from retrank.data.sources import TableLike, frame
 from retrank.evaluation.baselines import Baseline
-from retrank.evaluation.interactions import query_and_candidate
+from retrank.evaluation.interactions import int64, query_and_candidate
 from retrank.evaluation.protocol import Recommends
 from retrank.evaluation.report import Report
 from retrank.evaluation.significance import bootstrap
+from retrank.features.keys import KeyType, as_keys, key_type
 from retrank.metrics.ranking import average_precision, hit_rate, mrr, ndcg, precision, recall
 
 __all__ = ["RANKING_METRICS", "evaluate", "per_query_metrics"]
@@ -31,7 +33,7 @@ RANKING_METRICS: Final[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {
 
 
 def evaluate(
-    systems: Mapping[str, Recommends | Sequence[Recommends]],
+    systems: Mapping[str, Recommends | Iterable[Recommends]],
     train: TableLike,
     test: TableLike,
     *,
@@ -48,7 +50,8 @@ def evaluate(
 
     Relevant for a query are its distinct test candidates, without those it has in `train` when seen ones are
     excluded; queries with none are left out, the same for every system. A relevant candidate that a system does not
-    know counts as missed. Unfitted baselines are fitted on `train`.
+    know counts as missed. A baseline that is not fitted is copied and the copy fitted on `train`; a fitted one is taken
+    as it is. No system is changed.
 
     Args:
         systems: name to system; a sequence stands for one system trained with several seeds, whose metrics are
@@ -68,8 +71,9 @@ def evaluate(
         Means with 95% intervals over queries, and paired differences to the reference with p-values.
 
     Raises:
-        ConfigError: no systems, an unknown metric or reference, or a k below 1.
-        DataError: no query of `test` has a relevant candidate, or a system returned repeated or seen candidates.
+        ConfigError: no systems, or one that does not recommend; an unknown metric or reference, or a k below 1.
+        DataError: the keys of both tables are not of one type, no query of `test` has a relevant candidate, or a system
+            returned repeated or seen candidates.
 
     Example:
         >>> import polars as pl, retrank as rr
@@ -82,21 +86,24 @@ def evaluate(
     train_table, test_table = frame(train), frame(test)
     query, candidate = query_and_candidate(train_table, query, candidate)
     _check(systems, ks, metrics, reference)
-    seen = train_table.select(query, candidate).unique()
-    relevant = _relevant(test_table, seen if exclude_seen else None, query, candidate)
+    all_runs = {name: _runs(system, f"system '{name}' of evaluate") for name, system in systems.items()}
+    types = {name: key_type(train_table[name]) for name in (query, candidate)}
+    seen = _keys(train_table, types, "train").unique()
+    relevant = _relevant(_keys(test_table, types, "test"), seen if exclude_seen else None, query, candidate)
     queries = relevant.select(query).unique(maintain_order=True)
+    asked = queries.cast({query: test_table.schema[query]})
     names = [f"{metric}@{k}" for k in ks for metric in metrics]
     values: dict[str, Tensor] = {}
     seed_means: dict[str, Tensor] = {}
-    for name, system in systems.items():
-        runs = []
-        for run in [system] if isinstance(system, Recommends) else system:
+    for name, runs in all_runs.items():
+        tables = []
+        for run in runs:
             if isinstance(run, Baseline) and not run.is_fitted:
-                run.fit(train_table, query=query, candidate=candidate, time=time)
-            lists = run.recommend_many(queries, max(ks), exclude_seen=exclude_seen)
-            _check_lists(lists, name, query, candidate, max(ks), seen if exclude_seen else None)
-            runs.append(per_query_metrics(lists, relevant, query, candidate, ks, metrics))
-        stacked = torch.stack(runs)
+                run = copy.copy(run).fit(train_table, query=query, candidate=candidate, time=time)
+            lists = run.recommend_many(asked, max(ks), exclude_seen=exclude_seen)
+            lists = _checked(lists, f"lists of system '{name}'", types, max(ks), seen if exclude_seen else None)
+            tables.append(per_query_metrics(lists, relevant, query, candidate, ks, metrics))
+        stacked = torch.stack(tables)
         values[name], seed_means[name] = stacked.mean(dim=0), stacked.mean(dim=1)
     return _report(values, seed_means, names, reference or next(iter(systems)), len(queries), seed)
 
@@ -133,15 +140,44 @@ def per_query_metrics(
     counts = relevant.group_by(query, maintain_order=True).len("relevant").with_row_index("row")
     found = lists.join(relevant, on=[query, candidate], how="semi").join(counts, on=query)
     hits = torch.zeros(len(counts), max(ks), dtype=torch.bool)
-    hits[_int64(found["row"]), _int64(found["rank"]) - 1] = True
-    num_relevant = _int64(counts["relevant"])
+    hits[int64(found["row"]), int64(found["rank"]) - 1] = True
+    num_relevant = int64(counts["relevant"])
     columns = [RANKING_METRICS[metric](hits[:, :k], num_relevant) for k in ks for metric in metrics]
     return torch.stack(columns, dim=1)
 
 
+def _runs(system: Any, where: str) -> list[Recommends]:
+    is_one = isinstance(system, Recommends | type) or not isinstance(system, Iterable)
+    runs: list[Any] = [system] if is_one else list(system)
+    for run in runs:
+        if isinstance(run, type) or not isinstance(run, Recommends):
+            raise ConfigError(
+                "something with recommend_many, or a sequence of such",
+                f"the class {run.__name__}" if isinstance(run, type) else f"a {type(run).__name__}",
+                where,
+                f"write {run.__name__}()" if isinstance(run, type) else "build a Recommender of a trained model first",
+            )
+    if not runs:
+        raise ConfigError("one system or several seeds of it", "none", where, "give at least one")
+    return runs
+
+
+def _keys(table: pl.DataFrame, types: Mapping[str, KeyType], where: str) -> pl.DataFrame:
+    """Return the key columns, of one dtype for each type, so that keys of all tables can be compared."""
+    for name, expected in types.items():
+        require_keys(table, name, where)
+        if (found := key_type(table[name])) != expected:
+            raise DataError(
+                f"{expected} keys, as in train",
+                f"{found} keys ({table.schema[name]})",
+                f"column '{name}' of {where}",
+                "cast the column of one of them",
+            )
+    return table.select(as_keys(table[name], expected, "error") for name, expected in types.items())
+
+
 def _relevant(test: pl.DataFrame, seen: pl.DataFrame | None, query: str, candidate: str) -> pl.DataFrame:
-    require_columns(test, [query, candidate], "test")
-    pairs = test.select(query, candidate).unique(maintain_order=True)
+    pairs = test.unique(maintain_order=True)
     if seen is not None:
         pairs = pairs.join(seen, on=[query, candidate], how="anti", maintain_order="left")
     if pairs.is_empty():
@@ -152,25 +188,33 @@ def _relevant(test: pl.DataFrame, seen: pl.DataFrame | None, query: str, candida
 
 
 def _check(systems: Mapping[str, object], ks: Sequence[int], metrics: Sequence[str], reference: str | None) -> None:
+    if not isinstance(systems, Mapping):
+        raise ConfigError("systems by name", type(systems).__name__, "systems", 'pass e.g. {"ease": EASE()}')
+    for name, values, example in (("ks", ks, "(10, 20)"), ("metrics", metrics, '("ndcg", "recall")')):
+        if isinstance(values, str) or not isinstance(values, Sequence) or len(set(values)) < len(values):
+            raise ConfigError("a sequence without repeats", repr(values), name, f"choose e.g. {name}={example}")
     if not systems or (reference is not None and reference not in systems):
         raise ConfigError("the reference among the systems", f"{reference!r} of {list(systems)}", "evaluate", "add it")
-    if not ks or min(ks) < 1:
+    if not ks or not all(isinstance(k, int) and k >= 1 for k in ks):
         raise ConfigError("list lengths of at least 1", str(list(ks)), "ks", "choose e.g. ks=(10, 20)")
     unknown = [metric for metric in metrics if metric not in RANKING_METRICS]
     if unknown or not metrics:
         raise ConfigError(f"metrics of {list(RANKING_METRICS)}", str(unknown), "metrics", "choose among them")
 
 
-def _check_lists(lists: pl.DataFrame, name: str, query: str, candidate: str, k: int, seen: pl.DataFrame | None) -> None:
-    where = f"lists of system '{name}'"
-    require_columns(lists, [query, candidate, "rank"], where)
-    pairs = lists.select(query, candidate)
-    if pairs.is_duplicated().any() or lists.select(query, "rank").is_duplicated().any():
+def _checked(
+    lists: pl.DataFrame, where: str, types: Mapping[str, KeyType], k: int, seen: pl.DataFrame | None
+) -> pl.DataFrame:
+    require_columns(lists, [*types, "rank"], where)
+    pairs = _keys(lists, types, where)
+    lists = pairs.with_columns(lists["rank"])
+    if pairs.is_duplicated().any() or lists.drop(pairs.columns[1]).is_duplicated().any():
         raise DataError("each candidate and each rank once a query", "repeats", where, "mend the system")
     if not lists["rank"].is_between(1, k).all():
         raise DataError(f"ranks from 1 to {k}", "others", where, "mend the system")
-    if seen is not None and not pairs.join(seen, on=[query, candidate], how="semi").is_empty():
+    if seen is not None and not pairs.join(seen, on=pairs.columns, how="semi").is_empty():
         raise DataError("no candidates that the query has in train", "some", where, "honour exclude_seen")
+    return lists
 
 
 def _report(
@@ -204,7 +248,3 @@ def _report(
             )
         )
     return Report(pl.concat(tables), reference=reference, num_queries=num_queries)
-
-
-def _int64(series: pl.Series) -> Tensor:
-    return torch.from_numpy(series.cast(pl.Int64).to_numpy(writable=True))

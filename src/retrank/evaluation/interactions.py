@@ -1,6 +1,7 @@
 """Who interacted with what, as a sparse matrix with keys on both sides."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import polars as pl
@@ -9,11 +10,13 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
-from retrank.data.checks import require_columns, require_no_nulls, require_time
+from retrank.data.checks import require_keys, require_time
 from retrank.data.sources import TableLike, frame
+from retrank.features.keys import as_keys, key_type
+from retrank.features.lookup import KeyIndex
 from retrank.layers.co_occurrence import co_occurrences
 
-__all__ = ["InteractionMatrix", "query_and_candidate"]
+__all__ = ["InteractionMatrix", "int64", "query_and_candidate"]
 
 
 def query_and_candidate(table: pl.DataFrame, query: str | None, candidate: str | None) -> tuple[str, str]:
@@ -29,7 +32,7 @@ def query_and_candidate(table: pl.DataFrame, query: str | None, candidate: str |
 
     Raises:
         ConfigError: the table has fewer than two columns, or both names are the same.
-        DataError: a named column is missing or holds nulls.
+        DataError: a named column is missing, holds nulls or something else than text or integers.
 
     Example:
         >>> import polars as pl, retrank as rr
@@ -41,8 +44,8 @@ def query_and_candidate(table: pl.DataFrame, query: str | None, candidate: str |
     names = query or table.columns[0], candidate or table.columns[1]
     if names[0] == names[1]:
         raise ConfigError("two different columns", f"'{names[0]}' twice", "interactions", "name query= and candidate=")
-    require_columns(table, list(names), "interactions")
-    require_no_nulls(table, list(names), "interactions")
+    for name in names:
+        require_keys(table, name, "interactions")
     return names
 
 
@@ -57,8 +60,8 @@ class InteractionMatrix:
     Args:
         query: name of the query key column.
         candidate: name of the candidate key column.
-        queries: query keys, one a row of the matrix.
-        candidates: candidate keys, one a column.
+        queries: query keys, one a row of the matrix, of the type that the table has.
+        candidates: candidate keys, one a column, of the type that the table has.
         counts: `(columns,)` int64, distinct queries of each candidate.
         seen: the columns of each row, oldest first if the times are known, else in the order of the table.
 
@@ -100,19 +103,24 @@ class InteractionMatrix:
         if time is not None:
             require_time(interactions, time)
             interactions = interactions.sort(time, maintain_order=True)
-        pairs = interactions.select(query, candidate).unique(keep="last", maintain_order=True)
+        kinds = interactions.schema
+        pairs = pl.DataFrame([as_keys(interactions[name], None, "error") for name in (query, candidate)])
+        pairs = pairs.unique(keep="last", maintain_order=True)
         counts = (
             pairs.group_by(candidate, maintain_order=True)
             .len("count")
             .sort("count", descending=True, maintain_order=True)
         )
-        queries = pairs[query].unique(maintain_order=True)
-        columns = counts.select(candidate).with_row_index("column")
-        rows = pl.DataFrame({query: queries}).with_row_index("row")
-        places = pairs.join(rows, on=query, maintain_order="left").join(columns, on=candidate, maintain_order="left")
-        row, column = (_int64(places[name]) for name in ("row", "column"))
-        seen = Jagged.group(row, column, num_rows=len(queries))
-        return cls(query, candidate, queries, counts[candidate], _int64(counts["count"]), seen)
+        queries, candidates = KeyIndex(pairs[query].unique(maintain_order=True)), KeyIndex(counts[candidate])
+        row, column = (torch.from_numpy(index.find(pairs[index.keys.name])) for index in (queries, candidates))
+        return cls(
+            query,
+            candidate,
+            queries.keys.cast(kinds[query]),
+            candidates.keys.cast(kinds[candidate]),
+            int64(counts["count"]),
+            Jagged.group(row, column, num_rows=len(queries)),
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -120,10 +128,20 @@ class InteractionMatrix:
         return len(self.queries), len(self.candidates)
 
     def rows(self, keys: pl.Series) -> Tensor:
-        """Return `(n,)` int64, the row of each query key, -1 where it is unknown."""
-        known = pl.DataFrame({"key": self.queries}).with_row_index("row")
-        asked = pl.DataFrame({"key": keys}).join(known, on="key", how="left", maintain_order="left")
-        return _int64(asked["row"].cast(pl.Int64).fill_null(-1))
+        """Return `(n,)` int64, the row of each query key, -1 where it is unknown.
+
+        Args:
+            keys: of the type of `queries`; integers may be wider or narrower.
+
+        Raises:
+            DataError: keys of another type.
+        """
+        asked = as_keys(keys.alias(self.query), key_type(self.queries), "unknown")
+        return torch.from_numpy(self._index.find(asked))
+
+    @cached_property
+    def _index(self) -> KeyIndex:
+        return KeyIndex(as_keys(self.queries, None, "error"))
 
     def co_occurrences(self) -> Tensor:
         """Return `(columns, columns)` float64, the number of queries that have both candidates."""
@@ -148,5 +166,10 @@ class InteractionMatrix:
         return block
 
 
-def _int64(series: pl.Series) -> Tensor:
+def int64(series: pl.Series) -> Tensor:
+    """Return integers as an int64 tensor of their own.
+
+    Args:
+        series: integers without nulls.
+    """
     return torch.from_numpy(series.cast(pl.Int64).to_numpy(writable=True))

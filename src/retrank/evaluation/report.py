@@ -1,17 +1,22 @@
 """The outcome of a comparison: a frame to compute with, a table to read, a plot to look at."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import polars as pl
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from retrank.core.errors import ConfigError
 from retrank.core.extras import optional
 
 __all__ = ["Report"]
+
+_CELL: Final = len(".123–.456 ")
 
 
 @final
@@ -59,7 +64,8 @@ class Report:
             The number.
 
         Raises:
-            ConfigError: there is no such system, metric or field.
+            ConfigError: there is no such system, metric or field, or the field holds no number, as the spread over
+                seeds of a single one.
         """
         row = self.frame.filter(pl.col("system") == system, pl.col("metric") == metric)
         if row.is_empty() or field not in row.columns:
@@ -69,29 +75,57 @@ class Report:
                 "Report.value",
                 "choose among them",
             )
-        return float(row[field][0])
+        number = row[field][0]
+        if not isinstance(number, int | float):
+            raise ConfigError(
+                "a number",
+                "null: it has a single seed" if number is None else repr(number),
+                f"{field} of '{system}'",
+                "evaluate several seeds as a list" if number is None else "look into Report.frame",
+            )
+        return float(number)
 
     def table(self, metrics: Sequence[str] | None = None, *, console: Console | None = None) -> None:
-        """Print the means with their intervals; a star marks p < 0.05 against the reference.
+        """Print the means, their intervals below; a star marks p < 0.05 against the reference.
+
+        Metrics that do not fit beside each other are printed in several tables.
 
         Args:
             metrics: which to show; those at the smallest k by default.
             console: where to print; standard output by default.
-        """
-        shown = list(metrics or [name for name in self.metrics if name.endswith("@" + self.metrics[0].split("@")[1])])
-        title = f"{self.num_queries:,} queries, 95% intervals, * p < 0.05 against {self.reference}"
-        table = Table(title=title, title_justify="left")
-        table.add_column("system")
-        for metric in shown:
-            table.add_column(metric, justify="right")
-        for system in self.systems:
-            table.add_row(system, *(self._cell(system, metric) for metric in shown))
-        (console or Console()).print(table)
 
-    def _cell(self, system: str, metric: str) -> str:
+        Raises:
+            ConfigError: an unknown metric.
+        """
+        console = console or Console()
+        smallest = min(int(name.split("@")[1]) for name in self.metrics)
+        shown = list(metrics or [name for name in self.metrics if name.endswith(f"@{smallest}")])
+        title = f"{self.num_queries:,} queries, 95% intervals, * p < 0.05 against {self.reference}"
+        console.print(title, markup=False, highlight=False, style="italic")
+        wide = console.options.update(width=10_000)
+        for num_tables in range(1, len(shown) + 1):
+            size = math.ceil(len(shown) / num_tables)
+            tables = [self._table(shown[start : start + size]) for start in range(0, len(shown), size)]
+            if all(Measurement.get(console, wide, table).maximum <= console.width for table in tables):
+                break
+        for table in tables:
+            console.print(table)
+
+    def _table(self, metrics: Sequence[str]) -> Table:
+        table = Table()
+        table.add_column("system", overflow="fold")
+        for metric in metrics:
+            header = metric if len(metric) <= _CELL else metric.replace("@", "\n@")
+            table.add_column(Text(header), justify="right")
+        for system in self.systems:
+            table.add_row(Text(system), *(self._cell(system, metric) for metric in metrics))
+        return table
+
+    def _cell(self, system: str, metric: str) -> Text:
         mean, low, high, p_value = (self.value(system, metric, f) for f in ("mean", "low", "high", "p_value"))
         star = "*" if system != self.reference and p_value < 0.05 else " "
-        return f"{mean:.4f}{star} [dim]{low:.3f}–{high:.3f}[/dim]"
+        interval = "–".join(f"{end:.3f}".removeprefix("0") for end in (low, high))
+        return Text.assemble(f"{mean:.4f}{star}\n", (f"{interval} ", "dim"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-able values."""

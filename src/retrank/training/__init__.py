@@ -8,7 +8,7 @@ from retrank.training.callbacks import BestCheckpoint, Callback, CSVLog, EarlySt
 from retrank.training.checkpoint import load_weights, read_checkpoint, save_weights, write_checkpoint
 from retrank.training.clipping import clip_gradients
 from retrank.training.device import Precision, resolve_device
-from retrank.training.history import History
+from retrank.training.history import TrainingHistory
 from retrank.training.mode import evaluating
 from retrank.training.model import Model
 from retrank.training.run import Run
@@ -21,11 +21,11 @@ __all__ = [
     "CSVLog",
     "Callback",
     "EarlyStopping",
-    "History",
     "Model",
     "Precision",
     "Run",
     "TensorBoardLog",
+    "TrainingHistory",
     "clip_gradients",
     "evaluating",
     "flatten",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from retrank.core.errors import ConfigError
 from retrank.core.extras import optional
-from retrank.core.files import write_text
+from retrank.core.files import ensure_replaceable, write_text
 from retrank.training.checkpoint import load_weights, save_weights
 from retrank.training.history import Mode, look_up
 from retrank.training.run import Run
@@ -38,7 +38,7 @@ class Callback(ABC):
 
         Args:
             run: the fit; `run.stop(reason)` ends it.
-            row: the epoch's numbers, as in `History`; it is the last row of `run.history`.
+            row: the epoch's numbers, as in `TrainingHistory`; it is the last row of `run.history`.
         """
 
     def on_fit_end(self, run: Run) -> None:  # noqa: B027
@@ -96,7 +96,7 @@ class EarlyStopping(Callback):
     """Stops when a number has not improved for some epochs.
 
     Args:
-        monitor: the number, as it is called in `History`.
+        monitor: the number, as it is called in `TrainingHistory`.
         mode: whether a smaller or a larger value is better.
         patience: epochs without improvement, of those that have the number, after which training stops.
         restore_best: whether the model ends with the weights of the best epoch instead of the last.
@@ -157,10 +157,11 @@ class BestCheckpoint(Callback):
 
     Args:
         directory: where; replaced as a whole by every better epoch.
-        monitor: the number to judge by, as it is called in `History`.
+        monitor: the number to judge by, as it is called in `TrainingHistory`.
         mode: whether a smaller or a larger value is better.
 
     Raises:
+        StorageError: before the first epoch, if the directory holds other files.
         ConfigError: at the end of the first epoch, if it has no such number; the message lists those that it has.
     """
 
@@ -169,8 +170,9 @@ class BestCheckpoint(Callback):
         self._best = _Best(monitor, mode, "BestCheckpoint")
 
     def on_fit_start(self, run: Run) -> None:
-        """Check that the monitored number can exist; a new fit starts without a best epoch."""
+        """Check that the monitored number can exist and the directory be written; a new fit has no best epoch."""
         self._best.check(run)
+        ensure_replaceable(self.directory)
         if run.epoch == 0:
             self._best.value = None
 

@@ -1,4 +1,4 @@
-"""`History`: what every epoch of a `fit` measured."""
+"""`TrainingHistory`: what every epoch of a `fit` measured."""
 
 from collections.abc import Iterator, Mapping
 from typing import Literal, final
@@ -7,14 +7,14 @@ import polars as pl
 
 from retrank.core.errors import ConfigError
 
-__all__ = ["History", "Mode", "look_up"]
+__all__ = ["Mode", "TrainingHistory", "look_up"]
 
 Mode = Literal["min", "max"]
 """Whether a smaller or a larger value is better."""
 
 
 @final
-class History:
+class TrainingHistory:
     """One row of numbers an epoch, in order.
 
     A row holds `epoch` (from 1), the training averages `loss`, `regularization_loss` and `total_loss`, the training
@@ -26,7 +26,7 @@ class History:
 
     Example:
         >>> import retrank as rr
-        >>> history = rr.training.History([{"epoch": 1, "loss": 0.9}, {"epoch": 2, "loss": 0.7}])
+        >>> history = rr.training.TrainingHistory([{"epoch": 1, "loss": 0.9}, {"epoch": 2, "loss": 0.7}])
         >>> history["loss"], history.best("loss")["epoch"], len(history)
         ([0.9, 0.7], 2, 2)
     """
@@ -42,7 +42,7 @@ class History:
         return iter(self.rows)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, History) and self.rows == other.rows
+        return isinstance(other, TrainingHistory) and self.rows == other.rows
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
@@ -50,12 +50,12 @@ class History:
         """Return the values of one column, of the epochs that have it."""
         values = [row[name] for row in self.rows if name in row]
         if self.rows and not values:
-            look_up(self.rows[-1], name, "History")
+            look_up(self.rows[-1], name, "TrainingHistory")
         return values
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={value:.4g}" for name, value in self.rows[-1].items()) if self.rows else "empty"
-        return f"History({last})"
+        return f"TrainingHistory({last})"
 
     def append(self, row: dict[str, float], seconds: float) -> None:
         """Add an epoch.
@@ -82,7 +82,7 @@ class History:
         """
         rows = [row for row in self.rows if monitor in row]
         if not rows:
-            look_up(self.rows[-1] if self.rows else {}, monitor, "History.best")
+            look_up(self.rows[-1] if self.rows else {}, monitor, "TrainingHistory.best")
         return (min if mode == "min" else max)(rows, key=lambda row: row[monitor])
 
     def frame(self) -> pl.DataFrame:

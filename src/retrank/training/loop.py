@@ -1,19 +1,23 @@
 """The training loop: epochs, steps, checkpoints. It knows `Model` and no concrete one."""
 
+import json
 import time
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from retrank.core.config import Configurable, to_config
 from retrank.core.errors import ConfigError
+from retrank.core.files import ensure_replaceable
 from retrank.data.batches import Batches
 from retrank.training.checkpoint import has_checkpoint, read_checkpoint, shapes, write_checkpoint
 from retrank.training.device import resolve_device
 from retrank.training.evaluation import evaluate
-from retrank.training.history import History
+from retrank.training.history import TrainingHistory
 from retrank.training.interrupts import Interrupts
 from retrank.training.options import FitOptions
 from retrank.training.preparation import known_rows, materialize
@@ -47,9 +51,9 @@ class Loop:
         optimizer = options.optimizer.build(model.named_parameters())
         self._configuration = self._describe(optimizer)
         self._schedule = None if options.schedule is None else options.schedule(optimizer)
-        if isinstance(self._schedule, ReduceLROnPlateau):
+        if isinstance(self._schedule, ReduceLROnPlateau) or not isinstance(self._schedule, LRScheduler | None):
             raise ConfigError(
-                "a schedule of steps", "ReduceLROnPlateau", "schedule of fit", "use another, or a callback"
+                "a schedule of steps", type(self._schedule).__name__, "schedule of fit", "use another, or a callback"
             )
         self._run = Run(model, optimizer, options.epochs, validates=validation is not None)
         self._sums = EpochSums(self._device)
@@ -59,7 +63,7 @@ class Loop:
         self._interrupts = Interrupts()
         self._progress = Progress(enabled=options.progress, epochs=options.epochs, num_rows=known_rows(batches))
 
-    def fit(self) -> History:
+    def fit(self) -> TrainingHistory:
         """Train until all epochs are done or a callback stops it.
 
         Returns:
@@ -75,8 +79,8 @@ class Loop:
             try:
                 while not run.is_done:
                     self._run_epoch()
-            except KeyboardInterrupt:
-                self._leave()
+            except KeyboardInterrupt as interrupt:
+                self._leave(interrupt)
                 raise
             if run.stop_reason is not None:
                 self._progress.note(f"stopped after epoch {run.epoch}: {run.stop_reason}")
@@ -148,13 +152,14 @@ class Loop:
         self._validation_start = self._validation.state_dict()  # an interrupted evaluation is done anew
         return {f"val_{name}": value for name, value in results.items()}
 
-    def _leave(self) -> None:
+    def _leave(self, interrupt: KeyboardInterrupt) -> None:
+        """Save, and note on the exception how to go on: whoever catches it may know a better way to say so."""
         directory = self._options.checkpoint
         if directory is None:
             return
         if self._is_whole:
             self._save()
-        self._progress.note(
+        interrupt.add_note(
             f"interrupted after step {self._run.step}; to go on from there, call fit again with the same arguments "
             f"and checkpoint={str(directory)!r}"
             if self._is_whole
@@ -169,7 +174,10 @@ class Loop:
 
     def _resume(self) -> None:
         directory = self._options.checkpoint
-        if directory is None or not has_checkpoint(directory) or not self._options.resume:
+        if directory is None or not has_checkpoint(directory):
+            return
+        if not self._options.resume:
+            ensure_replaceable(directory)
             return
         state = read_checkpoint(directory, self._configuration)
         if state["epoch"] > self._options.epochs:
@@ -180,7 +188,11 @@ class Loop:
                 "ask for more epochs, use another directory, or pass resume=False to start over",
             )
         self._load(state)
-        self._progress.note(f"resumed from {directory} after step {self._run.step} in epoch {self._run.epoch + 1}")
+        self._progress.note(
+            f"{directory} holds the end of this training"
+            if self._run.is_done
+            else f"resumed from {directory} after step {self._run.step} in epoch {self._run.epoch + 1}"
+        )
 
     def _state(self) -> dict[str, Any]:
         run = self._run
@@ -207,7 +219,7 @@ class Loop:
     def _load(self, state: dict[str, Any]) -> None:
         run = self._run
         run.epoch, run.step, run.stop_reason = state["epoch"], state["step"], state["stop_reason"]
-        run.history = History(**state["history"])
+        run.history = TrainingHistory(**state["history"])
         self._trained = state["trained"]
         self._sums.load_state_dict(state["sums"])
         load_metric_state(self._model, state["metrics"])
@@ -240,12 +252,27 @@ class Loop:
         ]
         options = self._options
         return {
+            "model": _describe_model(self._model),
             "parameters": shapes(self._model),
-            "num_rows": known_rows(self._batches),
-            "batch_size": getattr(self._batches, "batch_size", None),
+            "batches": _describe_batches(self._batches),
             "optimizer": {"type": type(optimizer).__name__, "groups": groups},
             "schedule": None if options.schedule is None else getattr(options.schedule, "__qualname__", "schedule"),
             "seed": options.seed,
             "precision": options.precision,
             "clip_norm": options.clip_norm,
         }
+
+
+def _describe_model(model: "Model") -> Any:
+    """Return the type of a model, and its arguments if they can be written down."""
+    if isinstance(model, Configurable):
+        try:
+            return json.loads(json.dumps(to_config(model)), parse_constant=str)  # no JSON file holds an infinity
+        except ConfigError:
+            pass
+    return {"type": type(model).__qualname__}
+
+
+def _describe_batches(batches: Batches) -> dict[str, Any]:
+    describe: Callable[[], dict[str, Any]] | None = getattr(batches, "describe", None)
+    return {"num_rows": known_rows(batches), **({} if describe is None else describe())}

@@ -11,17 +11,17 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from retrank.core.batch import Batch
-from retrank.core.errors import ShapeError
+from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.regularization import Regularized
-from retrank.data.batches import Batches
+from retrank.data.batches import Batches, require_batches
 from retrank.optim.spec import OptimizerSpec
 from retrank.training.callbacks import Callback
 from retrank.training.clipping import clip_gradients
 from retrank.training.device import Precision, autocast, model_device
 from retrank.training.evaluation import evaluate, predict
-from retrank.training.history import History
+from retrank.training.history import TrainingHistory
 from retrank.training.loop import Loop
-from retrank.training.options import FitOptions
+from retrank.training.options import FitOptions, as_callbacks
 from retrank.training.preparation import known_rows
 from retrank.training.progress import Progress
 
@@ -94,9 +94,20 @@ class Model(nn.Module, ABC):
 
         Returns:
             Scalars `loss`, `regularization_loss` and `total_loss` before the update, on the device.
+
+        Raises:
+            ShapeError: the loss is no scalar.
+            ConfigError: the loss does not depend on the weights.
         """
         optimizer.zero_grad(set_to_none=True)
         losses = self._losses(batch, training=True, precision=precision)
+        if not losses["total_loss"].requires_grad:
+            raise ConfigError(
+                "a loss that depends on the weights",
+                "one without gradient",
+                f"{type(self).__name__}.compute_loss",
+                "do not detach() it or compute it under no_grad()",
+            )
         losses["total_loss"].backward()  # type: ignore[no-untyped-call]
         if clip_norm is not None:
             clip_gradients(self.parameters(), clip_norm)
@@ -142,7 +153,7 @@ class Model(nn.Module, ABC):
         checkpoint_every: int | None = None,
         resume: bool = True,
         progress: bool = True,
-    ) -> History:
+    ) -> TrainingHistory:
         """Train.
 
         With a checkpoint directory, a run that was killed at any step continues there when called again with the same
@@ -175,12 +186,15 @@ class Model(nn.Module, ABC):
             TrainingError: the loss is not finite.
             StorageError: the checkpoint is damaged.
         """
+        require_batches(batches, "batches of fit")
+        if validation is not None:
+            require_batches(validation, "validation of fit")
         options = FitOptions(
             optimizer=optimizer,
             epochs=epochs,
             validation_every=validation_every,
             schedule=schedule,
-            callbacks=tuple(callbacks),
+            callbacks=as_callbacks(callbacks),
             clip_norm=clip_norm,
             precision=precision,
             device=device,
@@ -206,8 +220,10 @@ class Model(nn.Module, ABC):
             The metrics by name, then `loss`, `regularization_loss` and `total_loss`, averages over all rows.
 
         Raises:
+            ConfigError: `batches` is no loader.
             DataError: there are no rows.
         """
+        require_batches(batches, "batches of evaluate")
         with Progress(enabled=progress, epochs=1, num_rows=known_rows(batches)) as bar:
             bar.begin("evaluate")
             return evaluate(self, batches, precision=precision, after_batch=bar.advance)
@@ -224,9 +240,10 @@ class Model(nn.Module, ABC):
             The outputs of all batches on the CPU, `(rows, ...)`.
 
         Raises:
-            ConfigError: `forward` returns something other than one tensor.
+            ConfigError: `forward` returns something other than one tensor, or `batches` is no loader.
             DataError: there are no rows.
         """
+        require_batches(batches, "batches of predict")
         with Progress(enabled=progress, epochs=1, num_rows=known_rows(batches)) as bar:
             bar.begin("predict")
             return predict(self, batches, precision=precision, after_batch=bar.advance)

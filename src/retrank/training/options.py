@@ -1,6 +1,6 @@
 """`FitOptions`: how to train."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -14,7 +14,7 @@ from retrank.optim.spec import OptimizerSpec
 from retrank.training.callbacks import Callback
 from retrank.training.device import Precision, autocast
 
-__all__ = ["FitOptions"]
+__all__ = ["FitOptions", "as_callbacks"]
 
 
 @final
@@ -38,7 +38,7 @@ class FitOptions:
         progress: whether to tell how it goes.
 
     Raises:
-        ConfigError: a number out of range, or an option that would do nothing.
+        ConfigError: a value of another type or out of range, or an option that would do nothing.
     """
 
     optimizer: OptimizerSpec
@@ -58,9 +58,49 @@ class FitOptions:
     def __post_init__(self) -> None:
         for name in ("epochs", "validation_every", "checkpoint_every", "clip_norm"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and (name == "clip_norm" or isinstance(value, int))):
+            kinds = int | float if name == "clip_norm" else int
+            if value is not None and not (isinstance(value, kinds) and value > 0):
                 kind = "a number" if name == "clip_norm" else "an integer"
                 raise ConfigError(f"{kind} above 0 for {name}", repr(value), "fit", f"correct {name}")
         if self.checkpoint_every is not None and self.checkpoint is None:
             raise ConfigError("a checkpoint directory", "none", "checkpoint_every of fit", "pass checkpoint= too")
+        if not isinstance(self.optimizer, OptimizerSpec):
+            raise ConfigError(
+                "the settings of an optimizer, which fit builds", _kind(self.optimizer), "optimizer of fit",
+                "pass e.g. rr.optim.Adagrad(lr=0.1)",
+            )  # fmt: skip
+        if self.schedule is not None and not callable(self.schedule):
+            raise ConfigError(
+                "a function from an optimizer to a torch schedule", _kind(self.schedule), "schedule of fit",
+                "pass e.g. rr.training.linear_decay(1_000)",
+            )  # fmt: skip
         autocast(torch.device("cpu"), self.precision)
+
+
+def as_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    """Check the callbacks of a fit.
+
+    Args:
+        callbacks: what was passed.
+
+    Returns:
+        The callbacks.
+
+    Raises:
+        ConfigError: no sequence, or an entry that is none.
+    """
+    if not isinstance(callbacks, Iterable):
+        raise ConfigError("a sequence of callbacks", _kind(callbacks), "callbacks of fit", "put it in a list")
+    listed = tuple(callbacks)
+    for callback in listed:
+        if not isinstance(callback, Callback):
+            raise ConfigError(
+                "callbacks", _kind(callback), "callbacks of fit", 'pass e.g. [rr.training.EarlyStopping("val_loss")]'
+            )
+    return listed
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"

@@ -6,7 +6,7 @@ from typing import final
 from torch import nn
 from torch.optim import Optimizer
 
-from retrank.training.history import History
+from retrank.training.history import TrainingHistory
 
 __all__ = ["Run"]
 
@@ -33,7 +33,7 @@ class Run:
     validates: bool = False
     epoch: int = 0
     step: int = 0
-    history: History = field(default_factory=History)
+    history: TrainingHistory = field(default_factory=TrainingHistory)
     stop_reason: str | None = None
 
     @property
