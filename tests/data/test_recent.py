@@ -1,3 +1,6 @@
+import time
+
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
@@ -18,8 +21,8 @@ def table(rows):
 @given(plays, st.integers(1, 4))
 def test_lists_hold_the_past_and_nothing_else(rows, length):
     lists = with_recent_candidates(table(rows), length=length, **NAMES)["recent"].to_list()
-    for i, (user, _, time) in enumerate(rows):
-        before = sorted((t, j, song) for j, (u, song, t) in enumerate(rows) if u == user and (t, j) < (time, i))
+    for i, (user, _, now) in enumerate(rows):
+        before = sorted((t, j, song) for j, (u, song, t) in enumerate(rows) if u == user and (t, j) < (now, i))
         assert lists[i] == [song for _, _, song in before][-length:]
 
 
@@ -42,3 +45,44 @@ def test_bad_input_is_refused():
         latest_candidates(good, length=1, query="user", candidate="song", time="tme")
     with pytest.raises(DataError, match="'time'.*row 1"):
         latest_candidates(table([("a", "x", 1), ("a", "x", None)]), length=1, **NAMES)
+    with pytest.raises(ConfigError, match="'user' exists"):
+        latest_candidates(good, length=1, name="user", **NAMES)
+
+
+def test_names_of_other_columns_do_not_matter():
+    rows = table([("a", "x", 2), ("a", "y", 1), ("b", "z", 1)])
+    others = {name: pl.lit(0) for name in ("row number", "query", "candidate", "place")}
+    expected = with_recent_candidates(rows, length=2, **NAMES)["recent"].to_list()
+    wide = with_recent_candidates(rows.with_columns(**others), length=2, **NAMES)
+    assert wide["recent"].to_list() == expected == [["y"], [], []]
+    assert wide.columns == [*rows.columns, *others, "recent"]
+    assert latest_candidates(rows.with_columns(**others), length=2, **NAMES).rows() == [("a", ["y", "x"]), ("b", ["z"])]
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 3])
+def test_a_length_beyond_the_table_keeps_the_whole_past(num_rows):
+    rows = table([("a", "x", 1), ("a", "y", 2), ("a", "z", 3)][:num_rows])
+    recent = with_recent_candidates(rows, length=10**18, **NAMES)["recent"]
+    assert recent.to_list() == [[], ["x"], ["x", "y"]][:num_rows]
+    assert recent.dtype == pl.List(pl.String)
+
+
+@pytest.mark.parametrize("dtype", [pl.Int32, pl.Categorical, pl.Date])
+def test_lists_have_the_type_of_the_candidates(dtype):
+    songs = pl.Series("song", [3, 1, 2], dtype=pl.Int32)
+    rows = pl.DataFrame({"user": [1, 2, 1], "time": [1.5, 0.5, 2.5]}).with_columns(
+        songs.cast(pl.String).cast(dtype) if dtype == pl.Categorical else songs.cast(dtype)
+    )
+    recent = with_recent_candidates(rows, length=2, **NAMES)["recent"]
+    assert recent.dtype == pl.List(dtype)
+    assert recent.to_list() == [[], [], rows["song"][:1].to_list()]
+
+
+def test_work_grows_with_the_lists_and_not_with_the_width_of_the_window():
+    rng = np.random.default_rng(0)
+    rows = pl.DataFrame({"user": rng.permutation(20_000), "song": rng.integers(9, size=20_000)})
+    rows = rows.with_row_index("time")
+    start = time.perf_counter()
+    recent = with_recent_candidates(rows, length=5_000, **NAMES)["recent"]
+    assert time.perf_counter() - start < 5  # one shift of the table for each of the 5,000 places takes far longer
+    assert recent.list.len().sum() == 0

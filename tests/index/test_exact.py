@@ -171,6 +171,11 @@ def test_without_keys_the_row_is_the_key():
     assert Exact(torch.tensor([[1.0], [2.0]])).search(torch.tensor([[1.0]]), 2).keys.tolist() == [[1, 0]]
 
 
+def test_a_directory_with_brackets_in_its_name(tmp_path):
+    Exact(torch.eye(2), ["a", "b"]).save(tmp_path / "in[de*x")
+    assert Exact.load(tmp_path / "in[de*x").keys.tolist() == ["a", "b"]
+
+
 def saved_and_loaded(index, tmp_path):
     index.save(tmp_path / "index")
     return Exact.load(tmp_path / "index")

@@ -2,10 +2,9 @@
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
-import shutil
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +13,18 @@ from typing import Any, Final
 import polars as pl
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from retrank.cli.config import RunConfig
-from retrank.cli.pipeline import RECENT, Pipeline, Tables
-from retrank.core.errors import ConfigError
+from retrank.cli.output import print_json, table_of
+from retrank.cli.pipeline import Pipeline
+from retrank.cli.showing import Showing
+from retrank.cli.tables import Tables, read_interactions
+from retrank.cli.values import cast, condition
+from retrank.core.errors import ConfigError, DataError
+from retrank.core.files import ensure_replaceable
 from retrank.core.version import __version__
-from retrank.data import frame
 from retrank.evaluation import Recommends, Report, baselines, evaluate
 from retrank.recommender import Card, Recommender
 
@@ -51,6 +55,9 @@ def run(config: RunConfig, *, seeds: int, out: Path, show: str | None, as_json: 
         as_json: print one JSON object instead of text.
 
     Raises:
+        ConfigError: the configuration does not fit the tables, or the query to show is unknown.
+        DataError: a table is not what it must be.
+        StorageError: the bundle would replace something that is no bundle.
         SystemExit: Ctrl-C, with code 130; what was learned is kept for the next run of the same configuration.
     """
     try:
@@ -61,35 +68,36 @@ def run(config: RunConfig, *, seeds: int, out: Path, show: str | None, as_json: 
 
 
 def _run(config: RunConfig, seeds: int, out: Path, show: str | None, as_json: bool) -> None:
-    console = Console(stderr=as_json)
+    ensure_replaceable(out)
+    console = Console(stderr=as_json, highlight=False)
     started = time.perf_counter()
-    checkpoints = out.parent / f".{out.name}-checkpoints"
     pipeline = Pipeline(
         config,
-        folder=checkpoints,
-        say=lambda text: console.print(f"[dim]{time.perf_counter() - started:6.1f}s[/dim]  {text}", highlight=False),
+        folder=out.parent / f".{out.name}-checkpoints",
+        say=lambda text: console.print(f"[dim]{time.perf_counter() - started:6.1f}s[/dim]  {text}"),
         progress=not as_json,
     )
     tables = pipeline.load()
+    showing = Showing(config, tables, show)
     recommenders = [pipeline.train(tables, seed) for seed in range(config.seed, config.seed + seeds)]
     pipeline.say("evaluation: the whole corpus, seen candidates excluded")
     report = pipeline.evaluate(tables, recommenders, config.seed)
     recommender = recommenders[0].with_card(_card(config, tables, report, seeds))
     recommender.save(out)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    pipeline.forget(tables)
     report.table(_METRICS, console=console)
-    key = _query_to_show(recommender, show)
     if as_json:
-        lists = recommender.recommend({recommender.query: key}).to_dicts()
+        lists = recommender.recommend({recommender.query: showing.key}).to_dicts()
         summary = {"bundle": str(out), "seconds": time.perf_counter() - started, "seeds": seeds}
-        print(json.dumps({**summary, "report": report.to_dict(), "query": key, "recommendations": lists}))  # noqa: T201
+        print_json({**summary, "report": report.to_dict(), "query": showing.key, "recommendations": lists})
         return
-    _show_query(console, config, tables, recommender, key)
-    console.print(f"\nThe bundle is in [bold]{out}[/bold]. Next:", highlight=False)
-    console.print(f"  retrank recommend {out} --user {key} -k 10", highlight=False)
-    console.print(f"  retrank recommend {out} --user {key} --json", highlight=False)
-    console.print("  retrank config > my.toml; retrank train my.toml", highlight=False)
-    console.print(f"[dim]{time.perf_counter() - started:.0f} seconds in all[/dim]", highlight=False)
+    showing.show(recommender, console)
+    place, key = (escape(shlex.quote(str(part))) for part in (out, showing.key))
+    console.print(f"\nThe bundle is in [bold]{escape(str(out))}[/bold]. Next:")
+    console.print(f"  retrank recommend {place} --user {key} -k 10")
+    console.print(f"  retrank recommend {place} --user {key} --json")
+    console.print("  retrank config > my.toml; retrank train my.toml")
+    console.print(f"[dim]{time.perf_counter() - started:.0f} seconds in all[/dim]")
 
 
 def recommend(
@@ -119,11 +127,14 @@ def recommend(
     recommender = Recommender.load(bundle)
     query = dict(query) if key is None else {recommender.query: key, **query}
     typed = _typed(recommender, query)
-    lists = recommender.recommend(typed, k, exclude_seen=not include_seen, where=_condition(where))
+    lists = recommender.recommend(
+        typed, k, exclude_seen=not include_seen, where=None if where is None else condition(where, "--where")
+    )
     if as_json:
-        print(json.dumps({"query": typed, "recommendations": lists.to_dicts()}))  # noqa: T201
+        print_json({"query": typed, "recommendations": lists.to_dicts()})
     else:
-        Console().print(_table(lists, f"for {', '.join(f'{name} {value}' for name, value in query.items())}"))
+        title = f"for {', '.join(f'{name} {value}' for name, value in query.items())}"
+        Console().print(table_of(lists.drop("stage"), title))
 
 
 def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -> None:
@@ -134,19 +145,23 @@ def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -
         test: a Parquet or CSV file of later interactions.
         ks: lengths of the lists.
         as_json: print JSON instead of a table.
+
+    Raises:
+        DataError: the test table lacks a key, a key is not of the bundle's type, or the bundle knows none of them.
     """
     recommender = Recommender.load(bundle)
+    query, candidate = recommender.query, recommender.candidate
+    table = read_interactions(test, recommender.seen.select(query, candidate).schema)
+    _require_known(table[query], recommender.queries.table[query], test)
+    _require_known(table[candidate], recommender.candidates[candidate], test)
     systems: dict[str, Recommends | Sequence[Recommends]] = {
         "popularity": baselines.Popularity(),
         "EASE": baselines.EASE(),
         "bundle": recommender,
     }
-    table = frame(test)
-    types = [pl.col(name).cast(dtype) for name, dtype in recommender.seen.schema.items() if name in table.columns]
-    query, candidate = recommender.query, recommender.candidate
-    report = evaluate(systems, recommender.seen, table.with_columns(types), ks=ks, query=query, candidate=candidate)
+    report = evaluate(systems, recommender.seen, table, ks=ks, query=query, candidate=candidate)
     if as_json:
-        print(json.dumps(report.to_dict()))  # noqa: T201
+        print_json(report.to_dict())
     else:
         report.table([metric for metric in report.metrics if metric.split("@")[0] in ("ndcg", "recall")])
 
@@ -168,7 +183,7 @@ def doctor(*, as_json: bool) -> None:
         "RETRANK_DATA": os.environ.get("RETRANK_DATA", "not set"),
     }
     if as_json:
-        print(json.dumps(facts))  # noqa: T201
+        print_json(facts)
         return
     table = Table("fact", "value", title="retrank doctor", title_justify="left")
     for name, value in facts.items():
@@ -194,36 +209,14 @@ def _card(config: RunConfig, tables: Tables, report: Report, seeds: int) -> Card
     )
 
 
-def _query_to_show(recommender: Recommender, wanted: str | None) -> Any:
-    known = recommender.queries.table[recommender.query]
-    if wanted is None:
-        return "42" if known.dtype == pl.String and "42" in known.implode().item() else known[0]
-    return _cast(wanted, known.dtype, recommender.query)
-
-
-def _show_query(console: Console, config: RunConfig, tables: Tables, recommender: Recommender, key: Any) -> None:
-    data = config.data
-    own = tables.train.filter(pl.col(data.query) == key).sort(data.time, descending=True, maintain_order=True)
-    if "rating" in own.columns:
-        own = own.filter(pl.col("rating") >= 4)
-    console.print(_table(own.head(5).select(recommender.candidates.columns), f"what {data.query} {key} liked last"))
-    lists = recommender.recommend({data.query: key}, k=10)
-    console.print(_table(lists, f"what we recommend to {data.query} {key}"))
-
-
-def _table(rows: pl.DataFrame, title: str) -> Table:
-    hidden = {"stage", RECENT, "title"} if "movie_title" in rows.columns else {"stage", RECENT}
-    names = [name for name in rows.columns if name not in hidden]
-    table = Table(*names, title=title, title_justify="left")
-    for row in rows.select(names).iter_rows():
-        table.add_row(*map(_text, row))
-    return table
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _require_known(keys: pl.Series, known: pl.Series, test: Path) -> None:
+    if not keys.is_in(known.cast(keys.dtype).implode()).any():
+        raise DataError(
+            f"some keys that the bundle knows, such as {known[0]!r}",
+            f"{keys.n_unique()} others" + ("" if keys.is_empty() else f", such as {keys[0]!r}"),
+            f"column '{keys.name}' of {test}",
+            "check that the bundle was trained on the same data",
+        )
 
 
 def _typed(recommender: Recommender, query: Mapping[str, str]) -> dict[str, Any]:
@@ -231,22 +224,4 @@ def _typed(recommender: Recommender, query: Mapping[str, str]) -> dict[str, Any]
     unknown = [name for name in query if name not in schema]
     if unknown:
         raise ConfigError(f"columns of {list(schema)}", str(unknown), "--query", "name the query's columns")
-    return {name: _cast(value, schema[name], name) for name, value in query.items()}
-
-
-def _cast(value: str, dtype: pl.DataType, name: str) -> Any:
-    try:
-        if isinstance(dtype, pl.List):
-            return pl.Series(value.split(",") if value else [], dtype=pl.String).cast(dtype.inner).to_list()
-        return pl.Series([value]).cast(dtype)[0]
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"a value of type {dtype}", repr(value), f"'{name}'", "type such a value") from error
-
-
-def _condition(where: str | None) -> pl.Expr | None:
-    if where is None:
-        return None
-    try:
-        return pl.sql_expr(where)
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError("a condition in SQL", str(error), "--where", "write e.g. --where 'year >= 1990'") from error
+    return {name: cast(value, schema[name], f"'{name}'") for name, value in query.items()}

@@ -17,6 +17,7 @@ __all__ = [
     "RankingConfig",
     "RetrievalConfig",
     "RunConfig",
+    "ShowConfig",
     "SplitConfig",
     "load_config",
     "quickstart_config",
@@ -33,7 +34,10 @@ class _Strict(BaseModel):
 
 @final
 class DataConfig(_Strict):
-    """Where the tables are and which columns matter."""
+    """Where the tables are and which columns matter.
+
+    `recent` gives every interaction the column "recent": so many of the candidates that its query had before.
+    """
 
     dataset: Literal["movielens_100k", "movielens_1m", "movielens_20m"] | None = None
     root: Path | None = None
@@ -47,9 +51,13 @@ class DataConfig(_Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        has_files = self.interactions is not None and self.candidates is not None
-        if (self.dataset is None) != has_files:
+        files = [name for name in ("interactions", "candidates", "queries") if getattr(self, name) is not None]
+        if self.dataset is not None and files:
+            raise ValueError(f"give either 'dataset', which brings its own tables, or {files}")
+        if self.dataset is None and not {"interactions", "candidates"} <= {*files}:
             raise ValueError("give either 'dataset', or 'interactions' and 'candidates'")
+        if self.dataset is None and self.root is not None:
+            raise ValueError("'root' is where a 'dataset' is; the paths of files are relative to this file")
         return self
 
 
@@ -127,8 +135,21 @@ class BaselinesConfig(_Strict):
 
 
 @final
+class ShowConfig(_Strict):
+    """The query whose recommendations are shown in the end.
+
+    `query` is its key, the first one by default; `liked` a condition in SQL on its interactions; `columns` those of the
+    candidates to show, all by default.
+    """
+
+    query: str | int | None = None
+    liked: str | None = None
+    columns: list[str] | None = None
+
+
+@final
 class RunConfig(_Strict):
-    """A whole run: data, split, features, models, baselines."""
+    """A whole run: data, split, features, models, baselines, and what is shown of it."""
 
     title: str = "A recommender"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -139,11 +160,12 @@ class RunConfig(_Strict):
     retrieval: RetrievalConfig
     ranking: RankingConfig | None = None
     baselines: BaselinesConfig = BaselinesConfig()
+    show: ShowConfig = ShowConfig()
 
     @property
     def fingerprint(self) -> str:
-        """Twelve digits that differ when anything but the title does."""
-        content = self.model_dump_json(exclude={"title"})
+        """Twelve digits that differ when anything does that matters for training."""
+        content = self.model_dump_json(exclude={"title", "show", "baselines"})
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

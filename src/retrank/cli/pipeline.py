@@ -1,7 +1,8 @@
 """A whole run: tables, split, features, retrieval, ranking, evaluation."""
 
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -9,12 +10,13 @@ from typing import final
 import polars as pl
 
 from retrank import features
-from retrank.cli.config import RunConfig
+from retrank.cli.checks import RECENT, require_features_of_keys, require_parts, require_past
+from retrank.cli.config import RankingConfig, RetrievalConfig, RunConfig
+from retrank.cli.tables import Tables, digest, read_tables
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.seeds import seed_everything
-from retrank.data import Batches, Loader, frame, latest_candidates, leave_last_split, with_recent_candidates
-from retrank.datasets import movielens_1m, movielens_20m, movielens_100k
+from retrank.data import Batches, Loader, latest_candidates, leave_last_split, require_columns, with_recent_candidates
 from retrank.evaluation import Recommends, Report, baselines, evaluate
 from retrank.features import Catalogue, FeatureSpace, History
 from retrank.metrics import FullCorpusTopK
@@ -24,31 +26,9 @@ from retrank.recommender import Card, Recommender, mine_lists
 from retrank.tasks import Retrieval
 from retrank.training import linear_decay
 
-__all__ = ["RECENT", "Pipeline", "Tables"]
+__all__ = ["Pipeline"]
 
-RECENT = "recent"
-"""The column with each interaction's past."""
-
-_DATASETS = {"movielens_100k": movielens_100k, "movielens_1m": movielens_1m, "movielens_20m": movielens_20m}
 Say = Callable[[str], None]
-
-
-@final
-@dataclass(frozen=True)
-class Tables:
-    """The tables of a run.
-
-    Args:
-        train: interactions to learn from, with the columns of query and candidate, and of the past if asked for.
-        test: each query's last interactions.
-        candidates: one row a candidate.
-        queries: one row a query, with its features as they stand after training.
-    """
-
-    train: pl.DataFrame
-    test: pl.DataFrame
-    candidates: pl.DataFrame
-    queries: pl.DataFrame
 
 
 @final
@@ -62,7 +42,7 @@ class Pipeline:
         progress: whether training shows bars.
 
     Raises:
-        ConfigError: a feature kind that does not exist, or arguments that it does not take.
+        ConfigError: a feature that does not exist or does not fit its place, or arguments that a kind does not take.
     """
 
     def __init__(
@@ -70,23 +50,44 @@ class Pipeline:
     ) -> None:
         self.config, self.folder, self.say, self.progress = config, folder, say, progress
         self.space = _space(config)
+        require_features_of_keys(config, self.space)
 
     def load(self) -> Tables:
-        """Read the tables, split them, and fit the features."""
+        """Read the tables, split them, fit the features, and make sure that the models can be made of them.
+
+        Returns:
+            What `train` and `evaluate` take.
+
+        Raises:
+            ConfigError: a model does not fit the features.
+            DataError: a table is not what it must be, or too little is left of it after the splits.
+        """
         data, split = self.config.data, self.config.split
-        interactions, candidates, queries = self._read()
+        interactions, candidates, queries = read_tables(data)
+        content = digest(interactions, candidates, queries)
+        require_past(self.config, self.space, interactions)
         train, test = self._last(interactions, split.test)
+        self.say(
+            f"{len(interactions):,} interactions, {len(candidates):,} candidates; "
+            f"test: the last {split.test:.0%} of each query ({len(test):,})"
+        )
+        if queries is None:
+            queries = train.sort(data.time, maintain_order=True)  # the last row of each query is how it stands now
         if data.recent is not None:
             past = {"query": data.query, "candidate": data.candidate, "time": data.time, "name": RECENT}
             latest = latest_candidates(train, length=data.recent, **past)
             queries = queries.join(latest, on=data.query, how="left", maintain_order="left")
             train = with_recent_candidates(train, length=data.recent, **past)
-        self.say(
-            f"{len(interactions):,} interactions, {len(queries):,} queries, {len(candidates):,} candidates; "
-            f"test: the last {split.test:.0%} of each query ({len(test):,})"
-        )
         self.space.fit(train)
-        return Tables(train, test, candidates, queries)
+        catalogue = self.space.catalogue(candidates, key=self.config.retrieval.candidate[0])
+        columns = list(dict.fromkeys([data.query, *self.space.columns(self._query_features(catalogue))]))
+        require_columns(queries, columns, "queries")
+        known = queries.select(columns).unique(data.query, keep="last", maintain_order=True)
+        parts = {"train": self._with_past(train)}
+        if self.config.ranking is not None:
+            parts["earlier"] = self._with_past(self._last(train, split.ranking)[0])
+        require_parts(self.config, test, parts)
+        return Tables(train, test, candidates, known, catalogue, content)
 
     def train(self, tables: Tables, seed: int) -> Recommender:
         """Train retrieval and, if configured, ranking.
@@ -98,10 +99,9 @@ class Pipeline:
         Returns:
             The recommender.
         """
-        catalogue = self.space.catalogue(tables.candidates, key=self.config.data.candidate)
-        ranking = None if self.config.ranking is None else self._train_ranking(tables, catalogue, seed)
+        ranking = None if self.config.ranking is None else self._train_ranking(tables, seed)
         self.say(f"retrieval, on all of train (seed {seed})")
-        retrieval = self._train_retrieval(tables.train, catalogue, seed, "retrieval")
+        retrieval = self._train_retrieval(tables.train, tables, seed, "retrieval")
         return Recommender(
             retrieval=retrieval,
             space=self.space,
@@ -145,31 +145,41 @@ class Pipeline:
             seed=seed,
         )
 
+    def forget(self, tables: Tables) -> None:
+        """Delete the checkpoints of this configuration on these tables, and no others.
+
+        Args:
+            tables: what `load` returned.
+        """
+        own = self._checkpoints(tables)
+        if self.folder is not None and own is not None:
+            shutil.rmtree(own, ignore_errors=True)
+            with suppress(OSError):  # not empty: another configuration's are there, or something that is not ours
+                self.folder.rmdir()
+
     def _last(self, table: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
         data = self.config.data
         return leave_last_split(table, query=data.query, time=data.time, fraction=fraction)
 
-    def _read(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        data = self.config.data
-        if data.dataset is not None:
-            loaded = _DATASETS[data.dataset](data.root)
-            return loaded.interactions, loaded.candidates, loaded.queries
-        assert data.interactions is not None
-        assert data.candidates is not None
-        interactions, candidates = frame(data.interactions), frame(data.candidates)
-        if data.queries is None:
-            queries = interactions.select(data.query).unique(maintain_order=True)
-        else:
-            queries = frame(data.queries)
-            interactions = _joined(interactions, queries, data.query)
-        return _joined(interactions, candidates, data.candidate), candidates, queries
+    def _checkpoints(self, tables: Tables, stage: str = "") -> Path | None:
+        return None if self.folder is None else self.folder / f"{self.config.fingerprint}-{tables.digest}" / stage
 
-    def _train_retrieval(self, table: pl.DataFrame, catalogue: Catalogue, seed: int, stage: str) -> TwoTower:
+    def _query_features(self, catalogue: Catalogue) -> list[str]:
+        """Name all features of a query; makes the models, so that what they refuse is refused before training."""
+        names = list(self._two_tower(catalogue).query_features)
+        return names if self.config.ranking is None else [*names, *self._reranker(catalogue).query_features]
+
+    def _with_past(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Leave out first interactions where the query's residual is its past: they have none to learn from."""
+        residual, is_made = self.config.retrieval.query_residual, self.config.data.recent is not None
+        reads_past = is_made and residual is not None and self.space.columns([residual]) == [RECENT]
+        return table.filter(pl.col(RECENT).list.len() > 0) if reads_past else table
+
+    def _two_tower(self, catalogue: Catalogue) -> TwoTower:
         settings = self.config.retrieval
-        seed_everything(seed)
         tower = partial(Tower, self.space, layers=settings.layers, dim=settings.dim, dropout=settings.dropout)
         both = settings.query_residual is not None and settings.candidate_residual is not None
-        model = TwoTower(
+        return TwoTower(
             tower(settings.query, residual=settings.query_residual),
             tower(settings.candidate, residual=settings.candidate_residual),
             Retrieval(
@@ -182,32 +192,43 @@ class Pipeline:
             normalize=True,
             tie_residuals=both,
         )
-        if settings.query_residual == RECENT:
-            table = table.filter(pl.col(RECENT).list.len() > 0)  # a first interaction has no past to learn from
-        names = [*model.query.inputs, *model.candidate.inputs]
-        loader = self.space.loader(
-            table, settings.batch_size, shuffle=True, seed=seed, features=list(dict.fromkeys(names))
-        )
-        self._fit(model, loader, settings.epochs, settings.lr, seed, stage)
-        return model
 
-    def _train_ranking(self, tables: Tables, catalogue: Catalogue, seed: int) -> Reranker:
-        settings, data = self.config.ranking, self.config.data
+    def _reranker(self, catalogue: Catalogue) -> Reranker:
+        settings = self.config.ranking
         assert settings is not None
-        earlier, later = self._last(tables.train, self.config.split.ranking)
-        self.say(f"retrieval, on the earlier {1 - self.config.split.ranking:.0%} of train (seed {seed})")
-        retrieval = self._train_retrieval(earlier, catalogue, seed, "earlier")
-        seed_everything(seed)
-        model = Reranker(
+        return Reranker(
             self.space,
             settings.features,
-            candidate_id=data.candidate,
+            candidate_id=catalogue.key,
             catalogue=catalogue,
             recent=settings.recent,
             layers=settings.layers,
             dim=settings.dim,
             dropout=settings.dropout,
         )
+
+    def _train_retrieval(self, table: pl.DataFrame, tables: Tables, seed: int, stage: str) -> TwoTower:
+        settings = self.config.retrieval
+        seed_everything(seed)
+        model = self._two_tower(tables.catalogue)
+        usable = self._with_past(table)
+        if len(usable) < len(table):
+            self.say(f"  {len(table) - len(usable):,} interactions without a past are left out")
+        names = [*model.query.inputs, *model.candidate.inputs]
+        loader = self.space.loader(
+            usable, settings.batch_size, shuffle=True, seed=seed, features=list(dict.fromkeys(names))
+        )
+        self._fit(model, loader, settings, seed, self._checkpoints(tables, f"{stage}-{seed}"))
+        return model
+
+    def _train_ranking(self, tables: Tables, seed: int) -> Reranker:
+        settings, catalogue = self.config.ranking, tables.catalogue
+        assert settings is not None
+        earlier, later = self._last(tables.train, self.config.split.ranking)
+        self.say(f"retrieval, on the earlier {1 - self.config.split.ranking:.0%} of train (seed {seed})")
+        retrieval = self._train_retrieval(earlier, tables, seed, "earlier")
+        seed_everything(seed)
+        model = self._reranker(catalogue)
         lists = mine_lists(
             retrieval,
             self.space,
@@ -222,24 +243,30 @@ class Pipeline:
         self.say(f"ranking, on {len(lists):,} lists that retrieval made for the later {self.config.split.ranking:.0%}")
         self._learn_co_occurrence(model, earlier, catalogue)
         loader = Loader(lists, settings.batch_size, shuffle=True, seed=seed)
-        self._fit(model, loader, settings.epochs, settings.lr, seed, "ranking")
+        self._fit(model, loader, settings, seed, self._checkpoints(tables, f"ranking-{seed}"))
         self._learn_co_occurrence(model, tables.train, catalogue)  # what served lists will be compared with
         return model
 
     def _learn_co_occurrence(self, model: Reranker, table: pl.DataFrame, catalogue: Catalogue) -> None:
         if model.co_occurrence is not None:
-            history = History(table, catalogue, query=self.config.data.query)
+            history = History(table, catalogue, query=self.config.data.query, candidate=self.config.data.candidate)
             rows = history[history.queries]
             ids = catalogue.batch[model.candidate_id][rows.values]
             model.co_occurrence.fit(Jagged(ids, rows.offsets))
 
-    def _fit(self, model: TwoTower | Reranker, loader: Batches, epochs: int, lr: float, seed: int, stage: str) -> None:
-        checkpoint = None if self.folder is None else self.folder / self.config.fingerprint / f"{stage}-{seed}"
+    def _fit(
+        self,
+        model: TwoTower | Reranker,
+        loader: Batches,
+        settings: RetrievalConfig | RankingConfig,
+        seed: int,
+        checkpoint: Path | None,
+    ) -> None:
         model.fit(
             loader,
-            optimizer=LazyAdam(lr=lr),
-            epochs=epochs,
-            schedule=linear_decay(epochs * len(loader)),
+            optimizer=LazyAdam(lr=settings.lr),
+            epochs=settings.epochs,
+            schedule=linear_decay(settings.epochs * len(loader)),
             seed=seed,
             checkpoint=checkpoint,
             progress=self.progress,
@@ -260,8 +287,3 @@ def _space(config: RunConfig) -> FeatureSpace:
             ) from error
     crosses = [features.Cross(*cross.features, bins=cross.bins) for cross in config.crosses]
     return FeatureSpace(kinds, crosses)
-
-
-def _joined(interactions: pl.DataFrame, details: pl.DataFrame, key: str) -> pl.DataFrame:
-    new = [name for name in details.columns if name == key or name not in interactions.columns]
-    return interactions.join(details.select(new), on=key, how="left", maintain_order="left")

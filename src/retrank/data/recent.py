@@ -39,10 +39,15 @@ def with_recent_candidates(
     rows = _checked(table, query, candidate, time, length)
     if name in rows.columns:
         raise ConfigError("a new column name", f"'{name}' exists", "with_recent_candidates", "choose another name")
-    past = [pl.col(candidate).shift(steps).over(query) for steps in range(length, 0, -1)]
-    ordered = rows.with_row_index("row number").sort(query, time, "row number")
-    lists = ordered.select("row number", pl.concat_list(past).list.drop_nulls().alias(name)).sort("row number")
-    return rows.with_columns(lists[name])
+    order = rows.select(pl.arg_sort_by(query, time, maintain_order=True)).to_series()
+    ordered = rows.select(pl.col(query).alias("query"), pl.col(candidate).alias("candidate"))[order]
+    # Places count on by one, and skip `length` where a new query begins: no window reaches back into another query.
+    length = min(length, max(len(rows), 1))
+    queries_before = (pl.col("query") != pl.col("query").shift()).fill_null(value=False).cum_sum().cast(pl.Int64)
+    places = pl.int_range(pl.len(), dtype=pl.Int64) + length * queries_before
+    windows = ordered.select("candidate", place=places).rolling("place", period=f"{length}i", closed="left")
+    lists = windows.agg("candidate")["candidate"].gather(order.arg_sort())
+    return rows.with_columns(lists.alias(name))
 
 
 def latest_candidates(
@@ -62,7 +67,7 @@ def latest_candidates(
         One row a query: its key and the list, oldest first.
 
     Raises:
-        ConfigError: the length is below 1.
+        ConfigError: the length is below 1, or the list column has the name of the query's.
         DataError: a column is missing or holds nulls.
 
     Example:
@@ -72,7 +77,9 @@ def latest_candidates(
         [('a', ['z', 'y']), ('b', ['x'])]
     """
     rows = _checked(table, query, candidate, time, length)
-    ordered = rows.with_row_index("row number").sort(time, "row number")
+    if name == query:
+        raise ConfigError("a new column name", f"'{name}' exists", "latest_candidates", "choose another name")
+    ordered = rows.sort(time, maintain_order=True)
     return ordered.group_by(query, maintain_order=True).agg(pl.col(candidate).tail(length).alias(name)).sort(query)
 
 

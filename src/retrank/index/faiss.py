@@ -35,8 +35,9 @@ class Faiss(Index):
     """An approximate index: fast on large catalogues, and it may miss some of the best. `evaluate` says how many.
 
     Exclusions and allow-lists always hold, and a search returns fewer than k candidates only where fewer are allowed:
-    where the fast search does not find enough, all candidates are scored. Scores are those of the stored codes, so
-    they are rounded with `PQ` and `SQ`; equal scores come in row order among what was found.
+    where the fast search does not find enough, and for allow-lists of up to 1024, all allowed candidates are scored.
+    Scores are those of the stored codes, so they are rounded with `PQ` and `SQ`; equal scores come in row order among
+    what was found.
 
     Args:
         embeddings: `(num_candidates, dim)` float32, float16 or bfloat16; also what the index is trained on (Faiss wants
@@ -130,11 +131,12 @@ class Faiss(Index):
             self._search_together(found, vectors, k, rules)
         wanted = rules.num_left.clamp(max=k)
         for query in (_num_found(found) < wanted).nonzero()[:, 0].tolist():
-            selector = self._selector(*rules.of(query))
-            vector, place = vectors[query : query + 1], found[query : query + 1]
-            place[:] = merge(nothing(1, k, place.device), self._fast(vector, k, selector))
+            selector, vector = self._selector(*rules.of(query)), vectors[query : query + 1]
+            place, empty = found[query : query + 1], nothing(1, k, found.device)
+            if not rules.are_few(query):
+                place[:] = merge(empty, self._fast(vector, k, selector))
             if int(_num_found(place)) < int(wanted[query]):
-                place[:] = merge(nothing(1, k, place.device), self._thorough(vector, k, selector))
+                place[:] = merge(empty, self._thorough(vector, k, selector))
         scores, rows = unpack(found)
         return SearchResult(scores.to(queries.device), rows.to(queries.device))
 
@@ -230,16 +232,17 @@ class Faiss(Index):
 
     def _search_together(self, found: Tensor, vectors: Tensor, k: int, rules: PairFilter) -> None:
         """Search for all queries at once, for as many candidates more than k as a query excludes."""
+        everyone = torch.arange(len(vectors))
         selector = None if rules.shared is None else self._selector(rules.shared, True)
+        if rules.shared is not None and rules.shares_few:
+            depth = max(1, len(rules.shared))
+            found[:] = merge(found, rules.without_excluded(everyone, self._thorough(vectors, depth, selector)))
+            return
         excess = torch.where(rules.num_excluded > 0, 2 ** rules.num_excluded.double().log2().ceil(), 0).long()
-        excess = excess.where(rules.num_excluded <= _MAX_OVERFETCH, -1)
-        for more in torch.unique(excess).tolist():
-            if more < 0:
-                continue
-            queries = (excess == more).nonzero()[:, 0]
-            scores, rows = unpack(self._fast(vectors[queries], min(k + more, self.num_candidates), selector))
-            scores = scores.masked_fill(rules.excludes(queries, rows) | (rows < 0), -torch.inf)
-            found[queries] = merge(found[queries], pack(scores, rows.clamp(min=0)))
+        for more in torch.unique(excess[rules.num_excluded <= _MAX_OVERFETCH]).tolist():
+            queries, depth = everyone[excess == more], min(k + more, self.num_candidates)
+            fetched = rules.without_excluded(queries, self._fast(vectors[queries], depth, selector))
+            found[queries] = merge(found[queries], fetched)
 
     def _fast(self, vectors: Tensor, k: int, selector: Any) -> Tensor:
         if self._is_graph:

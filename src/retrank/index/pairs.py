@@ -1,14 +1,17 @@
 """Exclusions and allow-lists for an index that cannot mask scores: what is left, and which results must go."""
 
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
 
 from retrank.core.jagged import Jagged
 from retrank.index.blocks import check_pairs
+from retrank.index.top_k import pack, unpack
 
 __all__ = ["PairFilter"]
+
+_FEW: Final = 1024  # allowed candidates that are all scored, instead of searched for
 
 
 @final
@@ -52,17 +55,32 @@ class PairFilter:
         """Whether each query has an allow-list of its own."""
         return self._own is not None
 
-    def excludes(self, queries: Tensor, rows: Tensor) -> Tensor:
-        """Say which results are excluded.
+    @property
+    def shares_few(self) -> bool:
+        """Whether the allow-list of all queries is so short that all of it should be scored."""
+        return self.shared is not None and len(self.shared) <= _FEW
+
+    def are_few(self, query: int) -> bool:
+        """Say whether a query's own allow-list leaves so few candidates that all should be scored.
+
+        Args:
+            query: its number.
+        """
+        return self._own is not None and int(self.num_left[query]) <= _FEW
+
+    def without_excluded(self, queries: Tensor, packed: Tensor) -> Tensor:
+        """Take excluded candidates out of results.
 
         Args:
             queries: `(n,)` numbers of queries.
-            rows: `(n, places)` candidate rows, -1 for a missing place.
+            packed: `(n, places)` what was found for them.
 
         Returns:
-            `(n, places)` bool.
+            `(n, places)`, packed, with missing places where the excluded were.
         """
-        return torch.isin(queries[:, None] * self._num_candidates + rows, self._excluded) & (rows >= 0)
+        scores, rows = unpack(packed)
+        excluded = torch.isin(queries[:, None] * self._num_candidates + rows, self._excluded)
+        return pack(scores.masked_fill(excluded, -torch.inf), rows.clamp(min=0))
 
     def of(self, query: int) -> tuple[Tensor, bool]:
         """Return the rule for one query.

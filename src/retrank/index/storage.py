@@ -81,7 +81,7 @@ def read_keys(directory: str | Path) -> tuple[RawKeys, pl.DataFrame]:
     """
     file = Path(directory) / KEYS_FILE
     try:
-        table = pl.read_parquet(file)
+        table = pl.read_parquet(file, glob=False)
         return raw_keys(table["key"], len(table)), table
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise StorageError("a column of distinct keys", str(error), str(file), "save the index anew") from error

@@ -60,7 +60,7 @@ class Streaming(Index):
 
     def __init__(self, stream: CandidateStream, *, device: torch.device | str = "cpu") -> None:
         self._stream = stream
-        self._device = torch.device(device)
+        self._device = torch.empty(0, device=device).device  # "cuda" by its number, as tensors name it
         parts: list[KeysLike | None] = []
         num_candidates, dim, largest = 0, 0, 0.0
         for embeddings, keys in stream():

@@ -98,7 +98,7 @@ def read_bundle(directory: str | Path) -> Bundle:
         raise StorageError(f"a bundle {_FORMAT}", str(payload), str(directory), "save it anew with this version")
     config = read_json(directory / "config.json")
     space = FeatureSpace.load(directory / "features")
-    tables = {name: pl.read_parquet(directory / f"{name}.parquet") for name in _TABLES}
+    tables = {name: pl.read_parquet(directory / f"{name}.parquet", glob=False) for name in _TABLES}
     catalogue = space.catalogue(tables["candidates"], key=config["candidate"])
     retrieval = _load_model(directory, "retrieval", config, space=space, catalogue=catalogue)
     ranking = _load_model(directory, "ranking", config, space=space, catalogue=catalogue) if config["ranking"] else None

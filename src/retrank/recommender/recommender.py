@@ -204,7 +204,11 @@ class Recommender:
         changed = copy.copy(self)  # so that an error leaves the recommender as it was
         changed._use_candidates(pl.concat([self.candidates, new]))
         changed._use_pairs(self._pairs)
-        changed.index = serving_index(self.retrieval, changed.catalogue)
+        if isinstance(self.index, Exact):
+            changed.index = serving_index(self.retrieval, changed.catalogue)
+        else:
+            added = changed.catalogue.batch[len(self.candidates) :]
+            self.index.add(self.retrieval.embed_candidates(added).cpu(), changed.catalogue.keys[len(self.candidates) :])
         self.__dict__.update(changed.__dict__)
 
     def save(self, directory: str | Path) -> None:

@@ -1,0 +1,58 @@
+"""What is typed on the command line, or written in a configuration, as values and conditions of tables."""
+
+from typing import Any
+
+import polars as pl
+
+from retrank.core.errors import ConfigError
+
+__all__ = ["cast", "condition"]
+
+
+def cast(value: str, dtype: pl.DataType, where: str) -> Any:
+    """Read a value of a column's type.
+
+    Args:
+        value: as typed; the members of a list are separated by commas.
+        dtype: the column's type.
+        where: what the value is, for the message.
+
+    Returns:
+        The value.
+
+    Raises:
+        ConfigError: it is not of that type.
+
+    Example:
+        >>> import polars as pl
+        >>> from retrank.cli.values import cast
+        >>> cast("7", pl.Int64(), "age"), cast("a,b", pl.List(pl.String), "genres")
+        (7, ['a', 'b'])
+    """
+    try:
+        if isinstance(dtype, pl.List):
+            return pl.Series(value.split(",") if value else [], dtype=pl.String).cast(dtype.inner).to_list()
+        return pl.Series([value]).cast(dtype)[0]
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(f"a value of type {dtype}", repr(value), where, "type such a value") from error
+
+
+def condition(sql: str, where: str) -> pl.Expr:
+    """Read a condition.
+
+    Args:
+        sql: in SQL.
+        where: where it is from, for the message.
+
+    Returns:
+        The expression.
+
+    Raises:
+        ConfigError: it is not SQL.
+    """
+    try:
+        return pl.sql_expr(sql)
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(
+            "a condition in SQL", str(error).strip().splitlines()[0], where, "write e.g. 'year >= 1990'"
+        ) from error

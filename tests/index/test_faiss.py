@@ -1,0 +1,138 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from retrank.core.errors import ConfigError, DataError, MissingExtraError, ShapeError, StorageError
+from retrank.core.files import write_manifest
+from retrank.core.jagged import Jagged
+from retrank.index import Exact, Faiss
+
+faiss = pytest.importorskip("faiss")
+
+
+def clusters(rows, num_clusters=20, dim=16, spread=0.3):
+    centres = torch.randn(num_clusters, dim, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(rows, dim, generator=torch.Generator().manual_seed(2))
+    return centres[torch.arange(rows) % num_clusters] + spread * noise
+
+
+def test_more_effort_finds_more_and_can_be_changed_between_searches():
+    embeddings, queries = torch.randn(3000, 16), torch.randn(100, 16)
+    judge = Exact(embeddings)
+    index = Faiss(embeddings, factory="IVF32,Flat", effort=1)
+    recalls = []
+    for effort in (1, 4, 16, 32, 1000):
+        index.effort = effort
+        recalls.append(index.evaluate(queries, 10, judge))
+    assert recalls == sorted(recalls)
+    assert recalls[0] < 0.6
+    assert recalls[-2:] == [1.0, 1.0]
+    with pytest.raises(ConfigError, match="effort >= 1, got 0"):
+        index.effort = 0
+
+
+def test_a_graph_finds_neighbours_without_looking_at_all():
+    embeddings = clusters(3000)
+    assert Faiss(embeddings).evaluate(clusters(60), 10, Exact(embeddings)) > 0.9
+
+
+@pytest.mark.parametrize("factory", ["IVF16,Flat", "HNSW16", "IVF16,PQ8x4"])
+def test_where_the_lists_searched_hold_too_few_the_others_are_searched(factory):
+    embeddings = clusters(800)
+    index = Faiss(embeddings, factory=factory, effort=1)
+    query = embeddings[:1]
+    near = (embeddings @ query[0]).topk(700).indices
+    far = sorted(set(range(800)) - set(near.tolist()))
+    for rules in ({"exclude": Jagged.from_lists([near.tolist()])}, {"allow": Jagged.from_lists([far])}):
+        scores, ids = index.search_ids(query, 150, **rules)
+        assert sorted(ids[0, :100].tolist()) == far
+        assert (ids[0, 100:] == -1).all()
+        assert scores[0, :100].isfinite().all()
+
+
+@pytest.mark.parametrize("factory", ["IVF16,Flat", "HNSW16"])
+def test_thousands_of_exclusions_hold(factory):
+    embeddings = clusters(4000)
+    index, rng = Faiss(embeddings, factory=factory, effort=16), np.random.default_rng(0)
+    excluded = [rng.permutation(4000)[:length].tolist() for length in (0, 5, 1024, 1025, 3995, 4000)]
+    ids = index.search_ids(embeddings[:6], 10, exclude=Jagged.from_lists(excluded)).ids
+    for row, taken in zip(ids.tolist(), excluded, strict=True):
+        found = [place for place in row if place >= 0]
+        assert len(set(found)) == len(found) == min(10, 4000 - len(taken))
+        assert not set(found) & set(taken)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("magic", "could not parse"),
+        ("IVF5000,Flat", "training points"),
+        ("PQ5", "multiple of the number of subquantizers"),
+        ("PQ8", "training points"),
+        ("OPQ8,PQ8", "OPQ8"),
+        ("PQ8x4fs", "IVF256,PQ16"),
+        ("HNSW16,PQ8x4", "IVF256,PQ16"),
+        ("NSG16", "NSG16"),
+    ],
+)
+def test_structures_that_are_not_supported_or_do_not_fit(factory, message):
+    with pytest.raises(ConfigError, match=message):
+        Faiss(torch.randn(100, 16), factory=factory)
+
+
+def test_bad_embeddings_are_refused():
+    with pytest.raises(ShapeError, match="at least one candidate"):
+        Faiss(torch.zeros(0, 4))
+    with pytest.raises(ShapeError, match="float64"):
+        Faiss(torch.zeros(3, 4, dtype=torch.float64))
+    with pytest.raises(DataError, match="embeddings, row 1"):
+        Faiss(torch.tensor([[0.0], [torch.nan]]))
+    with pytest.raises(DataError, match="distinct keys"):
+        Faiss(torch.zeros(2, 4), ["a", "a"])
+    with pytest.raises(DataError, match="finite scores"):
+        Faiss(torch.full((2, 1), 1e30), factory="Flat").search_ids(torch.full((1, 1), 1e30), 1)
+
+
+@pytest.mark.parametrize("num_candidates", [1, 2, 5])
+@pytest.mark.parametrize("factory", ["HNSW32", "Flat", "IVF1,Flat"])
+def test_tiny_catalogues(num_candidates, factory):
+    embeddings = torch.arange(1.0, num_candidates + 1)[:, None]
+    ids = Faiss(embeddings, factory=factory).search_ids(torch.ones(1, 1), num_candidates).ids
+    assert ids.tolist() == [list(range(num_candidates))[::-1]]
+
+
+def test_graphs_refuse_what_they_cannot_do():
+    index = Faiss(torch.randn(30, 4), factory="HNSW8")
+    with pytest.raises(ConfigError, match=r"Faiss\.remove.*'HNSW8', a graph"):
+        index.remove([1])
+    with pytest.raises(ConfigError, match=r"Faiss\.update.*'HNSW8', a graph"):
+        index.update(torch.randn(1, 4), [1])
+
+
+def test_without_faiss_the_message_says_what_to_install(monkeypatch, tmp_path):
+    Faiss(torch.randn(30, 4)).save(tmp_path / "index")
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    for make in (lambda: Faiss(torch.randn(30, 4)), lambda: Faiss.load(tmp_path / "index")):
+        with pytest.raises(MissingExtraError, match=r"retrank\[ann\]"):
+            make()
+
+
+def test_settings_survive_saving_and_other_indexes_of_faiss_are_refused(tmp_path):
+    Faiss(torch.randn(300, 4), factory="IVF8,Flat", effort=3).save(tmp_path / "index")
+    index = Faiss.load(tmp_path / "index")
+    assert index.effort == 3
+    with pytest.raises(ConfigError, match=r"Faiss\.search"):
+        index.search_ids(torch.randn(1, 4), 301)
+    payload = {"format": "retrank.index.faiss", "version": 1}
+    foreign = faiss.IndexFlatL2(4)
+    foreign.add(np.zeros((300, 4), dtype=np.float32))
+    faiss.write_index(foreign, str(tmp_path / "index" / "index.faiss"))
+    write_manifest(tmp_path / "index", payload)
+    with pytest.raises(StorageError, match="another index"):
+        Faiss.load(tmp_path / "index")
+    (tmp_path / "index" / "index.faiss").write_bytes(b"hello")
+    write_manifest(tmp_path / "index", payload)
+    with pytest.raises(StorageError, match="not recognized"):
+        Faiss.load(tmp_path / "index")
