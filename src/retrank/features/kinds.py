@@ -7,7 +7,7 @@ import polars as pl
 
 from retrank.core.batch import Column
 from retrank.core.config import Configurable
-from retrank.core.errors import NotFittedError
+from retrank.core.errors import ConfigError, NotFittedError
 from retrank.core.schema import ColumnSchema
 from retrank.features.state import State
 from retrank.features.statistics import Agreement, Summary
@@ -74,8 +74,12 @@ class Feature(Configurable, ABC):
         Args:
             summary: the merged statistics of the new rows.
             where: the column, for messages.
+
+        Raises:
+            ConfigError: a kind that has no vocabulary.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no vocabulary: check can_grow first")
+        del summary
+        raise ConfigError("a kind with a vocabulary, to grow", type(self).__name__, where, "leave the feature out")
 
     @abstractmethod
     def transform(self, values: pl.Series, name: str) -> Column:
