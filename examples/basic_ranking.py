@@ -2,7 +2,7 @@
 
 Run:  python examples/basic_ranking.py --seeds 3        (about two minutes)
 Data: MovieLens-100K, 80,000 ratings to train and 20,000 to test, drawn by numpy's default_rng(42).
-The recommended setting was tuned on a tenth of the training rows; the test rows were scored once.
+The recommended setting was tuned on a tenth of the training rows, never on the test rows.
 """
 
 import argparse

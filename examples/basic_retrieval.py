@@ -5,7 +5,7 @@ Data: MovieLens-100K, 80,000 ratings to train and 20,000 to test, drawn by numpy
 Every rating is a positive, whatever its stars. Measured: the share of the 20,000 test rows whose movie is among the k
 best of all 1,682 movies for that user. "Seen kept" leaves the movies of the user's training rows in the list, as the
 tutorial does; "seen excluded" takes them out, as a service would. The recommended settings were chosen on a tenth of
-the training rows; the test rows were scored once.
+the training rows, never on the test rows.
 """
 
 import argparse

@@ -37,6 +37,8 @@ def test_a_single_key_is_not_a_list_of_characters(catalogue):
     for rule in ("allow", "deny"):
         with pytest.raises(DataError, match=r"\['xy'\]"):
             allowed_rows(catalogue, songs, **{rule: "xy"})
+    with pytest.raises(DataError, match="list of keys"):
+        allowed_rows(catalogue, songs, deny=None)
 
 
 @pytest.mark.parametrize(

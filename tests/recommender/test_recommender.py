@@ -244,8 +244,9 @@ def test_bad_queries_are_refused(one_stage):
         one_stage.recommend({"user": 1})
     with pytest.raises(DataError, match="'agee'"):
         one_stage.recommend({"user": "u1", "agee": 30})
-    with pytest.raises(ConfigError, match="integer k"):
-        one_stage.recommend({"user": "u1"}, k=2.0)
+    for k in (2.0, True, "3"):
+        with pytest.raises(ConfigError, match="integer k"):
+            one_stage.recommend({"user": "u1"}, k=k)
     with pytest.raises(DataError, match="where"):
         one_stage.recommend({"user": "u1"}, where=pl.col("nothing"))
 
@@ -308,6 +309,8 @@ def test_columns_that_would_be_mistaken_are_refused(one_stage, tables):
         rr.Recommender(**parts, catalogue=songs.with_columns(score=1.0))
     with pytest.raises(ConfigError, match="'age'"):
         rr.Recommender(**parts, catalogue=songs.with_columns(age=pl.lit(3)))
+    with pytest.raises(DataError, match="catalogue"):
+        rr.Recommender(**parts, catalogue=songs.clear())
 
 
 def test_a_ranking_that_is_not_finite_is_refused(two_stage, tables):

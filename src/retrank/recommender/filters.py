@@ -74,8 +74,9 @@ def _condition(table: pl.DataFrame, where: pl.Expr) -> pl.Series:
 
 
 def _named(catalogue: Catalogue, keys: Iterable[str | int], warn_as: str | None) -> Tensor:
-    if isinstance(keys, str):
-        raise DataError("a list of keys", repr(keys), "allow or deny", f"write [{keys!r}]")
+    given: object = keys
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise DataError("a list of keys", repr(given), "allow or deny", f"write [{given!r}], or leave it out")
     asked = list(keys)
     mask = torch.zeros(len(catalogue), dtype=torch.bool)
     if not asked:

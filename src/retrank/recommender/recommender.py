@@ -12,7 +12,7 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
-from retrank.data.checks import require_columns
+from retrank.data.checks import require_columns, require_rows
 from retrank.data.sources import TableLike, frame
 from retrank.features.history import History
 from retrank.features.keys import as_keys
@@ -169,7 +169,7 @@ class Recommender:
             ConfigError: k is below 1.
             DataError: the query key column is missing or of another type, or the condition cannot be applied.
         """
-        if not isinstance(k, int) or k < 1:
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise ConfigError("an integer k >= 1", repr(k), "recommend", "ask for at least one")
         self._refresh_index()
         table, complete = self.queries.complete(frame(queries))
@@ -293,6 +293,7 @@ class Recommender:
                 "other column names", str(sorted(taken)), "catalogue", "rename them: a list has columns of that name"
             )
         require_columns(table, [self.candidate], "catalogue")
+        require_rows(table, "catalogue")
         self.candidates = table.with_columns(as_keys(table[self.candidate], None, "error"))
         self.catalogue = self.space.catalogue(self.candidates, key=self.retrieval.candidate_id)
         both = [name for name in self.retrieval.query_features if name in self.catalogue.batch]
