@@ -5,6 +5,7 @@ has the same shape, queries and candidates are padded with zeros, and the place 
 vectors have equal scores, wherever they stand and whatever else is asked for at the same time.
 """
 
+from functools import cached_property
 from typing import Final, final
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
+from retrank.index.panels import Panels
 
 __all__ = [
     "BlockCells",
@@ -50,8 +52,8 @@ class BlockGrid:
         self.width = -(-width // _ALIGNMENT) * _ALIGNMENT
         self.num_blocks = -(-num_candidates // self.width)
 
-    def chunks(self, queries: Tensor) -> Tensor:
-        """Cut queries into chunks of equal size; see `ScoreBlocks.chunks`."""
+    def checked(self, queries: Tensor) -> Tensor:
+        """Return queries as float32; see `ScoreBlocks.chunks` for what is refused."""
         queries = as_float32(queries, "queries")
         if queries.shape[1] != self.dim or queries.device != self.device:
             raise ShapeError(
@@ -60,6 +62,11 @@ class BlockGrid:
                 "queries",
                 "embed queries and candidates with the same dim on the same device",
             )
+        return queries
+
+    def chunks(self, queries: Tensor) -> Tensor:
+        """Cut queries into chunks of equal size; see `ScoreBlocks.chunks`."""
+        queries = self.checked(queries)
         num_chunks = -(-len(queries) // self.chunk_rows)
         padded = queries.new_zeros(num_chunks * self.chunk_rows, self.dim)
         padded[: len(queries)] = queries
@@ -124,6 +131,11 @@ class ScoreBlocks:
         padded[: self.num_candidates] = candidates
         self.blocks = padded.view(self.num_blocks, self.width, self.dim)
         self.largest = candidates.abs().amax().double()
+
+    @cached_property
+    def panels(self) -> Panels:
+        """The candidates once more, as the kernels want them."""
+        return Panels(self.candidates)
 
     @property
     def device(self) -> torch.device:

@@ -5,22 +5,21 @@ from typing import Final, Self, final
 
 import polars as pl
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from retrank.core.errors import ShapeError, StorageError
+from retrank.core.errors import ShapeError
 from retrank.core.files import atomic_directory, write_manifest
 from retrank.core.jagged import Jagged
 from retrank.index.blocks import ScoreBlocks, as_float32, check_finite
 from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, rows_left, rows_to_change
 from retrank.index.protocol import Index, SearchResult
-from retrank.index.search import search_blocks
-from retrank.index.storage import KEYS_FILE, check_format, key_series, read_keys
+from retrank.index.search import search_blocks, search_panels, takes_panels
+from retrank.index.storage import KEYS_FILE, check_format, key_series, read_embeddings, read_keys, write_embeddings
 
 __all__ = ["Exact"]
 
 _FORMAT: Final = {"format": "retrank.index.exact", "version": 2}
+_EMBEDDINGS_FILE: Final = "index.safetensors"
 
 
 @final
@@ -89,6 +88,10 @@ class Exact(Index):
         """
         self._check_k(k)
         blocks = self._blocks
+        if takes_panels(blocks.grid, allow):
+            return SearchResult(
+                *search_panels(blocks.grid, [blocks.panels], blocks.largest, queries, k, exclude=exclude)
+            )
         found = search_blocks(blocks.grid, blocks.blocks, blocks.largest, queries, k, exclude=exclude, allow=allow)
         return SearchResult(*found)
 
@@ -145,7 +148,7 @@ class Exact(Index):
             directory: replaced as a whole if it exists.
         """
         with atomic_directory(directory) as draft:
-            save_file({"embeddings": self._blocks.candidates.cpu().contiguous()}, draft / "index.safetensors")
+            write_embeddings(draft / _EMBEDDINGS_FILE, self._blocks.candidates)
             pl.DataFrame([key_series(self._keys)]).write_parquet(draft / KEYS_FILE)
             write_manifest(draft, _FORMAT)
 
@@ -163,12 +166,7 @@ class Exact(Index):
             StorageError: files missing, damaged or of another kind.
         """
         check_format(directory, _FORMAT)
-        file = Path(directory) / "index.safetensors"
-        try:
-            embeddings = load_file(file)["embeddings"]
-        except (OSError, KeyError, SafetensorError) as error:
-            raise StorageError("safetensors", str(error), str(file), "save the index anew") from error
-        return cls(embeddings, read_keys(directory)[0])
+        return cls(read_embeddings(Path(directory) / _EMBEDDINGS_FILE), read_keys(directory)[0])
 
     def _fitting(self, embeddings: Tensor) -> Tensor:
         embeddings = as_float32(embeddings, "embeddings")

@@ -4,13 +4,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from retrank.core.errors import StorageError
 from retrank.core.files import MANIFEST, read_json, read_manifest, recover_directory
 from retrank.index.keys import RawKeys, raw_keys
 
-__all__ = ["KEYS_FILE", "check_format", "format_of", "key_series", "read_keys"]
+__all__ = [
+    "KEYS_FILE",
+    "check_format",
+    "format_of",
+    "key_series",
+    "read_embeddings",
+    "read_keys",
+    "write_embeddings",
+]
 
 KEYS_FILE: Final = "keys.parquet"
 """Holds the column `key`, one row a candidate."""
@@ -85,3 +95,31 @@ def read_keys(directory: str | Path) -> tuple[RawKeys, pl.DataFrame]:
         return raw_keys(table["key"], len(table)), table
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise StorageError("a column of distinct keys", str(error), str(file), "save the index anew") from error
+
+
+def write_embeddings(file: Path, embeddings: Tensor) -> None:
+    """Write embeddings as they are.
+
+    Args:
+        file: a safetensors file.
+        embeddings: `(num_candidates, dim)`.
+    """
+    save_file({"embeddings": embeddings.cpu().contiguous()}, file)
+
+
+def read_embeddings(file: Path) -> Tensor:
+    """Read what `write_embeddings` wrote.
+
+    Args:
+        file: a safetensors file.
+
+    Returns:
+        `(num_candidates, dim)` on the CPU.
+
+    Raises:
+        StorageError: the file is missing or holds something else.
+    """
+    try:
+        return load_file(file)["embeddings"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise StorageError("safetensors", str(error), str(file), "save the index anew") from error

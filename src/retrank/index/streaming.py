@@ -15,8 +15,9 @@ from retrank.core.jagged import Jagged
 from retrank.data.background import background
 from retrank.index.blocks import BlockGrid, as_float32, check_finite
 from retrank.index.keys import KeysLike, RawKeys, joined, raw_keys
+from retrank.index.panels import Panels
 from retrank.index.protocol import Index, SearchResult
-from retrank.index.search import search_blocks
+from retrank.index.search import search_blocks, search_panels, takes_panels
 from retrank.index.storage import check_format, key_series
 from retrank.index.streams import CandidateStream, table_stream
 
@@ -114,7 +115,11 @@ class Streaming(Index):
             DataError: the stream gave other candidates than when the index was made.
         """
         self._check_k(k)
-        blocks = (block.to(self._device) for block in background(self._pieces(self._grid.width)))
+        pieces = background(self._pieces(self._grid.width))
+        if takes_panels(self._grid, allow):
+            panels = self._panels(pieces)
+            return SearchResult(*search_panels(self._grid, panels, self._largest, queries, k, exclude=exclude))
+        blocks = (piece.to(self._device) for piece in pieces)
         found = search_blocks(self._grid, blocks, self._largest, queries, k, exclude=exclude, allow=allow)
         return SearchResult(*found)
 
@@ -147,6 +152,12 @@ class Streaming(Index):
         """
         check_format(directory, _FORMAT)
         return cls(table_stream(f"{glob.escape(str(directory))}/candidates-*.parquet"))
+
+    def _panels(self, pieces: Iterator[Tensor]) -> Iterator[Panels]:
+        left = self.num_candidates
+        for piece in pieces:
+            yield Panels(piece[:left])
+            left -= len(piece)
 
     def _pieces(self, width: int) -> Iterator[Tensor]:
         """Read all candidates: `(width, dim)` float32 pieces, rows behind the last candidate are zeros."""

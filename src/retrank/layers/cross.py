@@ -3,12 +3,12 @@
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
+from retrank.layers.dense import dense
 from retrank.layers.linear import materialize, unsized
 
 __all__ = ["Cross"]
@@ -99,8 +99,8 @@ class Cross(LazyModuleMixin, Configurable, nn.Module):
                 "Cross",
                 "concatenate the features first, and cross equally wide inputs",
             )
-        projected = x if self.down is None else F.linear(x, self.down)
-        crossed = self.preactivation(F.linear(projected, self.kernel, self.bias))
+        projected = x if self.down is None else dense(x, self.down)
+        crossed = self.preactivation(dense(projected, self.kernel, self.bias))
         if self.diag_scale:
             crossed = crossed + self.diag_scale * x
         return torch.addcmul(x, x0, crossed)

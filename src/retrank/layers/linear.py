@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from retrank.layers.dense import dense
 
 __all__ = ["linear", "materialize", "unsized"]
 
@@ -46,6 +48,9 @@ def materialize(module: nn.Module, **shapes: tuple[int, ...]) -> None:
 class _GlorotLinear(nn.Linear):
     def reset_parameters(self) -> None:
         _glorot(self)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return dense(inputs, self.weight, self.bias)
 
 
 class _LazyGlorotLinear(nn.LazyLinear):

@@ -65,6 +65,9 @@ class MLP(Configurable, nn.Module):
         hidden = nn.Identity() if activation is None else activation
         self.activations = nn.ModuleList(copy.deepcopy(hidden) for _ in units[:-1])
         self.activations.append(nn.Identity() if final_activation is None else copy.deepcopy(final_activation))
+        for copied in self.activations:
+            if isinstance(copied, nn.ReLU):
+                copied.inplace = True  # nobody else holds the output of a linear map, and it is not needed again
         self.dropout = nn.Dropout(dropout)
 
     @property

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
 
-__all__ = ["softmax_cross_entropy"]
+__all__ = ["softmax_cross_entropy", "weighted"]
 
 _IGNORE_NOTHING = torch.iinfo(torch.int64).min  # torch's default skips rows whose positive is -100 without a word
 
@@ -57,12 +57,23 @@ def softmax_cross_entropy(
         raise DataError(
             f"a column in [0, {scores.shape[1]})", str(int(positives[row])), f"positives, row {row}", "check the ids"
         ) from None
-    if weight is not None:
-        # An infinite loss times a weight of 0 would be NaN: a row without weight takes no part.
-        losses = torch.where(weight == 0, 0, losses * weight)
+    losses = weighted(losses, weight)
     if reduction == "none":
         return losses
     return losses.sum() / max(len(scores), 1) if reduction == "mean" else losses.sum()
+
+
+def weighted(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Multiply each row's loss by its weight.
+
+    Args:
+        losses: `(batch,)`.
+        weight: `(batch,)`, or None for 1. A row of weight 0 takes no part: an infinite loss would make it NaN.
+
+    Returns:
+        `(batch,)`.
+    """
+    return losses if weight is None else torch.where(weight == 0, 0, losses * weight)
 
 
 def _check(scores: Tensor, positives: Tensor, weight: Tensor | None, reduction: str) -> None:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
+from retrank.core.native import is_native
 from retrank.core.seeds import generator
-from retrank.index.blocks import BlockCells, ScoreBlocks, check_pairs
+from retrank.index.blocks import BlockCells, BlockGrid, ScoreBlocks, as_float32, check_pairs
+from retrank.index.panels import count_better
 from retrank.metrics.metric import SumMetric
 
 __all__ = ["FullCorpusTopK", "rank_of_positive"]
@@ -164,21 +166,36 @@ def _ranks(queries: Tensor, candidates: Tensor, positives: Tensor, exclude: Jagg
     heads = queries[:, None] if queries.dim() == 2 else queries
     if exclude is not None:
         check_pairs(exclude, len(queries), len(candidates), "exclude")
+    candidates, heads = as_float32(candidates, "candidates"), heads.detach()
+    if len(candidates) == 0:
+        raise ShapeError("at least one candidate", "none", "candidates", "give the embeddings of the catalogue")
+    grid = BlockGrid(len(candidates), candidates.shape[1], candidates.device)
+    heads = torch.stack([grid.checked(head) for head in heads.unbind(1)], dim=1)
+    rows = positives.clamp(0, len(candidates) - 1)
+    if heads.shape[1] == 1 and is_native(candidates):
+        order, place = _tie_order(len(candidates), candidates.device)
+        num_better = count_better(heads[:, 0], candidates, order, place, rows, exclude)
+    else:
+        num_better = _count_in_blocks(heads, candidates, rows, exclude)
+    largest = candidates.abs().amax().double()
+    unsafe = torch.stack([grid.unsafe(head, largest) for head in heads.unbind(1)]).any(dim=0)
+    bad = unsafe | (positives < -1) | (positives >= len(candidates))
+    return (1 + num_better).double().where(positives != -1, torch.inf), bad
+
+
+def _count_in_blocks(heads: Tensor, candidates: Tensor, positives: Tensor, exclude: Jagged | None) -> Tensor:
+    """Count the candidates before each positive in plain torch, block by block: `(batch,)` float64."""
     order, place = _tie_order(len(candidates), candidates.device)
     blocks = ScoreBlocks(candidates[order])  # a tie that comes before the positive now stands left of it
-    places = place[positives.clamp(0, len(candidates) - 1)]
-    by_place = torch.argsort(places)  # a chunk's positives then share few blocks, and only those are scored twice
+    by_place = torch.argsort(place[positives])  # a chunk's positives then share few blocks, and only those come twice
     chunks = torch.stack([blocks.chunks(head) for head in heads[by_place].unbind(1)], dim=1)
-    places = places[by_place]
     excluded = None
     if exclude is not None:
         taken = exclude.to(blocks.device).take(by_place)
-        excluded = BlockCells(Jagged(place[taken.values], taken.offsets), blocks.grid, len(queries), "exclude")
-    ranks = torch.empty(len(queries), dtype=torch.float64, device=blocks.device)
-    ranks[by_place] = 1 + _num_better(blocks, chunks, places, excluded)
-    unsafe = torch.stack([blocks.unsafe(head) for head in heads.unbind(1)]).any(dim=0)
-    bad = unsafe | (positives < -1) | (positives >= len(candidates))
-    return ranks.where(positives != -1, torch.inf), bad
+        excluded = BlockCells(Jagged(place[taken.values], taken.offsets), blocks.grid, len(positives), "exclude")
+    num_better = torch.empty(len(positives), dtype=torch.float64, device=blocks.device)
+    num_better[by_place] = _num_better(blocks, chunks, place[positives][by_place], excluded)
+    return num_better
 
 
 def _num_better(blocks: ScoreBlocks, chunks: Tensor, places: Tensor, excluded: BlockCells | None) -> Tensor:

@@ -3,18 +3,21 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, final
+from functools import partial
+from typing import Final, Literal, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from retrank.core.collectives import world_size
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.notices import warn_once
-from retrank.losses.softmax import softmax_cross_entropy
+from retrank.losses.fused_softmax import can_fuse, fused_softmax_cross_entropy
+from retrank.losses.softmax import softmax_cross_entropy, weighted
 from retrank.sampling.frequency import StreamingFrequency
-from retrank.tasks.contest import Contest, across_processes, match, reverse_across_processes
+from retrank.tasks.contest import Contest, across_processes, reverse_across_processes
 from retrank.tasks.logits import (
     apply_score_mask,
     apply_temperature,
@@ -22,9 +25,12 @@ from retrank.tasks.logits import (
     mine_hard_negatives,
     remove_accidental_hits,
 )
-from retrank.tasks.task import BatchMetric, CorpusMetric, LossMetric, Task
+from retrank.tasks.task import BatchMetric, CorpusMetric, LossMetric, Task, listed
 
 __all__ = ["Retrieval"]
+
+_SCORES_AT_ONCE_CPU: Final = 2**21  # 8 MiB
+_SCORES_AT_ONCE_GPU: Final = 2**27
 
 
 @final
@@ -86,6 +92,7 @@ class Retrieval(Task[CorpusMetric]):
         batch_metrics: Sequence[BatchMetric] = (),
         loss_metrics: Sequence[LossMetric] = (),
     ) -> None:
+        batch_metrics, loss_metrics = listed(batch_metrics, "batch_metrics"), listed(loss_metrics, "loss_metrics")
         super().__init__(metrics, others=[*batch_metrics, *loss_metrics])
         if not 0 < temperature < float("inf"):
             raise ConfigError(
@@ -117,7 +124,7 @@ class Retrieval(Task[CorpusMetric]):
         self.symmetric = symmetric
         self.reduction = reduction
         self.cross_device_negatives = cross_device_negatives
-        self.batch_metrics, self.loss_metrics = tuple(batch_metrics), tuple(loss_metrics)
+        self.batch_metrics, self.loss_metrics = batch_metrics, loss_metrics
 
     def forward(
         self,
@@ -165,7 +172,7 @@ class Retrieval(Task[CorpusMetric]):
             contest, num_rows = across_processes(queries, candidates, ids=candidate_ids, log_q=log_q, mask=mask)
         else:
             positives = torch.arange(len(queries), device=queries.device) if positives is None else positives
-            contest = Contest(match(queries, candidates), positives, ids=candidate_ids, log_q=log_q, mask=mask)
+            contest = Contest(queries, candidates, positives, ids=candidate_ids, log_q=log_q, mask=mask)
         if isinstance(self.log_q, StreamingFrequency):
             contest = replace(contest, log_q=self.log_q(_needed(contest.ids, "candidate_ids")))
         losses = self._losses(contest, weight, update_metrics=update_metrics)
@@ -205,6 +212,26 @@ class Retrieval(Task[CorpusMetric]):
                 metric.update(query_embeddings, candidate_embeddings, positives, exclude=exclude, weight=weight)
 
     def _losses(self, contest: Contest, weight: Tensor | None, *, update_metrics: bool) -> Tensor:
+        """Return weight · loss of every row, with no more than a block of scores in memory."""
+        limit = _SCORES_AT_ONCE_CPU if contest.rows.device.type == "cpu" else _SCORES_AT_ONCE_GPU
+        size = max(limit // max(len(contest.columns), 1), 1)
+        blocks = contest.cut(size)
+        weights: Sequence[Tensor | None] = [None] * len(blocks) if weight is None else torch.split(weight, size)
+        if update_metrics and self.batch_metrics:
+            with torch.no_grad():
+                for block, some in zip(blocks, weights, strict=True):
+                    scores, positives, some = self._corrected(block, some)
+                    for metric in self.batch_metrics:
+                        metric.update(scores, positives, some)
+        if self._can_fuse(contest):
+            return weighted(self._fused_losses(contest), weight)
+        if len(blocks) == 1:
+            return self._block_losses(blocks[0], weight)
+        again = partial(checkpoint, self._block_losses, use_reentrant=False, preserve_rng_state=False)
+        return torch.cat([again(block, some) for block, some in zip(blocks, weights, strict=True)])
+
+    def _corrected(self, contest: Contest, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the scores as the loss sees them, the columns of the positives, and the weights."""
         scores, positives = apply_temperature(contest.scores, self.temperature), contest.positives
         if contest.log_q is not None:
             scores = correct_log_q(scores, contest.log_q)
@@ -216,9 +243,10 @@ class Retrieval(Task[CorpusMetric]):
             scores = apply_score_mask(scores, contest.mask | ~takes_part)  # a row of -inf would have NaN gradients
         if self.num_hard_negatives is not None:
             scores, positives = mine_hard_negatives(scores, positives, self.num_hard_negatives)
-        if update_metrics:
-            for metric in self.batch_metrics:
-                metric.update(scores.detach(), positives, weight)
+        return scores, positives, weight
+
+    def _block_losses(self, contest: Contest, weight: Tensor | None) -> Tensor:
+        scores, positives, weight = self._corrected(contest, weight)
         if self.loss is None:
             return softmax_cross_entropy(scores, positives, weight, reduction="none")
         losses: Tensor = self.loss(scores, positives)
@@ -229,7 +257,22 @@ class Retrieval(Task[CorpusMetric]):
                 "Retrieval(loss=...)",
                 "return losses before any reduction",
             )
-        return losses if weight is None else torch.where(weight == 0, 0, losses * weight)
+        return weighted(losses, weight)
+
+    def _can_fuse(self, contest: Contest) -> bool:
+        is_plain = self.loss is None and self.num_hard_negatives is None and contest.mask is None
+        shapes = {tensor.shape for tensor in (contest.ids, contest.log_q) if tensor is not None}
+        is_plain &= shapes <= {contest.columns.shape[:1]}  # one entry a column; a row a query takes the other way
+        return is_plain and can_fuse(contest.rows, contest.columns)
+
+    def _fused_losses(self, contest: Contest) -> Tensor:
+        outside = (contest.positives < 0) | (contest.positives >= len(contest.columns))
+        if bool(outside.any()):
+            return softmax_cross_entropy(contest.scores, contest.positives, reduction="none")  # says what is wrong
+        ids = _needed(contest.ids, "candidate_ids") if self.remove_accidental_hits else None
+        bias = None if contest.log_q is None else -contest.log_q
+        rows = contest.rows / self.temperature
+        return fused_softmax_cross_entropy(rows, contest.columns, contest.positives, bias=bias, ids=ids)
 
     def _check(
         self, queries: Tensor, candidates: Tensor, positives: Tensor | None, weight: Tensor | None, mask: Tensor | None

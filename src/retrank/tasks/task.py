@@ -10,7 +10,7 @@ from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 
-__all__ = ["BatchMetric", "CorpusMetric", "LossMetric", "Task", "TaskMetric"]
+__all__ = ["BatchMetric", "CorpusMetric", "LossMetric", "Task", "TaskMetric", "listed"]
 
 
 class _AnyMetric(Protocol):
@@ -97,6 +97,21 @@ class LossMetric(_AnyMetric, Protocol):
 _MetricT = TypeVar("_MetricT", bound=_AnyMetric)
 
 
+def listed(metrics: Sequence[_MetricT], name: str) -> tuple[_MetricT, ...]:
+    """Return the metrics of a list, and refuse a metric that stands in none.
+
+    Args:
+        metrics: any number of them.
+        name: of the argument, for the message.
+
+    Raises:
+        ConfigError: no sequence.
+    """
+    if not isinstance(metrics, Sequence):
+        raise ConfigError("a sequence of metrics", f"a {type(metrics).__name__}", f"{name}=...", f"pass {name}=[...]")
+    return tuple(metrics)
+
+
 class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
     """A loss and the metrics that go with it.
 
@@ -105,18 +120,26 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
         others: metrics of other kinds, which are reported, reset and saved in the same way.
 
     Raises:
-        ConfigError: two metrics of one name.
+        ConfigError: two metrics of one name, or a metric that stands in no list.
     """
 
     def __init__(self, metrics: Sequence[_MetricT] = (), *, others: Sequence[BatchMetric | LossMetric] = ()) -> None:
         super().__init__()
-        self.metrics: tuple[_MetricT, ...] = tuple(metrics)
-        self._all_metrics: tuple[_MetricT | BatchMetric | LossMetric, ...] = (*metrics, *others)
+        self.metrics: tuple[_MetricT, ...] = listed(metrics, "metrics")
+        others = listed(others, "loss_metrics")
+        self._all_metrics: tuple[_MetricT | BatchMetric | LossMetric, ...] = (*self.metrics, *others)
         names = [metric.name for metric in self._all_metrics]
         if len(set(names)) < len(names):
             raise ConfigError(
                 "metrics with distinct names", str(names), f"{type(self).__name__}(metrics=...)", "give one a `name`"
             )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Metrics assigned later would be fed, but neither reported nor reset.
+        if name.endswith("metrics") and name in vars(self):
+            where = f"{type(self).__name__}.{name} = ..."
+            raise ConfigError("metrics when the task is built", "an assignment", where, f"pass {name}=[...] to it")
+        super().__setattr__(name, value)
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:

@@ -1,0 +1,79 @@
+"""Run a kernel on tensors."""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from retrank.core.native.build import library
+
+__all__ = ["call", "is_native", "without_kernels"]
+
+_switch: Final = {"on": True}
+
+
+def is_native(*tensors: Tensor) -> bool:
+    """Say whether the kernels can take these tensors.
+
+    Args:
+        tensors: the floats that a kernel would read or write.
+
+    Returns:
+        Whether all are float32 on the CPU and the kernels are there; the first question may build them.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> rr.core.native.is_native(torch.zeros(2, dtype=torch.float64))
+        False
+    """
+    fits = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
+    return fits and _switch["on"] and not torch.compiler.is_compiling() and library() is not None
+
+
+def call(function: str, *arguments: Tensor | int | float | None) -> None:
+    """Run a kernel with as many threads as torch uses.
+
+    Args:
+        function: its name in the sources.
+        arguments: what it takes after the number of threads: contiguous tensors, which it reads or writes in place,
+            int64, float32, and None for a null pointer. Its sizes are the caller's to check.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> width = torch.zeros(1, dtype=torch.int64)
+        >>> if rr.core.native.library() is not None:
+        ...     rr.core.native.call("panel_width", width)
+    """
+    kernels = library()
+    assert kernels is not None
+    getattr(kernels, function)(ctypes.c_int64(torch.get_num_threads()), *map(_to_c, arguments))
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Use plain torch within the block, as on a machine without a compiler.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> with rr.core.native.without_kernels():
+        ...     rr.core.native.is_native(torch.zeros(2))
+        False
+    """
+    before, _switch["on"] = _switch["on"], False
+    try:
+        yield
+    finally:
+        _switch["on"] = before
+
+
+def _to_c(argument: Tensor | int | float | None) -> Any:
+    if isinstance(argument, Tensor):
+        assert argument.is_contiguous()
+        assert argument.device.type == "cpu"
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, float):
+        return ctypes.c_float(argument)
+    return None if argument is None else ctypes.c_int64(argument)

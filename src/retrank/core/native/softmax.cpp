@@ -1,0 +1,181 @@
+// The softmax cross-entropy of each query's positive among all candidates, and its gradients, by recomputation: the
+// scores are never in memory. Candidates with the id of the query's positive take no part, apart from that positive.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "exponential.h"
+
+namespace {
+constexpr int64_t FORWARD_ROWS = ROWS * 12, BACKWARD_ROWS = ROWS * 8;  // queries that meet a panel while it is in the cache
+constexpr float HEADROOM = 60;  // how far scores may exceed the reference before it moves: exp(60) is still harmless
+constexpr int64_t FLUSH = 64;   // panels whose sums are float, before they go to a double
+
+// One tile of scores plus the bias of each column; -inf where a column has the id of the row's positive.
+inline __attribute__((always_inline)) void biased_tile(const float *queries, const float *panel, const float *bias,
+                                                       const int32_t *ids, const int32_t *row_ids, int64_t dim,
+                                                       Vec scores[ROWS][2]) {
+    score_tile(queries, panel, dim, scores);
+    const Vec infinite = Vec{} - INFINITY;
+    for (int half = 0; half < 2; half++) {
+        const Vec add = load(bias + half * LANES);
+        const IntVec id = *reinterpret_cast<const IntVec *>(ids + half * LANES);
+#pragma GCC unroll 16
+        for (int row = 0; row < ROWS; row++)
+            scores[row][half] = id == row_ids[row] ? infinite : scores[row][half] + add;
+    }
+}
+
+bool any(IntVec lanes) {
+    uint64_t words[LANES / 2], found = 0;
+    memcpy(words, &lanes, sizeof words);
+    for (const uint64_t word : words) found |= word;
+    return found;
+}
+
+template <int HALVES>  // gradient (ROWS, stride) += weights (ROWS, WIDTH) x candidates (WIDTH, stride), some columns of it
+inline __attribute__((always_inline)) void add_query_gradient(const float *weights, const float *candidates,
+                                                              int64_t stride, float *gradient) {
+    Vec sums[ROWS][HALVES];
+    for (int row = 0; row < ROWS; row++)
+        for (int half = 0; half < HALVES; half++) sums[row][half] = load(gradient + row * stride + half * LANES);
+    for (int lane = 0; lane < WIDTH; lane++) {
+        Vec candidate[HALVES];
+        for (int half = 0; half < HALVES; half++) candidate[half] = load(candidates + lane * stride + half * LANES);
+#pragma GCC unroll 16
+        for (int row = 0; row < ROWS; row++)
+            for (int half = 0; half < HALVES; half++) sums[row][half] += weights[row * WIDTH + lane] * candidate[half];
+    }
+    for (int row = 0; row < ROWS; row++)
+        for (int half = 0; half < HALVES; half++) store(gradient + row * stride + half * LANES, sums[row][half]);
+}
+
+constexpr int DEPTH = ROWS / 2;  // dimensions at a time
+
+template <int COUNT>  // gradient (COUNT, WIDTH) += queries (COUNT of dim, ROWS) x weights (ROWS, WIDTH), tile after tile
+inline __attribute__((always_inline)) void add_panel_gradient(const float *queries, const float *weights, int64_t dim,
+                                                              int64_t tiles, float *gradient) {
+    Vec sums[COUNT][2];
+    for (int k = 0; k < COUNT; k++)
+        for (int half = 0; half < 2; half++) sums[k][half] = load(gradient + k * WIDTH + half * LANES);
+    for (int64_t tile = 0; tile < tiles; tile++, queries += dim * ROWS)
+        for (int row = 0; row < ROWS; row++, weights += WIDTH) {
+            const Vec left = load(weights), right = load(weights + LANES);
+#pragma GCC unroll 16
+            for (int k = 0; k < COUNT; k++) {
+                sums[k][0] += queries[k * ROWS + row] * left;
+                sums[k][1] += queries[k * ROWS + row] * right;
+            }
+        }
+    for (int k = 0; k < COUNT; k++)
+        for (int half = 0; half < 2; half++) store(gradient + k * WIDTH + half * LANES, sums[k][half]);
+}
+}  // namespace
+
+extern "C" {
+
+// The shape of a tile and the number of lanes, to which rows of `candidates` below are filled up.
+void tile_shape(int64_t, int64_t *shape) { shape[0] = ROWS, shape[1] = WIDTH, shape[2] = LANES; }
+
+// others[i] = the sum over the other candidates of exp(score - reference[i]). reference comes as the score of the
+// positive, and is raised where others are far above it. bias and ids have an entry for every lane of every panel.
+void softmax_forward(int64_t threads, const float *queries, int64_t num_queries, int64_t dim, const float *panels,
+                     int64_t num_panels, const float *bias, const int32_t *ids, const int32_t *positive_ids,
+                     float *reference, float *others) {
+    const int64_t share = (num_queries + threads - 1) / threads;
+    const int64_t size = std::min(FORWARD_ROWS, (share + ROWS - 1) / ROWS * ROWS);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int64_t first = 0; first < num_queries; first += size) {
+        const int64_t count = std::min(size, num_queries - first), tiles = (count + ROWS - 1) / ROWS;
+        std::vector<float> packed(tiles * ROWS * dim), base(tiles * ROWS), sums(tiles * ROWS * LANES);
+        std::vector<int32_t> row_ids(tiles * ROWS, -1);
+        std::vector<double> total(count);
+        pack_queries(queries + first * dim, count, dim, packed.data());
+        std::copy_n(reference + first, count, base.data());
+        std::copy_n(positive_ids + first, count, row_ids.data());
+        auto flush = [&](int64_t row) {
+            for (int lane = 0; lane < LANES; lane++) total[row] += sums[row * LANES + lane];
+            std::fill_n(&sums[row * LANES], LANES, 0.0f);
+        };
+        for (int64_t panel = 0; panel < num_panels; panel++) {
+            for (int64_t tile = 0; tile < tiles; tile++) {
+                Vec scores[ROWS][2];
+                biased_tile(packed.data() + tile * ROWS * dim, panels + panel * dim * WIDTH, bias + panel * WIDTH,
+                            ids + panel * WIDTH, row_ids.data() + tile * ROWS, dim, scores);
+                float *bases = base.data() + tile * ROWS;
+                IntVec high = {};
+#pragma GCC unroll 16
+                for (int row = 0; row < ROWS; row++)
+                    high |= (scores[row][0] > bases[row] + HEADROOM) | (scores[row][1] > bases[row] + HEADROOM);
+                if (__builtin_expect(any(high), 0))
+                    for (int64_t row = tile * ROWS; row < std::min(count, (tile + 1) * ROWS); row++) {
+                        float best = base[row];
+                        for (int lane = 0; lane < WIDTH; lane++)
+                            best = std::max(best, scores[row - tile * ROWS][lane / LANES][lane % LANES]);
+                        if (!(best > base[row] + HEADROOM)) continue;
+                        flush(row);
+                        total[row] *= exp(double(base[row]) - best);
+                        base[row] = best;
+                    }
+                float *into = sums.data() + tile * ROWS * LANES;
+#pragma GCC unroll 16
+                for (int row = 0; row < ROWS; row++)
+                    store(into + row * LANES, load(into + row * LANES) + exponential(scores[row][0] - bases[row]) +
+                                                  exponential(scores[row][1] - bases[row]));
+            }
+            if (panel % FLUSH == FLUSH - 1)
+                for (int64_t row = 0; row < count; row++) flush(row);
+        }
+        for (int64_t row = 0; row < count; row++) {
+            flush(row);
+            reference[first + row] = base[row];
+            others[first + row] = float(total[row]);
+        }
+    }
+}
+
+// Gradients of sum_i factor[i] * log(sum_j exp(score_ij)) but for the positives. Candidates come as panels and as rows
+// of `stride` floats, a multiple of the lanes; one gradient comes out as panels, the other as `copies` (one a thread) of
+// rows of queries, to be added up. Both must be zeros; num_queries is a multiple of the rows of a tile.
+void softmax_backward(int64_t threads, const float *queries, int64_t num_queries, int64_t dim, const float *panels,
+                      int64_t num_panels, const float *candidates, int64_t stride, const float *bias,
+                      const int32_t *ids, const int32_t *positive_ids, const float *normalizer, const float *factor,
+                      float *query_gradients, float *panel_gradients) {
+    std::vector<float> packed(num_queries * dim);
+    pack_queries(queries, num_queries, dim, packed.data());
+#pragma omp parallel for num_threads(threads)
+    for (int64_t copy = 0; copy < threads; copy++) {
+        float *gradients = query_gradients + copy * num_queries * stride;
+        std::vector<float> weights(BACKWARD_ROWS * WIDTH);
+        for (int64_t panel = num_panels * copy / threads; panel < num_panels * (copy + 1) / threads; panel++)
+            for (int64_t first = 0; first < num_queries; first += BACKWARD_ROWS) {
+                const int64_t tiles = std::min(BACKWARD_ROWS, num_queries - first) / ROWS;
+                for (int64_t tile = 0; tile < tiles; tile++) {
+                    const int64_t start = first + tile * ROWS;
+                    Vec scores[ROWS][2];
+                    biased_tile(packed.data() + start * dim, panels + panel * dim * WIDTH, bias + panel * WIDTH,
+                                ids + panel * WIDTH, positive_ids + start, dim, scores);
+                    float *mine = weights.data() + tile * ROWS * WIDTH;
+#pragma GCC unroll 16
+                    for (int row = 0; row < ROWS; row++)
+                        for (int half = 0; half < 2; half++)
+                            store(mine + row * WIDTH + half * LANES,
+                                  exponential(scores[row][half] - normalizer[start + row]) * factor[start + row]);
+                    int64_t column = 0;
+                    const float *rows = candidates + panel * WIDTH * stride;
+                    for (; column + WIDTH <= stride; column += WIDTH)
+                        add_query_gradient<2>(mine, rows + column, stride, gradients + start * stride + column);
+                    if (column < stride)
+                        add_query_gradient<1>(mine, rows + column, stride, gradients + start * stride + column);
+                }
+                float *gradient = panel_gradients + panel * dim * WIDTH;
+                const float *tile = packed.data() + first * dim;
+                int64_t k = 0;
+                for (; k + DEPTH <= dim; k += DEPTH)
+                    add_panel_gradient<DEPTH>(tile + k * ROWS, weights.data(), dim, tiles, gradient + k * WIDTH);
+                for (; k < dim; k++)
+                    add_panel_gradient<1>(tile + k * ROWS, weights.data(), dim, tiles, gradient + k * WIDTH);
+            }
+    }
+}
+}
