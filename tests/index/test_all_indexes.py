@@ -81,8 +81,8 @@ class Kind:
         return self.build(embeddings, keys, folder) if self.needs_folder else self.build(embeddings, keys)
 
 
-def faiss(factory, effort=64, **promises):
-    return Kind(partial(Faiss, factory=factory, effort=effort), **promises)
+def faiss(factory, effort=64, rescore=None, **promises):
+    return Kind(partial(Faiss, factory=factory, effort=effort, rescore=rescore), **promises)
 
 
 KINDS = {
@@ -99,6 +99,9 @@ KINDS = {
     "sq": faiss("SQ8", recall=0.95, scores_are_true=False),
     "pq": faiss("PQ16x4", recall=0.8, scores_are_true=False),
     "ivf pq": faiss("IVF8,PQ16x4", effort=8, recall=0.8, scores_are_true=False),
+    "pq rescored": faiss("PQ8x4", rescore=8, recall=0.95),
+    "ivf pq rescored": faiss("IVF8,PQ16x4", effort=8, rescore=4, recall=0.99),
+    "hnsw sq rescored": faiss("HNSW16,SQ8", rescore=2, recall=0.95, can=("add",)),
 }
 each_kind = pytest.mark.parametrize("name", KINDS)
 
@@ -210,6 +213,22 @@ def test_equal_scores_come_in_row_order(name, tmp_path):
     ids = KINDS[name](embed(300).repeat(2, 1), None, tmp_path).search_ids(embed(5, seed=5), 600).ids
     place = torch.empty_like(ids).scatter_(1, ids, torch.arange(600).expand(5, 600))
     assert (place[:, :300] < place[:, 300:]).all()
+
+
+@each_kind
+@pytest.mark.filterwarnings("ignore")
+def test_a_collapsed_model_gives_distinct_candidates_with_equal_scores(name, tmp_path):
+    index = KINDS[name](torch.ones(300, DIM), None, tmp_path)
+    exclude = Jagged.from_lists([[], [0, 1, 2], list(range(300))])
+    scores, ids = index.search_ids(torch.ones(3, DIM), 20, exclude=exclude)
+    assert (scores[:2] == scores[0, 0]).all()
+    assert [len(set(row)) for row in ids.tolist()] == [20, 20, 1]
+    assert (ids[0].diff() > 0).all()
+    assert (ids[1] > 2).all()
+    assert (ids[2] == -1).all()
+    if KINDS[name].is_exact:
+        assert ids[0].tolist() == list(range(20))
+        assert ids[1].tolist() == list(range(3, 23))
 
 
 @each_kind
@@ -400,6 +419,8 @@ def test_recall_by_hand():
         assert Blind(judge, found).evaluate(queries, 2, judge) == recall
     exclude = Jagged.from_lists([[0, 1, 2, 3], [0, 1, 2, 3, 4]])  # one candidate is left for one query
     assert Blind(judge, [[4, -1], [-1, -1]]).evaluate(queries, 2, judge, exclude=exclude) == 1.0
+    three = torch.ones(3, 1)
+    assert repr(Blind(judge, [[0], [0], [4]]).evaluate(three, 1, judge)) == repr(2 / 3)  # not rounded to float32
     with pytest.raises(DataError, match="something to find"):
         Blind(judge, [[-1, -1], [-1, -1]]).evaluate(queries, 2, judge, allow=Jagged.from_lists([[]]))
     with pytest.raises(ConfigError, match="an exact index"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.golden import cases
+from tests.golden import golden
 
 from retrank.core.errors import ConfigError, DataError, ShapeError, StorageError
 from retrank.core.files import write_manifest
@@ -14,8 +14,7 @@ from retrank.core.jagged import Jagged
 from retrank.index import Exact
 from retrank.index import blocks as blocks_module
 
-TFRS = {case["name"]: case for case in cases("tfrs_factorized_top_k")}
-KERAS_RS = {case["name"]: case for case in cases("krs_retrieval")}
+pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -93,9 +92,14 @@ def test_copies_of_a_candidate_come_in_row_order_in_every_block():
     assert torch.equal(index.search_ids(torch.randn(3, 17), 2500).ids, torch.arange(2500).expand(3, 2500))
 
 
-@pytest.mark.parametrize("name", [name for name in TFRS if "too" not in name and name != "streaming_small_corpus"])
-def test_agrees_with_tfrs(name):
-    case = TFRS[name]
+@golden(
+    "tfrs_factorized_top_k",
+    without=(
+        *("brute_force_k_too_large", "brute_force_exclusions_too_large"),
+        *("streaming_small_corpus", "streaming_exclusions_too_many"),
+    ),
+)
+def test_agrees_with_tfrs(case):
     inputs, expected = case["inputs"], case["expected"]
     keys = inputs.get("identifiers")
     index = Exact(torch.tensor(inputs["candidates"]), keys)
@@ -108,12 +112,19 @@ def test_agrees_with_tfrs(name):
     assert found.tolist() == expected["identifiers"]
 
 
-def test_where_tfrs_fails_or_returns_excluded_candidates():
-    case = TFRS["streaming_small_corpus"]  # there: all 4 for k=6; here as Keras-RS and BruteForce
-    with pytest.raises(ConfigError, match=r"k in \[1, 4\], got 6"):
-        Exact(torch.tensor(case["inputs"]["candidates"])).search(torch.tensor(case["inputs"]["queries"]), 6)
+@golden("tfrs_factorized_top_k", "brute_force_k_too_large", "streaming_small_corpus")
+def test_k_beyond_the_corpus_is_an_error_as_in_brute_force_and_keras_rs(case):
+    index, k = Exact(torch.tensor(case["inputs"]["candidates"])), case["arguments"]["constructor"]["k"]
+    with pytest.raises(ConfigError, match=rf"k in \[1, 4\], got {k}"):
+        index.search(torch.tensor(case["inputs"]["queries"]), k)
+    if "error" not in case["expected"]:  # Streaming returns all 4
+        scores, ids = index.search(torch.tensor(case["inputs"]["queries"]), 4)
+        assert ids.tolist() == case["expected"]["identifiers"]
+        np.testing.assert_allclose(scores, case["expected"]["scores"], rtol=1e-5, atol=1e-6)
 
-    case = TFRS["streaming_exclusions_too_many"]
+
+@golden("tfrs_factorized_top_k", "streaming_exclusions_too_many")
+def test_what_is_excluded_never_fills_the_places_that_are_left(case):
     index = Exact(torch.tensor(case["inputs"]["candidates"]))
     queries, exclude = torch.tensor(case["inputs"]["queries"]), Jagged.from_lists(case["inputs"]["exclusions"])
     scores, ids = index.search_ids(queries, 3, exclude=exclude)
@@ -121,7 +132,10 @@ def test_where_tfrs_fails_or_returns_excluded_candidates():
     np.testing.assert_allclose(scores[:, :2], np.array(case["expected"]["scores"])[:, :2], rtol=1e-5)
     assert (scores[:, 2] == -torch.inf).all()
 
-    case = TFRS["brute_force_exclusions_too_large"]
+
+@golden("tfrs_factorized_top_k", "brute_force_exclusions_too_large")
+def test_many_exclusions_leave_what_remains_instead_of_an_error(case):
+    assert case["expected"] == {"error": "ValueError"}
     index = Exact(torch.tensor(case["inputs"]["candidates"]))
     queries, exclude = torch.tensor(case["inputs"]["queries"]), Jagged.from_lists(case["inputs"]["exclusions"])
     _, ids = index.search_ids(queries, 4, exclude=exclude)
@@ -129,9 +143,8 @@ def test_where_tfrs_fails_or_returns_excluded_candidates():
     assert (ids[:, 2:] == -1).all()
 
 
-@pytest.mark.parametrize("name", list(KERAS_RS))
-def test_agrees_with_keras_rs(name):
-    case = KERAS_RS[name]
+@golden("krs_retrieval")
+def test_agrees_with_keras_rs(case):
     inputs, k = case["inputs"], case["arguments"]["constructor"]["k"]
     updated = "updated_" if "updated_candidate_embeddings" in inputs else ""
     keys = inputs.get(f"{updated}candidate_ids")

@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from retrank.core.errors import ConfigError, DataError, MissingExtraError, ShapeError, StorageError
 from retrank.core.files import write_manifest
@@ -62,6 +63,85 @@ def test_thousands_of_exclusions_hold(factory):
         found = [place for place in row if place >= 0]
         assert len(set(found)) == len(found) == min(10, 4000 - len(taken))
         assert not set(found) & set(taken)
+
+
+@pytest.mark.parametrize("factory", ["PQ8x4", "IVF16,PQ8x4"])
+def test_rescoring_finds_more_and_its_scores_are_those_of_the_embeddings(factory):
+    embeddings, queries = clusters(3000), clusters(100)
+    judge = Exact(embeddings)
+    index = Faiss(embeddings.clone(), factory=factory, effort=16, rescore=1)
+    recalls = []
+    for rescore in (None, 1, 4, 16, 10**6):
+        index.rescore = rescore
+        recalls.append(index.evaluate(queries, 10, judge))
+        scores, ids = index.search_ids(queries, 10)
+        true_scores = torch.from_numpy(queries.double().numpy() @ embeddings.double().numpy().T).gather(1, ids)
+        assert torch.allclose(scores.double(), true_scores, rtol=1e-6, atol=1e-6) == (rescore is not None)
+        assert (scores.diff() <= 0).all()
+    assert recalls[0] == recalls[1] < 0.7  # the same candidates, in another order
+    assert recalls[1] < recalls[2] < recalls[3]
+    assert recalls[4] == 1.0
+
+
+def test_rescoring_scores_short_lists_of_allowed_candidates_exactly():
+    embeddings = clusters(3000)
+    index, judge = Faiss(embeddings, factory="PQ4x4", rescore=1), Exact(embeddings)
+    rng = np.random.default_rng(0)
+    own = Jagged.from_lists([rng.permutation(3000)[:length].tolist() for length in (20, 300, 1024)])
+    shared = Jagged.from_lists([rng.permutation(3000)[:500].tolist()])
+    for allow in (own, shared):
+        assert index.evaluate(embeddings[:3], 10, judge, allow=allow) == 1.0
+    assert index.evaluate(embeddings[:3], 10, judge) < 0.9
+
+
+def test_the_embeddings_to_rescore_by_are_the_indexs_own():
+    embeddings = clusters(500)
+    index = Faiss(embeddings, factory="PQ8x4", rescore=500)
+    before, changed = index.search_ids(clusters(5), 10), torch.randn(1, 16)
+    embeddings.zero_()
+    assert torch.equal(index.search_ids(clusters(5), 10).scores, before.scores)
+    index.update(changed, [7])
+    changed.zero_()
+    assert torch.equal(index.search_ids(clusters(5), 500).ids.sort(dim=1).values, torch.arange(500).expand(5, 500))
+    assert not torch.equal(
+        index.search_ids(clusters(5), 500, allow=Jagged.from_lists([[7]])).scores[:, 0], torch.zeros(5)
+    )
+
+
+def test_rescoring_is_saved_and_can_be_turned_off_and_on(tmp_path):
+    embeddings, queries = clusters(500), clusters(9)
+    built = Faiss(embeddings, factory="IVF4,PQ8x4", rescore=8)
+    built.save(tmp_path / "index")
+    index = Faiss.load(tmp_path / "index")
+    assert index.rescore == 8
+    expected = built.search_ids(queries, 10)
+    assert torch.equal(index.search_ids(queries, 10).scores, expected.scores)
+    index.rescore = None
+    assert not torch.equal(index.search_ids(queries, 10).scores, expected.scores)
+    index.save(tmp_path / "codes")
+    index = Faiss.load(tmp_path / "codes")
+    assert index.rescore is None
+    index.rescore = 8
+    assert torch.equal(index.search_ids(queries, 10).scores, expected.scores)
+    save_file({"embeddings": embeddings[1:]}, tmp_path / "index" / "embeddings.safetensors")
+    write_manifest(tmp_path / "index", {"format": "retrank.index.faiss", "version": 2})
+    with pytest.raises(StorageError, match="500 embeddings"):
+        Faiss.load(tmp_path / "index")
+
+
+@pytest.mark.parametrize("factory", ["HNSW16", "IVF4,Flat", "Flat"])
+def test_scores_that_are_exact_already_are_not_rescored(factory):
+    with pytest.raises(ConfigError, match=rf"codes \(PQ or SQ\) to rescore, got '{factory}'"):
+        Faiss(torch.randn(100, 16), factory=factory, rescore=4)
+
+
+def test_bad_rescoring_is_refused():
+    with pytest.raises(ConfigError, match="rescore >= 1 or None, got 0"):
+        Faiss(torch.randn(100, 16), factory="SQ8", rescore=0)
+    index = Faiss(torch.randn(100, 16), factory="SQ8")
+    with pytest.raises(ConfigError, match=r"codes alone.*Faiss\(rescore=\.\.\.\)"):
+        index.rescore = 4
+    index.rescore = None
 
 
 @pytest.mark.parametrize(
@@ -125,7 +205,7 @@ def test_settings_survive_saving_and_other_indexes_of_faiss_are_refused(tmp_path
     assert index.effort == 3
     with pytest.raises(ConfigError, match=r"Faiss\.search"):
         index.search_ids(torch.randn(1, 4), 301)
-    payload = {"format": "retrank.index.faiss", "version": 1}
+    payload = {"format": "retrank.index.faiss", "version": 2}
     foreign = faiss.IndexFlatL2(4)
     foreign.add(np.zeros((300, 4), dtype=np.float32))
     faiss.write_index(foreign, str(tmp_path / "index" / "index.faiss"))

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from tests.golden import cases
+from tests.golden import golden
 
 from retrank.core.errors import ConfigError, DataError, ShapeError, StorageError
 from retrank.core.jagged import Jagged
@@ -13,7 +13,7 @@ from retrank.index import Exact, Streaming, safetensors_stream, table_stream
 from retrank.index import blocks as blocks_module
 from retrank.index import streaming as streaming_module
 
-TFRS = {case["name"]: case for case in cases("tfrs_factorized_top_k")}
+pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,10 +37,12 @@ class Pieces:
             yield self.embeddings[part], None if self.keys is None else self.keys[part]
 
 
-@pytest.mark.parametrize("name", [name for name in TFRS if name.startswith("streaming") and "small" not in name])
-def test_agrees_with_tfrs(name):
-    inputs, expected = TFRS[name]["inputs"], TFRS[name]["expected"]
-    arguments = TFRS[name]["arguments"]
+@golden(
+    "tfrs_factorized_top_k",
+    *("streaming_indices", "streaming_string_ids", "streaming_exclusions", "streaming_exclusions_too_many"),
+)
+def test_agrees_with_tfrs(case):
+    inputs, expected, arguments = case["inputs"], case["expected"], case["arguments"]
     keys, k = inputs.get("identifiers"), arguments["constructor"]["k"]
     stream = Pieces(torch.tensor(inputs["candidates"]), keys, arguments["index"]["dataset_batch_size"])
     index, exclude = Streaming(stream), None
@@ -48,7 +50,7 @@ def test_agrees_with_tfrs(name):
         lists = [row if keys is None else index.rows(row).tolist() for row in inputs["exclusions"]]
         exclude = Jagged.from_lists(lists)
     scores, found = index.search(torch.tensor(inputs["queries"]), k, exclude=exclude)
-    if name == "streaming_exclusions_too_many":  # there an excluded candidate comes back in the last place
+    if case["name"] == "streaming_exclusions_too_many":  # there an excluded candidate comes back in the last place
         assert found.tolist() == [[2, 3, -1], [1, 0, -1]]
         assert (scores[:, 2] == -torch.inf).all()
         scores, expected = scores[:, :2], {"scores": np.array(expected["scores"])[:, :2]}
@@ -57,8 +59,9 @@ def test_agrees_with_tfrs(name):
     np.testing.assert_allclose(scores, expected["scores"], rtol=1e-5, atol=1e-6)
 
 
-def test_a_small_corpus_is_returned_whole_when_asked_for_whole():
-    inputs, expected = (TFRS["streaming_small_corpus"][part] for part in ("inputs", "expected"))
+@golden("tfrs_factorized_top_k", "streaming_small_corpus")
+def test_a_small_corpus_is_returned_whole_when_asked_for_whole(case):
+    inputs, expected = case["inputs"], case["expected"]
     index, queries = Streaming(Pieces(torch.tensor(inputs["candidates"]), size=3)), torch.tensor(inputs["queries"])
     with pytest.raises(ConfigError, match=r"k in \[1, 4\], got 6"):  # there: 4 results for k=6
         index.search(queries, 6)

@@ -37,9 +37,10 @@ def in_pieces(embeddings, keys):
         partial(rr.index.Faiss, factory="HNSW16"),
         partial(rr.index.Faiss, factory="IVF8,Flat", effort=8),
         partial(rr.index.Faiss, factory="IVF8,SQ8", effort=3),
+        partial(rr.index.Faiss, factory="IVF8,PQ3x4", effort=8, rescore=4),
         in_pieces,
     ],
-    ids=["graph", "lists", "codes", "streaming"],
+    ids=["graph", "lists", "codes", "rescored codes", "streaming"],
 )
 def test_a_bundle_brings_its_index_back(plays, index_type, tmp_path):
     pytest.importorskip("faiss")

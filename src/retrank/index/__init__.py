@@ -4,8 +4,9 @@
 keys out, `add`, `update` and `remove` where the kind allows it, `evaluate` for its recall, `save`; `load_index` reads
 any of them. `Exact` scores every candidate, and so judges all others. `Streaming` does the same for a catalogue larger
 than memory, from a `table_stream`, a `safetensors_stream` or any other `CandidateStream`. `Faiss` is approximate and
-fast. `ScoreBlocks` on a `BlockGrid` is the arithmetic below the exact ones, shared with the full-corpus metrics: a
-score depends on its query and candidate alone, never on what else is in the batch.
+fast, and can rescore exactly what it found. `ScoreBlocks` on a `BlockGrid` is the arithmetic below the exact ones,
+shared with the full-corpus metrics: a score depends on its query and candidate alone, never on what else is in the
+batch.
 """
 
 from retrank.index.blocks import BlockCells, BlockGrid, ScoreBlocks

@@ -17,14 +17,16 @@ from retrank.index.blocks import as_float32, check_finite
 from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, rows_left, rows_to_change
 from retrank.index.pairs import PairFilter
 from retrank.index.protocol import Index, SearchResult
-from retrank.index.storage import KEYS_FILE, check_format, key_series, read_keys
+from retrank.index.storage import KEYS_FILE, check_format, key_series, read_embeddings, read_keys, write_embeddings
 from retrank.index.top_k import merge, nothing, pack, unpack
 
 __all__ = ["Faiss"]
 
-_FORMAT: Final = {"format": "retrank.index.faiss", "version": 1}
+_FORMAT: Final = {"format": "retrank.index.faiss", "version": 2}
+_EMBEDDINGS_FILE: Final = "embeddings.safetensors"
 _LISTS: Final = ("IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
 _GRAPHS: Final = ("IndexHNSWFlat", "IndexHNSWSQ")
+_WHOLE: Final = ("IndexIVFFlat", "IndexHNSWFlat")  # hold embeddings, not codes
 _MAX_OVERFETCH: Final = (
     1024  # exclusions that are fetched in excess and dropped; longer lists are looked up in the search
 )
@@ -36,8 +38,8 @@ class Faiss(Index):
 
     Exclusions and allow-lists always hold, and a search returns fewer than k candidates only where fewer are allowed:
     where the fast search does not find enough, and for allow-lists of up to 1024, all allowed candidates are scored.
-    Scores are those of the stored codes, so they are rounded with `PQ` and `SQ`; equal scores come in row order among
-    what was found.
+    Scores are those of the stored codes, so they are rounded with `PQ` and `SQ`, and so is the order; with `rescore`
+    both are exact among what was found. Equal scores come in row order among what was found.
 
     Args:
         embeddings: `(num_candidates, dim)` float32, float16 or bfloat16; also what the index is trained on (Faiss wants
@@ -48,6 +50,9 @@ class Faiss(Index):
             codes), and `"PQ16"`, `"SQ8"`, `"Flat"`, which look at everything: they are lists with one list.
         effort: lists that are searched, or candidates of the graph that are followed: more is slower and finds more.
             It can be changed between searches.
+        rescore: for `PQ` and `SQ`: find `rescore * k` candidates by their codes and keep the k best by their
+            embeddings, which the index then holds besides (4 bytes a number). It can be changed between searches, also
+            to None, which trusts the codes; an index that was built with None cannot start to rescore.
 
     Raises:
         MissingExtraError: Faiss is not installed.
@@ -61,6 +66,11 @@ class Faiss(Index):
         >>> index = rr.index.Faiss(embeddings, factory="IVF16,Flat", effort=16)
         >>> index.evaluate(embeddings[:50], k=10, exact=rr.index.Exact(embeddings))
         1.0
+        >>> codes = rr.index.Faiss(embeddings, factory="PQ8x4", rescore=8)
+        >>> rescored = codes.evaluate(embeddings[:50], k=10, exact=rr.index.Exact(embeddings))
+        >>> codes.rescore = 1
+        >>> rescored > 0.9 > codes.evaluate(embeddings[:50], k=10, exact=rr.index.Exact(embeddings))
+        True
 
     Source: Douze et al., "The Faiss library", 2024; Malkov and Yashunin, "Efficient and robust approximate nearest
         neighbor search using Hierarchical Navigable Small World graphs", 2018; Jegou et al., "Product quantization for
@@ -70,9 +80,15 @@ class Faiss(Index):
     saved_as = "retrank.index.faiss"
 
     def __init__(
-        self, embeddings: Tensor, keys: KeysLike | None = None, *, factory: str = "HNSW32", effort: int = 64
+        self,
+        embeddings: Tensor,
+        keys: KeysLike | None = None,
+        *,
+        factory: str = "HNSW32",
+        effort: int = 64,
+        rescore: int | None = None,
     ) -> None:
-        vectors = as_float32(embeddings, "embeddings").cpu()
+        vectors = as_float32(embeddings, "embeddings").cpu().contiguous()
         if len(vectors) == 0:
             raise ShapeError("at least one candidate", "none", "embeddings", "give the embeddings of the catalogue")
         check_finite(vectors, "embeddings")
@@ -80,6 +96,8 @@ class Faiss(Index):
         self.effort, self._factory = effort, factory
         self._faiss = optional("faiss", extra="ann")
         self._index = _built(self._faiss, vectors.numpy(), factory)
+        self._originals = None if rescore is None else vectors.clone()
+        self.rescore = rescore
         self._labels = torch.arange(len(vectors))  # Faiss's number of each row: ascending, with gaps after removals
         self._insert(vectors, self._labels)
 
@@ -109,6 +127,28 @@ class Faiss(Index):
             raise ConfigError("effort >= 1", str(effort), "Faiss", "search at least one list")
         self._effort = effort
 
+    @property
+    def rescore(self) -> int | None:
+        """How many candidates are scored exactly for each that is asked for; None trusts the codes."""
+        return self._rescore
+
+    @rescore.setter
+    def rescore(self, rescore: int | None) -> None:
+        if rescore is not None and type(self._index).__name__ in _WHOLE:
+            raise ConfigError(
+                "a structure of codes (PQ or SQ) to rescore",
+                f"'{self._factory}', whose scores are exact",
+                "Faiss(rescore=...)",
+                "leave rescore out, and raise effort to find more",
+            )
+        if rescore is not None and self._originals is None:
+            raise ConfigError(
+                "embeddings to rescore by", "codes alone", "Faiss.rescore", "build the index with Faiss(rescore=...)"
+            )
+        if rescore is not None and rescore < 1:
+            raise ConfigError("rescore >= 1 or None", str(rescore), "Faiss(rescore=...)", "4 is a good start")
+        self._rescore = rescore
+
     def search_ids(
         self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Jagged | None = None
     ) -> SearchResult:
@@ -129,14 +169,16 @@ class Faiss(Index):
         found = nothing(len(vectors), k, torch.device("cpu"))
         if not rules.has_own_lists:
             self._search_together(found, vectors, k, rules)
-        wanted = rules.num_left.clamp(max=k)
+        wanted, depth = rules.num_left.clamp(max=k), self._depth(k)
         for query in (_num_found(found) < wanted).nonzero()[:, 0].tolist():
             selector, vector = self._selector(*rules.of(query)), vectors[query : query + 1]
             place, empty = found[query : query + 1], nothing(1, k, found.device)
-            if not rules.are_few(query):
-                place[:] = merge(empty, self._fast(vector, k, selector))
+            if rules.are_few(query):
+                place[:] = merge(empty, self._thorough(vector, int(rules.num_left[query]), selector))
+                continue
+            place[:] = merge(empty, self._fast(vector, depth, selector))
             if int(_num_found(place)) < int(wanted[query]):
-                place[:] = merge(empty, self._thorough(vector, k, selector))
+                place[:] = merge(empty, self._thorough(vector, depth, selector))
         scores, rows = unpack(found)
         return SearchResult(scores.to(queries.device), rows.to(queries.device))
 
@@ -152,6 +194,8 @@ class Faiss(Index):
         labels = int(self._labels[-1]) + 1 + torch.arange(len(vectors))
         self._insert(vectors, labels)
         self._labels = torch.cat([self._labels, labels])
+        if self._originals is not None:
+            self._originals = torch.cat([self._originals, vectors])
 
     def update(self, embeddings: Tensor, keys: KeysLike) -> None:
         """Give candidates other embeddings; see `Index.update`.
@@ -165,9 +209,11 @@ class Faiss(Index):
         """
         self._check_lists("update")
         vectors = self._fitting(embeddings, "embeddings")
-        labels = self._labels[rows_to_change(self._keys, keys, len(vectors))]
-        self._index.remove_ids(self._faiss.IDSelectorBatch(labels.numpy()))
-        self._insert(vectors, labels)
+        rows = rows_to_change(self._keys, keys, len(vectors))
+        self._index.remove_ids(self._faiss.IDSelectorBatch(self._labels[rows].numpy()))
+        self._insert(vectors, self._labels[rows])
+        if self._originals is not None:
+            self._originals[rows] = vectors
 
     def remove(self, keys: KeysLike) -> None:
         """Remove candidates; see `Index.remove`.
@@ -183,9 +229,11 @@ class Faiss(Index):
         gone = self._labels[rows_to_change(self._keys, keys)]
         self._index.remove_ids(self._faiss.IDSelectorBatch(gone.numpy()))
         self._labels, self._keys = self._labels[kept], keys_of(self._keys, kept)
+        if self._originals is not None:
+            self._originals = self._originals[kept]
 
     def save(self, directory: str | Path) -> None:
-        """Write Faiss's own file, keys (Parquet), settings (JSON) and a manifest with checksums.
+        """Write Faiss's own file, embeddings to rescore by (safetensors), keys (Parquet), settings (JSON), checksums.
 
         Args:
             directory: replaced as a whole if it exists.
@@ -194,7 +242,10 @@ class Faiss(Index):
             self._faiss.write_index(self._index, str(draft / "index.faiss"))
             labels = pl.Series("label", self._labels.numpy())
             pl.DataFrame([key_series(self._keys), labels]).write_parquet(draft / KEYS_FILE)
-            write_json(draft / "settings.json", {"factory": self._factory, "effort": self.effort})
+            settings = {"factory": self._factory, "effort": self.effort, "rescore": self.rescore}
+            write_json(draft / "settings.json", settings)
+            if self._originals is not None:
+                write_embeddings(draft / _EMBEDDINGS_FILE, self._originals)
             write_manifest(draft, _FORMAT)
 
     @classmethod
@@ -224,11 +275,19 @@ class Faiss(Index):
             raise StorageError("an index of Faiss", _reason(error), str(file), "save the index anew") from error
         if type(self._index).__name__ not in _LISTS + _GRAPHS or self._index.ntotal != len(self._labels):
             raise StorageError(f"{len(self._labels)} candidates", "another index", str(file), "save the index anew")
+        originals = Path(directory) / _EMBEDDINGS_FILE
+        self._originals = read_embeddings(originals) if originals.exists() else None
+        if self._originals is not None and self._originals.shape != (len(self._labels), self._index.d):
+            raise StorageError(f"{len(self._labels)} embeddings", "others", str(originals), "save the index anew")
+        self.rescore = settings["rescore"]
         return self
 
     @property
     def _is_graph(self) -> bool:
         return type(self._index).__name__ in _GRAPHS
+
+    def _depth(self, k: int) -> int:
+        return min(k * (self.rescore or 1), self.num_candidates)
 
     def _search_together(self, found: Tensor, vectors: Tensor, k: int, rules: PairFilter) -> None:
         """Search for all queries at once, for as many candidates more than k as a query excludes."""
@@ -240,9 +299,9 @@ class Faiss(Index):
             return
         excess = torch.where(rules.num_excluded > 0, 2 ** rules.num_excluded.double().log2().ceil(), 0).long()
         for more in torch.unique(excess[rules.num_excluded <= _MAX_OVERFETCH]).tolist():
-            queries, depth = everyone[excess == more], min(k + more, self.num_candidates)
-            fetched = rules.without_excluded(queries, self._fast(vectors[queries], depth, selector))
-            found[queries] = merge(found[queries], fetched)
+            queries, depth = everyone[excess == more], min(self._depth(k) + more, self.num_candidates)
+            fetched = self._fast(vectors[queries], depth, selector)
+            found[queries] = merge(found[queries], rules.without_excluded(queries, fetched) if more else fetched)
 
     def _fast(self, vectors: Tensor, k: int, selector: Any) -> Tensor:
         if self._is_graph:
@@ -250,23 +309,33 @@ class Faiss(Index):
         else:
             lists = min(self.effort, self._index.nlist)
             settings = self._faiss.SearchParametersIVF(nprobe=lists, **_chosen(selector))
-        return self._packed(*self._index.search(vectors.numpy(), k, params=settings))
+        return self._packed(vectors, *self._index.search(vectors.numpy(), k, params=settings))
 
     def _thorough(self, vectors: Tensor, k: int, selector: Any) -> Tensor:
         if self._is_graph:
             everything = self._faiss.downcast_index(self._index.storage)
             settings = self._faiss.SearchParameters(**_chosen(selector))
-            return self._packed(*everything.search(vectors.numpy(), k, params=settings))
+            return self._packed(vectors, *everything.search(vectors.numpy(), k, params=settings))
         settings = self._faiss.SearchParametersIVF(nprobe=self._index.nlist, **_chosen(selector))
-        return self._packed(*self._index.search(vectors.numpy(), k, params=settings))
+        return self._packed(vectors, *self._index.search(vectors.numpy(), k, params=settings))
 
-    def _packed(self, scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Tensor:
+    def _packed(self, vectors: Tensor, scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Tensor:
         found, places = torch.from_numpy(labels), torch.from_numpy(scores)
         there = found >= 0
-        if not bool(places[there].isfinite().all()):
-            raise DataError("finite scores", "an overflow of float32", "queries", "check the model's output")
+        _check_scores(places[there])
         rows = torch.searchsorted(self._labels, found.clamp(min=0))
+        if self._originals is not None and self.rescore is not None:
+            places = self._scored_exactly(vectors, self._originals, rows)
+            _check_scores(places[there])
         return pack(places.masked_fill(~there, -torch.inf), rows)
+
+    def _scored_exactly(self, vectors: Tensor, candidates: Tensor, rows: Tensor) -> Tensor:
+        """Return the dot product of each query with its rows, one pair at a time: nothing is gathered."""
+        scores = torch.empty(rows.shape)
+        tensors = (scores, vectors, candidates, rows)
+        pointers = [self._faiss.swig_ptr(tensor.numpy()) for tensor in tensors]
+        self._faiss.fvec_inner_products_by_idx(*pointers, vectors.shape[1], *rows.shape)
+        return scores
 
     def _selector(self, rows: Tensor, are_allowed: bool) -> Any:
         selector = self._faiss.IDSelectorBatch(self._labels[rows].numpy())
@@ -319,6 +388,11 @@ def _built(faiss: Any, vectors: npt.NDArray[np.float32], factory: str) -> Any:
             "use fewer lists, or Exact for a small catalogue",
         ) from error
     return index
+
+
+def _check_scores(scores: Tensor) -> None:
+    if not bool(scores.isfinite().all()):
+        raise DataError("finite scores", "an overflow of float32", "queries", "check the model's output")
 
 
 def _chosen(selector: Any) -> dict[str, Any]:

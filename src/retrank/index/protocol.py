@@ -48,6 +48,10 @@ class Index(ABC):
     candidates get the rows behind the last; where candidates are removed, later ones move up. A search and a change
     must not run at the same time.
 
+    Candidates with equal embeddings are all found, each once. A query that may have fewer than k candidates, or none,
+    gets missing places at the end; no queries get no rows. One query alone finds what it finds among others. An
+    approximate index keeps all of this, with ties in row order among what it found.
+
     Source: `TopK` of TensorFlow Recommenders. There k is fixed at export, exclusions need one static width, and an
     excluded candidate may come back; here k, exclusions and allow-lists are given with each call and hold always.
     """
@@ -193,6 +197,15 @@ class Index(ABC):
         Raises:
             ConfigError: the judge is not exact or holds other candidates, or k is not in `[1, num_candidates]`.
             DataError: there is nothing to find.
+
+        Example:
+            >>> import torch, retrank as rr
+            >>> embeddings = torch.randn(1000, 16, generator=torch.Generator().manual_seed(0))
+            >>> exact, index = rr.index.Exact(embeddings), rr.index.Faiss(embeddings, factory="IVF16,Flat", effort=1)
+            >>> for index.effort in (1, 16):
+            ...     print(f"{index.evaluate(embeddings[:100], k=10, exact=exact):.1f}")
+            0.4
+            1.0
         """
         if not exact.is_exact or not same_keys(self.keys, exact.keys):
             raise ConfigError(
@@ -214,7 +227,7 @@ class Index(ABC):
         last = truth.gather(1, (wanted - 1).clamp(min=0)[:, None])
         good = (scores >= last - 1e-6 * last.abs()) & (scores > -torch.inf)
         hits = torch.minimum(good.sum(dim=1), wanted)
-        return float(hits.sum() / wanted.sum())
+        return int(hits.sum()) / int(wanted.sum())
 
     @abstractmethod
     def save(self, directory: str | Path) -> None:
