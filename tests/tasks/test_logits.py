@@ -50,6 +50,7 @@ def test_remove_accidental_hits_agrees_with_tfrs_and_keras_rs(case):
     assert torch.equal(found, RemoveAccidentalHits()(scores, ids, positives))
     expected = torch.tensor(case["expected"]["logits"])
     removed = expected < -1e30
+    assert removed.tolist() == case["expected"].get("removed", removed.tolist())
     assert (found[removed] == -torch.inf).all()
     assert torch.equal(found[~removed], scores[~removed])
     np.testing.assert_allclose(found.softmax(1), expected.softmax(1), rtol=1e-5)

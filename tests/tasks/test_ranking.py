@@ -3,15 +3,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.golden import cases
+from tests.golden import golden
 from torch import nn
 
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.metrics import LabelMean, LossMean, PredictionMean, RootMeanSquaredError, binary_metrics
 from retrank.tasks import Ranking
-
-GOLDEN = {case["name"]: case for case in cases("tfrs_ranking_task")}
 
 
 def loss_of(case):
@@ -21,9 +19,8 @@ def loss_of(case):
     return nn.MSELoss() if given["class_name"] == "MeanSquaredError" else None
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_loss_and_gradient_agree_with_tfrs(name):
-    case = GOLDEN[name]
+@golden("tfrs_ranking_task")
+def test_loss_and_gradient_agree_with_tfrs(case):
     labels = torch.tensor(case["inputs"]["labels"])
     predictions = torch.tensor(case["inputs"]["predictions"], requires_grad=True)
     weight = case["inputs"].get("sample_weight")
@@ -34,8 +31,8 @@ def test_loss_and_gradient_agree_with_tfrs(name):
     np.testing.assert_allclose(predictions.grad, case["expected"]["grad_predictions"], rtol=1e-4, atol=1e-5)
 
 
-def test_metrics_agree_with_tfrs():
-    case = GOLDEN["mse_metrics"]
+@golden("tfrs_ranking_task", "mse_metrics")
+def test_metrics_agree_with_tfrs(case):
     labels, predictions = torch.tensor(case["inputs"]["labels"]), torch.tensor(case["inputs"]["predictions"])
     task = Ranking(
         nn.MSELoss(), metrics=[RootMeanSquaredError(), PredictionMean(), LabelMean()], loss_metrics=[LossMean("mse")]
@@ -90,8 +87,9 @@ def test_shapes_that_would_broadcast_are_refused(labels, predictions):
 
 
 def test_other_bad_input():
-    with pytest.raises(ShapeError, match=r"weight of the predictions' shape \(4, 1\), got \(4,\)"):
-        Ranking()(torch.zeros(4, 1), torch.zeros(4, 1), weight=torch.ones(4))
+    for shape in ((1,), (1, 4), (4, 4)):
+        with pytest.raises(ShapeError, match=r"weight of the predictions' shape \(4, 1\), got"):
+            Ranking()(torch.zeros(4, 1), torch.zeros(4, 1), weight=torch.ones(shape))
     with pytest.raises(ShapeError, match="swapped"):
         Ranking()(torch.zeros(4), torch.zeros(4, dtype=torch.int64))
     for reduction in ("sum", "none"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.golden import cases
+from tests.golden import golden
 
 import retrank as rr
 from retrank import losses, sampling
@@ -13,8 +13,7 @@ from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.sampling import Negatives, Sampler
 from retrank.tasks import RetrievalScorer, rescore_false_negatives
 
-GOLDEN = {case["name"]: case for case in cases("merlin_item_retrieval_scorer")}
-SCORED = [case for name, case in GOLDEN.items() if not name.startswith("rescore") and "inference" not in name]
+RESCORED = tuple(f"rescore_false_negatives_{number}" for number in range(3))
 SPECIAL = 2  # padding and unknown come before the ids of the golden cases
 FLOAT16_MIN = -65504.0
 
@@ -68,7 +67,7 @@ def run(case, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("case", SCORED, ids=lambda case: case["name"])
+@golden("merlin_item_retrieval_scorer", without=("inference", "sampled_softmax_inference", *RESCORED))
 def test_scores_agree_with_merlin(case, dtype):
     output, expected = run(case, dtype), case["expected"]
     np.testing.assert_allclose(output.scores.detach(), expected["predictions"], rtol=1e-5, atol=1e-6)
@@ -83,20 +82,21 @@ def test_scores_agree_with_merlin(case, dtype):
     np.testing.assert_array_equal(output.valid_negatives, output.scores[:, 1:] > -torch.inf if valid is None else valid)
 
 
-def test_inference_scores_the_positive_alone():
-    output = run(GOLDEN["inference"])
-    np.testing.assert_allclose(output.scores, GOLDEN["inference"]["expected"]["predictions"], rtol=1e-5, atol=1e-6)
+@golden("merlin_item_retrieval_scorer", "inference")
+def test_inference_scores_the_positive_alone(case):
+    output = run(case)
+    np.testing.assert_allclose(output.scores, case["expected"]["predictions"], rtol=1e-5, atol=1e-6)
     assert output[1:] == (None, None, None, None)
 
 
-def test_inference_of_sampled_softmax_scores_all_ids():
-    output = run(GOLDEN["sampled_softmax_inference"])
-    expected = GOLDEN["sampled_softmax_inference"]["expected"]["predictions"]
+@golden("merlin_item_retrieval_scorer", "sampled_softmax_inference")
+def test_inference_of_sampled_softmax_scores_all_ids(case):
+    output, expected = run(case), case["expected"]["predictions"]
     np.testing.assert_allclose(output.scores[:, SPECIAL:].detach(), expected, rtol=1e-5, atol=1e-6)
     assert (output.scores[:, :SPECIAL] == -torch.inf).all()  # nobody is recommended padding
 
 
-@pytest.mark.parametrize("case", [case for name, case in GOLDEN.items() if name.startswith("rescore")])
+@golden("merlin_item_retrieval_scorer", *RESCORED)
 def test_rescoring_agrees_with_merlin(case):
     inputs = case["inputs"]
     scores, valid = rescore_false_negatives(
@@ -107,11 +107,6 @@ def test_rescoring_agrees_with_merlin(case):
     )
     np.testing.assert_allclose(scores, case["expected"]["negative_scores"])
     np.testing.assert_array_equal(valid, case["expected"]["valid_negatives_mask"])
-
-
-def test_all_golden_cases_are_used():
-    assert len(GOLDEN) == 15
-    assert len(SCORED) == 10
 
 
 def batch_of(size=6, dim=4, seed=0, first=2):

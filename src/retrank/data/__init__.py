@@ -4,7 +4,7 @@
 and row of bad input. `Loader` gives batches of columns in memory, `StreamingLoader` of a table that does not fit; both
 are `Batches`: the same seed gives the same order, and an epoch can be resumed in its middle. The splits divide a table
 into train and test at random, at a point in time, or at each query's last rows; `with_recent_candidates` adds to each
-interaction what its query did before.
+interaction what its query did before, and `sample_lists` puts some rows of a query side by side.
 """
 
 from retrank.data.batches import Batches
@@ -19,6 +19,7 @@ from retrank.data.checks import (
 )
 from retrank.data.file_source import FileSource
 from retrank.data.frame_source import FrameSource
+from retrank.data.lists import sample_lists
 from retrank.data.loader import Loader
 from retrank.data.protocol import Source, shard_range
 from retrank.data.recent import latest_candidates, with_recent_candidates
@@ -46,6 +47,7 @@ __all__ = [
     "require_rows",
     "require_time",
     "require_unique",
+    "sample_lists",
     "shard_range",
     "source",
     "time_split",

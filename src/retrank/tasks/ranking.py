@@ -1,4 +1,4 @@
-"""`Ranking`: learn labels from predictions."""
+"""`Ranking`: learn labels from predictions, row by row or list by list."""
 
 import copy
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.errors import ConfigError, ShapeError
+from retrank.losses.lists import ListLoss
 from retrank.tasks.task import LossMetric, Task, TaskMetric
 
 __all__ = ["Ranking"]
@@ -17,10 +18,17 @@ __all__ = ["Ranking"]
 class Ranking(Task[TaskMetric]):
     """The mean loss of predictions against labels.
 
+    Predictions are `(batch,)`, or `(batch, list)` for lists of one query's candidates each. A loss of rows, such as
+    `nn.MSELoss`, takes either and has an entry for each prediction; a loss of lists, such as `rr.losses.ListMLELoss`,
+    compares the predictions of a list and has an entry for each list or item. The result is the mean over all entries.
+
+    Lists of different length are padded. What the mask leaves out changes neither loss nor metrics, and gets no
+    gradient; with a loss of lists, neither does what has a label below 0. Padded entries still count in the mean.
+
     Args:
-        loss: a torch loss with mean reduction, or a module that maps predictions and labels to one loss a row. Binary
-            cross-entropy on logits by default.
-        metrics: fed with transformed predictions, e.g. `rr.metrics.binary_metrics()`.
+        loss: a torch loss with mean reduction, a loss of lists, or a module that maps predictions and labels to one
+            loss a prediction, or one a list. Binary cross-entropy on logits by default.
+        metrics: fed with transformed predictions: `rr.metrics.binary_metrics()`, or `rr.metrics.NDCG()` for lists.
         prediction_transform: what turns predictions into what the metrics expect; by default a sigmoid if the loss is
             `nn.BCEWithLogitsLoss`, else nothing.
         loss_metrics: fed with the loss of each batch, e.g. `rr.metrics.LossMean()`.
@@ -35,6 +43,9 @@ class Ranking(Task[TaskMetric]):
         tensor(5.)
         >>> round(task.results()["rmse"].item(), 3)
         2.236
+        >>> task = rr.tasks.Ranking(rr.losses.ListMLELoss(), metrics=[rr.metrics.NDCG()])
+        >>> task(labels=torch.tensor([[5.0, 1.0, -1.0]]), predictions=torch.zeros(1, 3))  # log 2: the third is padding
+        tensor(0.6931)
 
     Source: `tasks.Ranking` of TensorFlow Recommenders, whose default loss takes probabilities; logits are the same in
         exact arithmetic and keep their gradient where a float32 probability has become 0 or 1.
@@ -63,55 +74,93 @@ class Ranking(Task[TaskMetric]):
         self.prediction_transform = prediction_transform
 
     def forward(
-        self, labels: Tensor, predictions: Tensor, *, weight: Tensor | None = None, update_metrics: bool = True
+        self,
+        labels: Tensor,
+        predictions: Tensor,
+        *,
+        weight: Tensor | None = None,
+        mask: Tensor | None = None,
+        update_metrics: bool = True,
     ) -> Tensor:
         """Return the loss, and feed the metrics.
 
         Args:
-            labels: `(batch,)` or any shape.
+            labels: `(batch,)`, `(batch, list)` or any shape.
             predictions: of the labels' shape, before `prediction_transform`.
-            weight: of the labels' shape, factor of each row's loss, or None.
+            weight: factor of each loss, `(batch,)` for rows and lists or, if the loss has an entry for each
+                prediction, of the labels' shape; None for 1.
+            mask: of the labels' shape, bool, False for what takes no part; None for nothing.
             update_metrics: whether the metrics count this batch.
 
         Returns:
-            A scalar: Σ weight·loss / rows (not / Σ weight, as metrics have it); 0 for an empty batch.
+            A scalar: Σ weight·loss / entries (not / Σ weight, as metrics have it); 0 for an empty batch.
 
         Raises:
-            ShapeError: the shapes differ, or predictions are no floats.
+            ShapeError: the shapes or dtypes do not fit, or the loss has no entries for rows.
         """
-        self._check(labels, predictions, weight)
+        self._check(labels, predictions, weight, mask)
+        if isinstance(self.loss, ListLoss):
+            mask = ~(labels < 0) if mask is None else mask & ~(labels < 0)  # metrics complain of NaN
+        if mask is not None:
+            labels, predictions = labels.where(mask, 0), predictions.where(mask, 0)  # a NaN there must not spread
         if update_metrics:
             with torch.no_grad():
                 transformed = self.prediction_transform(predictions.detach())
+                factor = _of_each(predictions, weight, mask)
                 for metric in self.metrics:
-                    metric.update(transformed, labels, weight)
-        predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
-        losses: Tensor = self.loss(predictions, labels.to(predictions.dtype))
-        if losses.shape != predictions.shape:
-            raise ShapeError(
-                f"one loss a row, shape {tuple(predictions.shape)}",
-                str(tuple(losses.shape)),
-                "Ranking(loss=...)",
-                "return losses before any reduction",
-            )
-        if weight is not None:
-            losses = torch.where(weight == 0, 0, losses * weight)  # an infinite loss times 0 would be NaN
+                    metric.update(transformed, labels, factor)
+        losses = self._losses(labels, predictions, weight, mask)
         loss = losses.sum() / max(losses.numel(), 1)
         if update_metrics:
             for loss_metric in self.loss_metrics:
                 loss_metric.update(loss.detach(), losses.numel())
         return loss
 
-    def _check(self, labels: Tensor, predictions: Tensor, weight: Tensor | None) -> None:
+    def _losses(self, labels: Tensor, predictions: Tensor, weight: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Return the weighted entries of the loss."""
+        if isinstance(self.loss, ListLoss):
+            entries: Tensor = self.loss(predictions, labels, mask=mask, weight=weight)
+            return entries
+        predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
+        losses: Tensor = self.loss(predictions, labels.to(predictions.dtype))
+        rows = predictions.shape[:1]
+        if losses.shape != predictions.shape and (losses.shape != rows or mask is not None):
+            raise ShapeError(
+                f"one loss a row, shape {tuple(predictions.shape)}",
+                str(tuple(losses.shape)),
+                "Ranking(loss=...)",
+                "return losses before any reduction; to have one a list, with masks, derive it from rr.losses.ListLoss",
+            )
+        if weight is not None and weight.shape not in (rows, losses.shape):
+            raise ShapeError(f"weight of shape {tuple(rows)}", str(tuple(weight.shape)), "Ranking", "weigh the lists")
+        factor = _of_each(losses, weight, mask)
+        if factor is None:
+            return losses
+        return torch.where(factor == 0, 0, losses * factor)  # an infinite loss times 0 would be NaN
+
+    @staticmethod
+    def _check(labels: Tensor, predictions: Tensor, weight: Tensor | None, mask: Tensor | None) -> None:
         if not predictions.is_floating_point():
             raise ShapeError(
                 "float predictions", str(predictions.dtype), "Ranking", "are labels and predictions swapped?"
             )
-        for name, tensor in (("labels", labels), ("weight", weight)):
-            if tensor is not None and tensor.shape != predictions.shape:
+        if mask is not None and mask.dtype != torch.bool:
+            raise ShapeError("a bool mask", str(mask.dtype), "Ranking", "True keeps a prediction")
+        for name, tensor in (("labels", labels), ("weight", weight), ("mask", mask)):
+            rows_too = name == "weight" and tensor is not None and tensor.shape == predictions.shape[:1]
+            if tensor is not None and tensor.shape != predictions.shape and not rows_too:
                 raise ShapeError(
                     f"{name} of the predictions' shape {tuple(predictions.shape)}",
                     str(tuple(tensor.shape)),
                     "Ranking",
                     "reshape one of them: broadcasting would compare every row with every other",
                 )
+
+
+def _of_each(entries: Tensor, weight: Tensor | None, mask: Tensor | None) -> Tensor | None:
+    """Return the weight of each entry, 0 where the mask leaves it out; None for 1."""
+    if weight is not None and weight.dim() < entries.dim():
+        weight = weight.view(-1, *[1] * (entries.dim() - 1)).expand_as(entries)
+    if mask is None:
+        return weight
+    return mask.to(torch.float32) if weight is None else weight.where(mask, 0)
