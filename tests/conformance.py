@@ -205,38 +205,77 @@ def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
 
 
 @dataclass(frozen=True)
-class TaskCase:
-    """A task, and a call of it on the first so many rows of its data; the leaves are what gradients flow to."""
+class LossCase:
+    """A module, and a loss that it takes part in; `leaves` are the columns that gradients flow to."""
 
-    build: Callable[[], rr.tasks.Task]
-    loss: Callable[[rr.tasks.Task, int], torch.Tensor]
-    leaves: tuple[torch.Tensor, ...]
+    build: Callable[[], torch.nn.Module]
+    loss: Callable[[Any, rr.Batch], torch.Tensor]
+    examples: rr.Batch
+    leaves: tuple[str, ...]
 
 
-class TaskConformance:
-    """What every task must do."""
+class LossConformance:
+    """What all that makes a loss of a batch must do: tasks, corrections of scores, and the scorer with its samplers."""
+
+    def loss(self, case, module, examples, seed=0):
+        torch.manual_seed(seed)
+        return case.loss(module, examples)
 
     def test_config_round_trip(self, case):
         config = json.loads(json.dumps(rr.core.to_config(case.build())))
         again = rr.core.from_config(config)
         assert rr.core.to_config(again) == config
-        assert torch.equal(case.loss(again, 6), case.loss(case.build(), 6))
+        assert torch.equal(self.loss(case, again, case.examples), self.loss(case, case.build(), case.examples))
+
+    def test_saved_it_goes_on_where_it_was(self, case, tmp_path):
+        module, loaded, again = case.build(), case.build(), case.build()
+        self.loss(case, module, case.examples[:4])
+        rr.training.save_weights(tmp_path / "weights", module)
+        rr.training.load_weights(tmp_path / "weights", loaded)
+        again.load_state_dict(module.state_dict())
+        following = self.loss(case, module, case.examples, seed=1)
+        for other in (loaded, again):
+            assert torch.equal(self.loss(case, other, case.examples, seed=1), following)
 
     @pytest.mark.parametrize("num_rows", [1, 6])
     def test_the_loss_is_a_finite_scalar_with_gradients(self, case, num_rows):
-        loss = case.loss(case.build(), num_rows)
+        leaves = {name: case.examples[name].clone().requires_grad_() for name in case.leaves}
+        loss = self.loss(case, case.build(), case.examples.merge(leaves)[:num_rows])
         assert loss.shape == ()
         assert loss.isfinite()
-        for gradient in torch.autograd.grad(loss, case.leaves):
+        for gradient in torch.autograd.grad(loss, list(leaves.values())):
             assert gradient.isfinite().all()
 
     def test_no_rows_have_no_loss(self, case):
-        assert case.loss(case.build(), 0) == 0
+        assert self.loss(case, case.build(), case.examples[:0]) == 0
+
+    @pytest.mark.parametrize("value", [rr.core.schema.PADDING_ID, rr.core.schema.UNKNOWN_ID])
+    def test_unknown_and_missing_ids_have_a_finite_loss(self, case, value):
+        assert self.loss(case, case.build(), with_ids(case.examples, value)).isfinite()
+
+    def test_a_seed_decides_everything(self, case):
+        modules = case.build(), case.build()
+        for seed in range(3):
+            one, other = (self.loss(case, module, case.examples, seed) for module in modules)
+            assert torch.equal(one, other)
+
+    @pytest.mark.parametrize("device", DEVICES)
+    def test_it_moves_to_a_device(self, case, device):
+        module = case.build().to(device)
+        for _ in range(2):
+            loss = self.loss(case, module, case.examples.to(device))
+            assert loss.device.type == device
+            assert loss.isfinite()
+
+
+class TaskConformance(LossConformance):
+    """What every task must do."""
 
     def test_metrics_are_counted_forgotten_saved_and_restored(self, case):
         task, again = case.build(), case.build()
+        task.reset()  # a metric of the case may have been used before
         assert task.results() == {}
-        case.loss(task, 6)
+        self.loss(case, task, case.examples)
         results = task.results()
         assert results
         again.load_metrics_state_dict(task.metrics_state_dict())
@@ -249,9 +288,9 @@ class TaskConformance:
 
 @dataclass(frozen=True)
 class FeatureCase:
-    """A kind of feature, a column it can learn from, and a value it has not seen."""
+    """A kind of feature, a column it can learn from, and a value it has not seen; or a cross of `own` and `other`."""
 
-    build: Callable[[], rr.features.Feature]
+    build: Callable[[], rr.features.Feature | rr.features.Cross]
     values: list[Any]
     new: Any
 
@@ -260,10 +299,14 @@ class FeatureConformance:
     """What every kind of feature must do."""
 
     def unfitted(self, case):
-        kinds = {"x": case.build()}
-        if isinstance(kinds["x"], rr.features.Recent):
-            kinds = {"key": rr.features.Categorical(column="flat"), **kinds}
-        return rr.FeatureSpace(kinds)
+        kind = case.build()
+        if isinstance(kind, rr.features.Cross):
+            columns = {"own": "x", "other": "flat"}
+            kinds = {name: rr.features.Categorical(column=column) for name, column in columns.items()}
+            return rr.FeatureSpace(kinds, crosses=[kind])
+        if isinstance(kind, rr.features.Recent):
+            return rr.FeatureSpace({"key": rr.features.Categorical(column="flat"), "x": kind})
+        return rr.FeatureSpace({"x": kind})
 
     def space(self, case):
         return self.unfitted(case).fit(self.table(case, case.values))
@@ -274,8 +317,13 @@ class FeatureConformance:
         return pl.DataFrame({"x": pl.Series(values, dtype=dtype), "flat": pl.Series(flat, dtype=pl.Series(flat).dtype)})
 
     def test_config_round_trip(self, case):
-        config = json.loads(json.dumps(rr.core.to_config(case.build())))
-        assert rr.core.to_config(rr.core.from_config(config)) == config
+        kind = case.build()
+        if isinstance(kind, rr.features.Cross):
+            content = json.loads(json.dumps(kind.to_json()))
+            assert rr.features.Cross.from_json(content).to_json() == content
+        else:
+            config = json.loads(json.dumps(rr.core.to_config(kind)))
+            assert rr.core.to_config(rr.core.from_config(config)) == config
 
     def test_saved_and_loaded_it_emits_the_same(self, case, tmp_path):
         space, table = self.space(case), self.table(case, [*case.values, case.new])
@@ -306,6 +354,19 @@ class FeatureConformance:
         assert len(empty) == 0
         assert isinstance(empty, rr.Jagged) == isinstance(whole, rr.Jagged)
 
+    def test_the_same_table_teaches_the_same(self, case):
+        table = self.table(case, [*case.values, case.new])
+        one, other = (self.space(case).transform(table, features=["x"])["x"] for _ in range(2))
+        assert same(one, other)
+
+    @pytest.mark.parametrize("device", DEVICES)
+    def test_a_loader_brings_it_to_a_device(self, case, device):
+        space, table = self.space(case), self.table(case, case.values)
+        batches = list(space.loader(table, batch_size=4, features=["x"], device=device))
+        assert all(batch.device.type == device for batch in batches)
+        whole = rr.Batch.concat([batch.to("cpu") for batch in batches])
+        assert same(whole["x"], space.transform(table, features=["x"])["x"])
+
     def test_parts_teach_what_the_whole_does(self, case):
         space, table = self.space(case), self.table(case, case.values)
         summaries = [space.summarize(table, shard=(rank, 3)) for rank in range(3)]
@@ -316,13 +377,17 @@ class FeatureConformance:
 
 @dataclass(frozen=True)
 class IndexCase:
-    """How to build an index from embeddings `(num_candidates, dim)` and keys."""
+    """How to build an index from embeddings `(num_candidates, dim)` and keys, on the device of the embeddings.
+
+    An index that is not exact must find the best here all the same; only where they tie may it prefer others.
+    """
 
     build: Callable[[torch.Tensor, Any], rr.index.Index]
+    is_exact: bool = True
 
 
 class IndexConformance:
-    """What every exact index must do; a brute force in NumPy judges it."""
+    """What every index must do; a brute force in NumPy judges it."""
 
     rng = np.random.default_rng(7)
     corpus = rng.integers(-4, 5, size=(40, 6)).astype(np.float32)  # small integers: exact scores, and ties
@@ -336,8 +401,23 @@ class IndexConformance:
         best = np.take_along_axis(scores, order, axis=1)
         return best, np.where(best == -np.inf, -1, order)
 
-    def index(self, case, keys=None):
-        return case.build(torch.from_numpy(self.corpus), keys)
+    def index(self, case, keys=None, device="cpu"):
+        return case.build(torch.from_numpy(self.corpus).to(device), keys)
+
+    def judge(self, case, result, exclude, k):
+        scores, ids = self.expected(exclude, k)
+        np.testing.assert_array_equal(result.scores.cpu().numpy(), scores)
+        found = result.ids.cpu().numpy()
+        if case.is_exact:
+            np.testing.assert_array_equal(found, ids)
+            return
+        np.testing.assert_array_equal(found < 0, ids < 0)
+        true = np.take_along_axis(self.queries @ self.corpus.T, found.clip(0), axis=1)
+        np.testing.assert_array_equal(np.where(found < 0, -np.inf, true), scores)
+        for row, (left_out, chosen) in enumerate(zip(exclude, found, strict=True)):
+            chosen = chosen[chosen >= 0].tolist()
+            assert len(set(chosen)) == len(chosen), row
+            assert not set(chosen) & set(left_out), row
 
     @pytest.mark.parametrize("k", [1, 5, 40])
     @pytest.mark.parametrize("longest", [0, 39, 40])
@@ -345,13 +425,31 @@ class IndexConformance:
         rng = np.random.default_rng(longest)
         exclude = [rng.permutation(40)[: longest * (row % 2)] for row in range(9)]
         index = self.index(case)
-        assert index.is_exact
+        assert index.is_exact == case.is_exact
         result = index.search_ids(
             torch.from_numpy(self.queries), k, exclude=rr.Jagged.from_lists([ids.tolist() for ids in exclude])
         )
-        scores, ids = self.expected(exclude, k)
-        np.testing.assert_array_equal(result.scores.numpy(), scores)
-        np.testing.assert_array_equal(result.ids.numpy(), ids)
+        self.judge(case, result, exclude, k)
+
+    @pytest.mark.parametrize("device", DEVICES)
+    def test_it_searches_on_a_device(self, case, device):
+        index, queries = self.index(case, device=device), torch.from_numpy(self.queries).to(device)
+        result = index.search_ids(queries, 5)
+        assert result.scores.device.type == result.ids.device.type == device
+        self.judge(case, result, [[] for _ in self.queries], 5)
+
+    def test_two_of_the_same_candidates_find_the_same(self, case):
+        one, other = (self.index(case).search_ids(torch.from_numpy(self.queries), 9) for _ in range(2))
+        assert torch.equal(one.ids, other.ids)
+        assert torch.equal(one.scores, other.scores)
+
+    @pytest.mark.parametrize(("keys", "unknown"), [([f"k{i}" for i in range(40)], "k40"), (list(range(40)), 40)])
+    def test_unknown_keys_and_rows_are_told_apart(self, case, keys, unknown):
+        index = self.index(case, keys)
+        assert index.rows([keys[7], unknown, keys[7]]).tolist() == [7, -1, 7]
+        for row in (-1, 40):
+            with pytest.raises(rr.errors.DataError, match=str(row)):
+                index.search_ids(torch.from_numpy(self.queries[:1]), 1, exclude=rr.Jagged.from_lists([[row]]))
 
     def test_a_query_alone_and_no_query(self, case):
         index, queries = self.index(case), torch.from_numpy(self.queries)
@@ -393,39 +491,82 @@ class SamplerConformance:
 
     def draw(self, sampler, ids=None, seed=0):
         torch.manual_seed(seed)
-        torch.nn.init.normal_((table := rr.EmbeddingTable(20, 4)).weight)
         ids = self.ids if ids is None else ids
+        torch.nn.init.normal_((table := rr.EmbeddingTable(20, 4)).weight)
+        table.to(ids.device)
         return table, sampler(ids, table(ids), table=table, training=True)
 
-    def test_config_round_trip(self, case):
-        config = json.loads(json.dumps(rr.core.to_config(case.build())))
-        again = rr.core.from_config(config)
-        assert rr.core.to_config(again) == config
-        assert torch.equal(self.draw(again)[1].ids, self.draw(case.build())[1].ids)
-
-    def test_a_state_goes_on_where_it_was(self, case):
-        sampler, again = case.build(), case.build()
-        self.draw(sampler)
-        again.load_state_dict(sampler.state_dict())
-        assert torch.equal(self.draw(again, seed=1)[1].ids, self.draw(sampler, seed=1)[1].ids)
-
-    @pytest.mark.parametrize("num_rows", [0, 1, 5])
-    def test_negatives_are_ids_with_their_embeddings_and_probabilities(self, case, num_rows):
-        sampler = case.build()
-        self.draw(sampler)
-        negatives = self.draw(sampler, self.ids[:num_rows])[1]
+    def checked(self, negatives, device="cpu"):
         ids = negatives.ids
         assert ids.dtype == torch.int64
         assert ((ids >= 0) & (ids < 20)).all()
         assert torch.equal(negatives.valid, ids >= rr.core.schema.NUM_SPECIAL_IDS)
         assert negatives.embeddings.shape == (len(ids), 4)
+        assert ids.device.type == negatives.embeddings.device.type == device
         if negatives.log_q is not None:
             assert negatives.log_q.shape == ids.shape
             assert negatives.log_q.isfinite().all()
+            assert negatives.log_q.device.type == device
+        return negatives
+
+    def test_config_round_trip(self, case):
+        config = json.loads(json.dumps(rr.core.to_config(case.build())))
+        again = rr.core.from_config(config)
+        assert rr.core.to_config(again) == config
+        assert same_draw(self.draw(again)[1], self.draw(case.build())[1])
+
+    def test_saved_it_goes_on_where_it_was(self, case, tmp_path):
+        sampler, again, loaded = case.build(), case.build(), case.build()
+        self.draw(sampler)
+        again.load_state_dict(sampler.state_dict())
+        rr.training.save_weights(tmp_path / "sampler", sampler)
+        rr.training.load_weights(tmp_path / "sampler", loaded)
+        following = self.draw(sampler, seed=1)[1]
+        for other in (again, loaded):
+            assert same_draw(self.draw(other, seed=1)[1], following)
+
+    @pytest.mark.parametrize("num_rows", [0, 1, 5])
+    def test_negatives_are_ids_with_their_embeddings_and_probabilities(self, case, num_rows):
+        sampler = case.build()
+        self.draw(sampler)
+        self.checked(self.draw(sampler, self.ids[:num_rows])[1])
+
+    @pytest.mark.parametrize("value", [rr.core.schema.PADDING_ID, rr.core.schema.UNKNOWN_ID])
+    def test_unknown_and_missing_positives_are_no_candidates(self, case, value):
+        sampler = case.build()
+        for _ in range(2):
+            negatives = self.checked(self.draw(sampler, torch.full((5,), value))[1])
+        assert not negatives.valid[negatives.ids == value].any()
+        drawn = negatives.ids[negatives.valid]
+        assert torch.equal(drawn, drawn.clamp(min=rr.core.schema.NUM_SPECIAL_IDS))
+
+    def test_a_step_without_training_leaves_no_trace(self, case):
+        sampler = case.build()
+        self.draw(sampler)
+        before = copy.deepcopy(sampler.state_dict())
+        table = rr.EmbeddingTable(20, 4)
+        sampler(self.ids, table(self.ids), table=table)
+        assert all(torch.equal(value, before[name]) for name, value in sampler.state_dict().items())
 
     def test_a_seed_decides_what_is_drawn(self, case):
-        assert torch.equal(self.draw(case.build())[1].ids, self.draw(case.build())[1].ids)
+        samplers = case.build(), case.build()
+        for seed in range(3):
+            one, other = (self.draw(sampler, seed=seed)[1] for sampler in samplers)
+            assert same_draw(one, other)
+
+    @pytest.mark.parametrize("device", DEVICES)
+    def test_it_moves_to_a_device(self, case, device):
+        sampler = case.build().to(device)
+        for _ in range(2):
+            self.checked(self.draw(sampler, self.ids.to(device))[1], device)
 
     def test_ids_of_another_shape_are_refused(self, case):
         with pytest.raises(rr.errors.ShapeError, match="int64 ids"):
             case.build()(torch.zeros(2, 2, dtype=torch.int64))
+
+
+def same_draw(one: rr.sampling.Negatives, other: rr.sampling.Negatives) -> bool:
+    """Whether two draws hold the same ids with the same probabilities."""
+    if (one.log_q is None) != (other.log_q is None) or not torch.equal(one.ids, other.ids):
+        return False
+    return one.log_q is None or torch.equal(one.log_q, other.log_q)

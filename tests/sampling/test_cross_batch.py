@@ -84,15 +84,57 @@ def test_the_content_is_saved_with_a_model():
         CrossBatch(4).load_state_dict(sampler.state_dict())
 
 
-def test_the_content_survives_a_file(tmp_path):
-    sampler = CrossBatch(5, dim=2)
+@pytest.mark.parametrize("dim", [2, None])
+def test_the_content_survives_a_file(tmp_path, dim):
+    sampler = CrossBatch(5, dim=dim)
     sampler(*batch([2, 3]), training=True)
     rr.training.save_weights(tmp_path / "best", sampler)
-    again = CrossBatch(5, dim=2)
+    again = CrossBatch(5, dim=dim)
     rr.training.load_weights(tmp_path / "best", again)
     negatives = again(*batch([9]))
     assert negatives.ids.tolist() == [2, 3]
     assert negatives.embeddings.tolist() == [[2, 2], [3, 3]]
+
+
+def test_a_file_of_another_capacity_or_dim_is_refused(tmp_path):
+    for sampler, other, name in [
+        (CrossBatch(5), CrossBatch(4), "ids"),
+        (CrossBatch(5, dim=2), CrossBatch(5, dim=3), "embeddings"),
+    ]:
+        sampler(*batch([2, 3]), training=True)
+        rr.training.save_weights(tmp_path / name, sampler)
+        with pytest.raises(ConfigError, match=rf"shapes\.{name}"):
+            rr.training.load_weights(tmp_path / name, other)
+
+
+class Queue(rr.Model):
+    def __init__(self):
+        super().__init__()
+        self.movies = rr.EmbeddingTable(12, dim=4)
+        self.sampler = CrossBatch(20)
+
+    def compute_loss(self, batch, training=False):
+        vectors = self.movies(batch["movie_id"])
+        negatives = self.sampler(batch["movie_id"], vectors, training=training)
+        return (vectors @ negatives.embeddings.T).square().sum() + vectors.square().sum()
+
+
+def test_a_run_resumes_although_nobody_said_the_width(tmp_path):
+    def fit(model, epochs, checkpoint=None):
+        loader = rr.data.Loader(rr.Batch({"movie_id": torch.arange(2, 12)}), 3, shuffle=True)
+        optimizer = rr.optim.Adagrad(lr=0.1)
+        model.fit(loader, optimizer=optimizer, epochs=epochs, checkpoint=checkpoint, device="cpu", progress=False)
+        return model
+
+    def new():
+        torch.manual_seed(0)
+        return Queue()
+
+    whole, begun = fit(new(), 4), fit(new(), 2, tmp_path / "run")
+    for halves in (begun, new()):  # the same object, whose queue has a width by now, and a fresh one
+        fit(halves, 4, tmp_path / "run")
+        for name, value in whole.state_dict().items():
+            assert torch.equal(value, halves.state_dict()[name]), name
 
 
 def test_double_precision_is_kept():

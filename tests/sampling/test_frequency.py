@@ -102,6 +102,19 @@ def test_learns_in_training_mode_alone_and_its_state_is_saved():
         assert torch.equal(first(batch), second(batch))
 
 
+def test_observing_and_estimating_are_the_halves_of_a_call():
+    whole, halves = (StreamingFrequency(100, rate=0.3) for _ in range(2))
+    for ids in (torch.tensor([1, 2, 2]), torch.tensor([2, 3, 4, 4])):
+        expected = whole(ids)
+        halves.eval().observe(ids)  # the mode is that of a call alone
+        for _ in range(2):
+            assert torch.equal(halves.train().estimate(ids), expected)
+    assert all(torch.equal(value, halves.state_dict()[name]) for name, value in whole.state_dict().items())
+    for half in (halves.observe, halves.estimate):
+        with pytest.raises(ShapeError, match="integer ids"):
+            half(torch.zeros(2, 2))
+
+
 def test_negative_large_and_narrow_ids_and_empty_batches():
     frequency = StreamingFrequency(64, num_hashes=3)
     assert frequency(torch.zeros(0, dtype=torch.int64)).shape == (0,)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ShapeError
+from retrank.sampling.frequency import StreamingFrequency
 from retrank.sampling.probabilities import Counts, Shares
 from retrank.sampling.sampler import Negatives, Positives, Sampler
 
@@ -21,16 +22,17 @@ class CrossBatch(Sampler):
 
     The current batch enters the queue after the draw, so that `InBatch` beside it repeats nothing, and only in a
     training step; the oldest rows fall out. The queue is empty at first. It is part of the state that is saved.
-    An id with share p of all positives is expected n · p times among n rows; without `counts` p is not known.
+    An id with share p of all positives is expected n · p times among n rows; without `counts` or `frequency` p is not
+    known.
 
     Args:
         capacity: the most rows that are kept.
-        dim: length of an embedding; None takes that of the first batch. Give it where `Model.fit` resumes a checkpoint,
-            since the shapes of all states are compared before the first batch.
+        dim: length of an embedding; None takes that of the first batch, or of the state that is loaded.
         counts: occurrences of each key among the positives, in id order, as for `InBatch`.
+        frequency: estimates p from the batches of training steps, as for `InBatch`; one of its own.
 
     Raises:
-        ConfigError: a capacity or dim below 1, or counts of another shape.
+        ConfigError: a capacity or dim below 1, counts of another shape, or both counts and a frequency.
         DataError: a negative count.
 
     Example:
@@ -49,12 +51,20 @@ class CrossBatch(Sampler):
     ids: Tensor
     embeddings: Tensor
 
-    def __init__(self, capacity: int, *, dim: int | None = None, counts: Counts | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        dim: int | None = None,
+        counts: Counts | None = None,
+        frequency: StreamingFrequency | None = None,
+    ) -> None:
         super().__init__()
         if capacity < 1 or (dim is not None and dim < 1):
             raise self._config_error("capacity >= 1 and dim >= 1", f"capacity={capacity}, dim={dim}", "raise it")
-        self._shares = Shares(counts, "CrossBatch")
+        self._shares = Shares(counts, frequency, "CrossBatch")
         self.__dict__["_arguments"].update(counts=self._shares.counts)
+        self.frequency = frequency
         self.capacity, self.dim, self._num_rows = capacity, dim, 0
         self.register_buffer("ids", torch.full((capacity,), _EMPTY))
         self.register_buffer("embeddings", torch.zeros(capacity, dim or 0))
@@ -62,6 +72,11 @@ class CrossBatch(Sampler):
     def __len__(self) -> int:
         """Return the number of rows in the queue."""
         return self._num_rows
+
+    @property
+    def unsized_states(self) -> tuple[str, ...]:
+        """The states whose shape is not decided by the arguments, and need not agree before one is loaded."""
+        return ("embeddings",) if self.dim is None else ()
 
     def draw(self, positives: Positives) -> Negatives:
         """Return the queue, then let the batch in; see `Sampler.forward`."""
@@ -73,6 +88,7 @@ class CrossBatch(Sampler):
         log_q_of = self._shares.log_q_of(self._num_rows, positives.ids.device)
         negatives = Negatives(self.ids[start:], queued, log_q_of)
         if positives.training:
+            self._shares.observe(positives.ids)
             # New tensors, since the negatives just handed out are needed unchanged by the backward pass.
             rows = positives.embeddings.detach().to(self.embeddings.dtype)
             self.ids = torch.cat([self.ids, positives.ids])[-self.capacity :]

@@ -80,16 +80,38 @@ class StreamingFrequency(Configurable, nn.Module):
         Raises:
             ShapeError: another shape or dtype.
         """
-        if ids.dim() != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
-            got = f"{ids.dtype} of shape {tuple(ids.shape)}"
-            raise ShapeError("integer ids of shape (rows,)", got, "StreamingFrequency", "give one id a column")
-        slots = torch.stack([self._slots(ids.long(), salt) for salt in self._salts])
         if self.training:
-            self._learn(slots)
+            self.observe(ids)
+        return self.estimate(ids)
+
+    @torch.no_grad()
+    def estimate(self, ids: Tensor) -> Tensor:
+        """Estimate, and learn nothing.
+
+        Args:
+            ids: `(rows,)` integers, whichever.
+
+        Returns:
+            As `forward`.
+
+        Raises:
+            ShapeError: another shape or dtype.
+        """
+        slots = self._slots(ids)
         gap = self.gap.gather(1, slots).where(self.num_seen.gather(1, slots) > 0, self.num_rows + 1)
         return -gap.amax(dim=0).float().log()
 
-    def _learn(self, slots: Tensor) -> None:
+    @torch.no_grad()
+    def observe(self, ids: Tensor) -> None:
+        """Learn from a batch, in whichever mode.
+
+        Args:
+            ids: `(rows,)` integers, all columns of a batch, repeats included.
+
+        Raises:
+            ShapeError: another shape or dtype.
+        """
+        slots = self._slots(ids)
         now = self.num_rows + slots.shape[1]
         ordered = slots.sort(dim=1).values
         repeats = torch.searchsorted(ordered, slots, right=True) - torch.searchsorted(ordered, slots)
@@ -102,7 +124,13 @@ class StreamingFrequency(Configurable, nn.Module):
         self.last_row.scatter_(1, slots, now.expand_as(slots))
         self.num_rows.copy_(now)
 
-    def _slots(self, ids: Tensor, salt: int) -> Tensor:
+    def _slots(self, ids: Tensor) -> Tensor:
+        if ids.dim() != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
+            got = f"{ids.dtype} of shape {tuple(ids.shape)}"
+            raise ShapeError("integer ids of shape (rows,)", got, "StreamingFrequency", "give one id a column")
+        return torch.stack([self._hashed(ids.long(), salt) for salt in self._salts])
+
+    def _hashed(self, ids: Tensor, salt: int) -> Tensor:
         mixed = ids + salt
         for shift, multiplier in zip(_SHIFTS[:2], _MULTIPLIERS, strict=True):
             mixed = (mixed ^ _shift_right(mixed, shift)) * multiplier

@@ -2,6 +2,7 @@
 
 from typing import final
 
+from retrank.sampling.frequency import StreamingFrequency
 from retrank.sampling.probabilities import Counts, Shares
 from retrank.sampling.sampler import Negatives, Positives, Sampler
 
@@ -12,14 +13,17 @@ __all__ = ["InBatch"]
 class InBatch(Sampler):
     """The positives of the batch itself, in batch order; gradients flow into them.
 
-    An id with share p of all positives is expected batch · p times; without `counts` the sampler does not know p.
+    An id with share p of all positives is expected batch · p times; without `counts` or `frequency` the sampler does
+    not know p.
 
     Args:
         counts: occurrences of each key among the positives, in id order, e.g. `space.vocabulary("movie_id").counts`.
             A key that never occurred counts as if it had once.
+        frequency: estimates p from the batches of training steps, for a stream that nobody has counted. Each batch is
+            learned before its own draw.
 
     Raises:
-        ConfigError: counts of another shape.
+        ConfigError: counts of another shape, or both counts and a frequency.
         DataError: a negative count.
 
     Example:
@@ -28,16 +32,22 @@ class InBatch(Sampler):
         >>> negatives = sampler(torch.tensor([2, 2, 3, 2]), torch.zeros(4, 8))
         >>> negatives.ids, negatives.log_q.exp()
         (tensor([2, 2, 3, 2]), tensor([3., 3., 1., 3.]))
+        >>> sampler = rr.sampling.InBatch(frequency=rr.sampling.StreamingFrequency(100))
+        >>> sampler(torch.tensor([2, 2, 3, 2]), torch.zeros(4, 8), training=True).log_q.exp()
+        tensor([3., 3., 1., 3.])
 
     Source: Yi et al. (2019), "Sampling-bias-corrected neural modeling for large corpus item recommendations".
     """
 
-    def __init__(self, *, counts: Counts | None = None) -> None:
+    def __init__(self, *, counts: Counts | None = None, frequency: StreamingFrequency | None = None) -> None:
         super().__init__()
-        self._shares = Shares(counts, "InBatch")
+        self._shares = Shares(counts, frequency, "InBatch")
         self.__dict__["_arguments"].update(counts=self._shares.counts)
+        self.frequency = frequency
 
     def draw(self, positives: Positives) -> Negatives:
         """Return the batch; see `Sampler.forward`."""
         ids = positives.ids
+        if positives.training:
+            self._shares.observe(ids)
         return Negatives(ids, positives.embeddings, self._shares.log_q_of(len(ids), ids.device))

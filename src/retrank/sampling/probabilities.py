@@ -13,6 +13,7 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.schema import NUM_SPECIAL_IDS
+from retrank.sampling.frequency import StreamingFrequency
 
 __all__ = ["Shares", "checked_counts", "inclusion", "log_q_of_draws", "log_shares", "log_uniform"]
 
@@ -124,12 +125,29 @@ class Shares:
 
     Args:
         counts: occurrences of each key, in id order, or None.
+        frequency: estimates the shares from the batches instead, or None.
         where: who asks, for the message.
+
+    Raises:
+        ConfigError: both, or counts of another shape.
+        DataError: a negative count.
     """
 
-    def __init__(self, counts: Counts | None, where: str) -> None:
+    def __init__(self, counts: Counts | None, frequency: StreamingFrequency | None, where: str) -> None:
+        if counts is not None and frequency is not None:
+            raise ConfigError("counts or a frequency", "both", where, "counts are exact, where they are known before")
         self.counts = None if counts is None else checked_counts(counts, where)
         self._log = None if self.counts is None else log_shares(self.counts)
+        self._frequency = frequency
+
+    def observe(self, ids: Tensor) -> None:
+        """Let the frequency, if there is one, learn from a training batch.
+
+        Args:
+            ids: `(batch,)` int64 positives.
+        """
+        if self._frequency is not None:
+            self._frequency.observe(ids)
 
     def log_q_of(self, num: int, device: torch.device) -> Callable[[Tensor], Tensor] | None:
         """Return the function that looks up the log expected number of each id among positives.
@@ -139,8 +157,10 @@ class Shares:
             device: of the ids.
 
         Returns:
-            As `log_q_of_draws`, or None without counts.
+            As `log_q_of_draws`, or None without counts and frequency.
         """
+        if (frequency := self._frequency) is not None:
+            return lambda ids: frequency.estimate(ids) + (math.log(num) if num else -math.inf)
         if self._log is None:
             return None
         self._log = self._log.to(device)  # once: it stays there

@@ -148,12 +148,18 @@ def shapes(model: nn.Module) -> dict[str, list[int]]:
     """Return the shape of every parameter and buffer that a model saves.
 
     Args:
-        model: any module.
+        model: any module. One of its parts may name `unsized_states`, which take their shape from what they load.
 
     Returns:
-        Name to shape.
+        Name to shape, unsized states left out.
     """
-    return {name: list(value.shape) for name, value in model.state_dict().items() if hasattr(value, "shape")}
+    unsized = {
+        f"{path}.{name}" if path else name
+        for path, part in model.named_modules(remove_duplicate=False)
+        for name in getattr(part, "unsized_states", ())
+    }
+    state = model.state_dict().items()
+    return {name: list(value.shape) for name, value in state if hasattr(value, "shape") and name not in unsized}
 
 
 def _compare(saved: Any, wanted: Any, directory: Path, path: str = "configuration") -> None:
