@@ -12,6 +12,7 @@ CASES = {
     "categorical": FeatureCase(features.Categorical, WORDS, "new"),
     "categorical_capped": FeatureCase(lambda: features.Categorical(min_count=2, max_size=1), WORDS, "new"),
     "categorical_list": FeatureCase(features.CategoricalList, LISTS, ["new", "a"]),
+    "cross": FeatureCase(lambda: features.Cross("own", "other", bins=50, name="x"), WORDS, "new"),
     "discretized": FeatureCase(lambda: features.Discretized(3), NUMBERS, -5.0),
     "hashed": FeatureCase(lambda: features.Hashed(4), WORDS, "new"),
     "log": FeatureCase(features.Log, NUMBERS, 99.0),

@@ -6,12 +6,10 @@ Keras' categorical ids are 0 = unknown, 1... = keys; ours are 1 = unknown, 2... 
 import numpy as np
 import polars as pl
 import pytest
-from tests.golden import cases
+import torch
+from tests.golden import golden
 
 import retrank as rr
-
-FEATURES = {case["name"]: case for case in cases("keras_feature_space")}
-TEXTS = {case["name"]: case for case in cases("keras_text_vectorization")}
 
 
 def kind_of(spec):
@@ -57,9 +55,8 @@ def in_keras_form(space, batch, name, spec):
     return one_hot(column - shift, width) if is_one_hot else column[:, None] - shift
 
 
-@pytest.mark.parametrize("name", FEATURES)
-def test_outputs(name):
-    case = FEATURES[name]
+@golden("keras_feature_space")
+def test_outputs(case):
     specs = case["arguments"]["constructor"]["features"]
     space = fitted(case)
     batch = space.transform(pl.DataFrame(case["inputs"]["data"]))
@@ -69,6 +66,10 @@ def test_outputs(name):
         assert list(ours[feature].shape) == case["expected"]["shapes"][feature]
     for feature, facts in case["expected"].get("hashed", {}).items():
         buckets = batch[feature].numpy() - 2
+        assert list(buckets[:, None].shape) == case["expected"]["shapes"][feature]
+        assert not facts["one_hot"]
+        assert facts["deterministic"]
+        assert torch.equal(batch[feature], space.transform(pl.DataFrame(case["inputs"]["data"]))[feature])
         assert buckets.min() >= facts["min"]
         assert buckets.max() < facts["max_exclusive"]
         assert all(buckets[first] == buckets[second] for first, second in facts["equal_rows"])
@@ -78,9 +79,8 @@ def test_outputs(name):
         assert wide.shape[1] == case["expected"]["concat_width"]
 
 
-@pytest.mark.parametrize("name", FEATURES)
-def test_learned_state(name):
-    case = FEATURES[name]
+@golden("keras_feature_space")
+def test_learned_state(case):
     space = fitted(case)
     for feature, state in case["expected"]["state"].items():
         if "vocabulary" in state:
@@ -92,9 +92,8 @@ def test_learned_state(name):
             np.testing.assert_allclose(space[feature].boundaries, state["bin_boundaries"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_texts(name):
-    case = TEXTS[name]
+@golden("keras_text_vectorization")
+def test_texts(case):
     arguments, expected = case["arguments"]["constructor"], case["expected"]
     kind = rr.features.Text(max_tokens=arguments.get("max_tokens"), max_length=arguments.get("output_sequence_length"))
     space = rr.FeatureSpace({"title": kind}).fit(pl.DataFrame({"title": case["inputs"]["adapt"]}))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.golden import cases
+from tests.golden import golden
 
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError, ShapeError
@@ -13,11 +13,7 @@ from retrank.core.jagged import Jagged
 from retrank.index import blocks as blocks_module
 from retrank.metrics import FullCorpusTopK, rank_of_positive
 
-GOLDEN = {case["name"]: case for case in cases("tfrs_factorized_top_k_metric")}
-AGREEING = (
-    *("score_mode", "score_mode_brute_force", "score_mode_weights"),
-    *("id_mode", "id_mode_string_weights", "two_updates"),
-)
+pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -143,12 +139,14 @@ def test_metric_is_the_weighted_mean_of_the_definitions(seed):
     assert metric.num_rows == len(ranks)
 
 
-@pytest.mark.parametrize("name", AGREEING)
-def test_agrees_with_tfrs_where_no_scores_tie(name):
-    inputs, arguments = GOLDEN[name]["inputs"], GOLDEN[name]["arguments"]
+@golden(
+    "tfrs_factorized_top_k_metric", without=("score_mode_ties", "score_mode_all_equal", "score_mode_candidate_outside")
+)
+def test_agrees_with_tfrs_where_no_scores_tie(case):
+    inputs, arguments = case["inputs"], case["arguments"]
     candidates, ks = torch.tensor(inputs["candidates"]), arguments["constructor"]["ks"]
     metric = FullCorpusTopK(ks=ks, metrics=["hit_rate"])
-    for update, expected in zip(inputs["updates"], GOLDEN[name]["expected"]["results_after_each_update"], strict=True):
+    for update, expected in zip(inputs["updates"], case["expected"]["results_after_each_update"], strict=True):
         if "true_candidate_ids" in update:
             ids = inputs["identifiers"]
             positives = [ids.index(key) if key in ids else -1 for key in update["true_candidate_ids"]]
@@ -161,8 +159,8 @@ def test_agrees_with_tfrs_where_no_scores_tie(name):
         assert [result[f"hit_rate@{k}"].item() for k in ks] == pytest.approx(expected, rel=1e-5)
 
 
-def test_ties_that_tfrs_counts_as_hits_are_won_by_one_of_two_here():
-    case = GOLDEN["score_mode_ties"]  # every candidate occurs twice
+@golden("tfrs_factorized_top_k_metric", "score_mode_ties")  # every candidate occurs twice
+def test_ties_that_tfrs_counts_as_hits_are_won_by_one_of_two_here(case):
     [update], [optimistic] = case["inputs"]["updates"], case["expected"]["results_after_each_update"]
     queries, candidates = torch.tensor(update["query_embeddings"]), torch.tensor(case["inputs"]["candidates"])
     scores, half = (queries @ candidates.T).numpy(), len(candidates) // 2
@@ -181,8 +179,8 @@ def test_ties_that_tfrs_counts_as_hits_are_won_by_one_of_two_here():
     assert result == pytest.approx([optimistic[0] / 2, optimistic[1]], rel=1e-5)
 
 
-def test_a_positive_that_tfrs_scores_outside_of_the_corpus_is_a_miss_until_the_corpus_has_it():
-    case = GOLDEN["score_mode_candidate_outside"]
+@golden("tfrs_factorized_top_k_metric", "score_mode_candidate_outside")
+def test_a_positive_that_tfrs_scores_outside_of_the_corpus_is_a_miss_until_the_corpus_has_it(case):
     [update], [expected] = case["inputs"]["updates"], case["expected"]["results_after_each_update"]
     queries, candidates = torch.tensor(update["query_embeddings"]), torch.tensor(case["inputs"]["candidates"])
     outside, ks = torch.tensor(update["true_candidate_embeddings"]), case["arguments"]["constructor"]["ks"]
@@ -194,11 +192,6 @@ def test_a_positive_that_tfrs_scores_outside_of_the_corpus_is_a_miss_until_the_c
         corpus = torch.cat([candidates, positive[None]])
         metric.update(query[None], corpus, torch.tensor([len(candidates)]))
     assert [value.item() for value in metric.compute().values()] == pytest.approx(expected, rel=1e-5)
-
-
-def test_every_golden_case_has_its_test():
-    elsewhere = {"score_mode_ties", "score_mode_all_equal", "score_mode_candidate_outside"}
-    assert set(GOLDEN) == {*AGREEING, *elsewhere}
 
 
 @settings(max_examples=40, deadline=None)
@@ -229,8 +222,8 @@ def test_a_bad_head_is_found():
             rank_of_positive(torch.ones(shape), torch.ones(5, 4), torch.tensor([0, 1, 2]))
 
 
-def test_ties_that_tfrs_counts_as_hits_are_chance_here():
-    case = GOLDEN["score_mode_all_equal"]
+@golden("tfrs_factorized_top_k_metric", "score_mode_all_equal")
+def test_ties_that_tfrs_counts_as_hits_are_chance_here(case):
     candidates = torch.tensor(case["inputs"]["candidates"])
     queries = torch.tensor(case["inputs"]["updates"][0]["query_embeddings"])
     assert case["expected"]["results_after_each_update"] == [[1.0, 1.0]]
@@ -306,3 +299,24 @@ def test_autocast_does_not_change_ranks():
     expected = rank_of_positive(queries, candidates, positives)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(rank_of_positive(queries, candidates, positives), expected)
+
+
+@pytest.mark.parametrize("num_queries", [1, 13, 15, 170])
+@pytest.mark.parametrize("num_candidates", [1, 31, 33, 700])
+def test_a_rank_depends_on_its_query_alone(num_queries, num_candidates):
+    torch.manual_seed(num_queries)
+    queries, candidates = torch.randn(num_queries, 9), torch.randn(num_candidates, 9).round(decimals=1)
+    candidates[num_candidates // 2 :] = candidates[0]  # ties of numbers that round
+    positives = torch.randint(num_candidates, (num_queries,))
+    lists = [torch.randint(num_candidates, (row % 4 * 30,)).tolist() for row in range(num_queries)]
+    whole = rank_of_positive(queries, candidates, positives, exclude=Jagged.from_lists(lists))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for row in range(0, num_queries, 7):
+            some = slice(row, row + 1 + row % 3)
+            exclude = Jagged.from_lists(lists[some])
+            alone = rank_of_positive(queries[some], candidates, positives[some], exclude=exclude)
+            assert torch.equal(alone, whole[some])
+    finally:
+        torch.set_num_threads(before)

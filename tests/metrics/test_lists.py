@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
-from tests.golden import cases
+from tests.golden import golden
 
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError, ShapeError
@@ -133,11 +133,7 @@ def test_any_split_into_batches_and_merges_gives_the_definition(
     assert math.isnan(metric.compute())
 
 
-def test_golden_cases_are_all_there():
-    assert (len(cases("krs_metrics")), len(cases("merlin_metrics")), len(cases("keras_sparse_top_k"))) == (32, 15, 3)
-
-
-@pytest.mark.parametrize("case", cases("krs_metrics"), ids=lambda case: case["name"])
+@golden("krs_metrics")
 def test_golden_keras_rs(case):
     constructor, kind = case["arguments"]["constructor"], NAMES[case["name"].split("_")[0]]
     arguments = {"without_relevant": "mean_weight"}
@@ -163,7 +159,7 @@ MERLIN = {
 }
 
 
-@pytest.mark.parametrize("case", cases("merlin_metrics"), ids=lambda case: case["name"])
+@golden("merlin_metrics")
 def test_golden_merlin(case):
     build, k = MERLIN[case["name"].split("_")[0]], case["arguments"]["constructor"]["k"]
     scores, labels = torch.tensor(case["inputs"]["y_pred"]), torch.tensor(case["inputs"]["y_true"])
@@ -177,7 +173,7 @@ def test_golden_merlin(case):
         assert metric.compute().item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("case", cases("keras_sparse_top_k"), ids=lambda case: case["name"])
+@golden("keras_sparse_top_k")
 def test_golden_keras_sparse_top_k(case):
     metric = HitRate(case["arguments"]["constructor"]["k"])
     for update, expected in zip(case["inputs"]["updates"], case["expected"]["result_after_each_update"], strict=True):

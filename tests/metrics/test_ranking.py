@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
-from tests.golden import cases
+from tests.golden import cases, golden
 from torchmetrics.functional import retrieval as torchmetrics
 
 from retrank.core.errors import DataError, ShapeError
@@ -89,7 +89,7 @@ def lists(labels, scores, k):
     return torch.from_numpy(hits), torch.from_numpy((labels >= 1).sum(1))
 
 
-@pytest.mark.parametrize("case", cases("merlin_metrics"), ids=lambda case: case["name"])
+@golden("merlin_metrics")
 def test_agrees_with_merlin(case):
     k, inputs = case["arguments"]["constructor"]["k"], case["inputs"]
     function = MERLIN[case["name"].split("_")[0]]
@@ -124,7 +124,7 @@ def test_agrees_with_keras_rs(case):
     assert mean.item() == pytest.approx(case["expected"]["result"], rel=1e-5)
 
 
-@pytest.mark.parametrize("case", cases("keras_sparse_top_k"), ids=lambda case: case["name"])
+@golden("keras_sparse_top_k")
 def test_hit_rate_agrees_with_keras_sparse_top_k(case):
     k, total, weights = case["arguments"]["constructor"]["k"], 0.0, 0.0
     for update, expected in zip(case["inputs"]["updates"], case["expected"]["result_after_each_update"], strict=True):
