@@ -1,1 +1,1 @@
-"""Measured speed: retrank beside plain torch, interleaved in one run. Run `python -m benchmarks`."""
+"""Measured speed: retrank, its peers and the limits of the machine, in turn, in one run. Run `make bench`."""
