@@ -1,8 +1,11 @@
 """What all tests share."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
+from retrank.core import native
 from retrank.core.notices import forget_warnings
 from tests import fake_movielens
 
@@ -31,3 +34,12 @@ def movielens_folder(tmp_path_factory):
 def fake_movielens_data(movielens_folder, monkeypatch):
     """Make `rr.datasets.movielens_100k()` find the invented data."""
     monkeypatch.setenv("RETRANK_DATA", str(movielens_folder))
+
+
+@pytest.fixture(params=["kernels", "plain torch"], scope="module")
+def with_and_without_kernels(request):
+    """Run every test of a module twice."""
+    with nullcontext() if request.param == "kernels" else native.without_kernels():
+        if request.param == "kernels" and native.library() is None:
+            pytest.skip("no C++ compiler")
+        yield

@@ -152,7 +152,6 @@ def test_zero_has_no_sign_and_the_smallest_numbers_differ(threads, sign):
     assert [row for _, row in found] == ([2, 0, 1, 4, 3] if sign > 0 else [3, 0, 1, 4, 2])
 
 
-@pytest.mark.xfail(strict=True, reason="-1e-45, the bound just below a score of 0, is then 0 itself")
 def test_ties_at_zero_where_denormals_are_flushed():
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # other threads do as they like

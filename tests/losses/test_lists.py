@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.golden import cases
+from tests.golden import golden
 
 import retrank as rr
 from retrank.core.errors import ConfigError, ShapeError
@@ -152,11 +152,7 @@ KERAS_RS = {
 }
 
 
-def test_golden_cases_are_all_there():
-    assert len(cases("krs_losses")) == 26
-
-
-@pytest.mark.parametrize("case", cases("krs_losses"), ids=lambda case: case["name"])
+@golden("krs_losses")
 def test_golden(case):
     kind = next(kind for name, kind in KERAS_RS.items() if case["name"].startswith(name))
     inputs = case["inputs"]
@@ -306,3 +302,20 @@ def test_pairwise_losses_fit_the_ranking_task(kind):
     task = rr.tasks.Ranking(loss=kind(), metrics=[rr.metrics.NDCG(k=3)])
     torch.testing.assert_close(task(labels=labels, predictions=scores), kind()(scores, labels))
     assert 0 < task.results()["ndcg@3"] <= 1
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        rr.losses.PairwiseHingeLoss(),
+        rr.losses.PairwiseLogisticLoss(),
+        rr.losses.PairwiseSoftZeroOneLoss(),
+        rr.losses.PairwiseMeanSquaredError(),
+        rr.losses.ListMLELoss(),
+        rr.losses.ListwiseSoftmaxLoss(),
+        rr.losses.ApproxNDCGLoss(),
+        rr.losses.LambdaLoss(),
+    ],
+)
+def test_a_label_that_is_not_a_number_is_no_padding(loss):
+    assert loss(torch.zeros(2, 3), torch.tensor([[1.0, torch.nan, 0.0], [1.0, 0.0, 0.0]])).isnan()

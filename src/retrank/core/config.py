@@ -4,15 +4,18 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
 from retrank.core.errors import ConfigError
 
-__all__ = ["Configurable", "from_config", "to_config"]
+__all__ = ["Configurable", "from_config", "recorded_change", "to_config"]
+
+Value = TypeVar("Value")
 
 _REGISTRY: dict[str, type["Configurable"]] = {}
+_CHANGES: dict[str, Callable[[Any], Any]] = {}
 _TORCH_MODULES: dict[str, type[nn.Module]] = {
     kind.__name__: kind
     for kind in (
@@ -77,10 +80,12 @@ def to_config(value: Any) -> Any:
     if isinstance(value, Configurable):
         if value.config_context is not None:
             return {"type": "context", "name": value.config_context}
-        arguments = _arguments(value)
+        arguments = {name: to_config(argument) for name, argument in _arguments(value).items()}
+        changes = getattr(value, "_changes", ())
         return {
             "type": _type_name(type(value)),
-            "arguments": {name: to_config(argument) for name, argument in arguments.items()},
+            "arguments": arguments,
+            **({"changes": list(changes)} if changes else {}),
         }
     if isinstance(value, nn.Module) and _TORCH_MODULES.get(type(value).__name__) is type(value):
         return {"type": f"torch.nn.{type(value).__name__}", "arguments": _torch_arguments(value)}
@@ -124,14 +129,41 @@ def from_config(config: Any, **context: Any) -> Any:
     if kind.startswith("torch.nn.") and kind.removeprefix("torch.nn.") in _TORCH_MODULES:
         positional = arguments.pop("children", [])
         return _TORCH_MODULES[kind.removeprefix("torch.nn.")](*positional, **arguments)
-    if kind not in _REGISTRY:
+    changes = [_known(_CHANGES, name, "change") for name in config.get("changes", ())]
+    return functools.reduce(lambda value, change: change(value), changes, _known(_REGISTRY, kind, "type")(**arguments))
+
+
+def recorded_change(function: Callable[[Value], Value]) -> Callable[[Value], Value]:
+    """Decorate a function that returns a changed copy, so that `from_config` changes what it rebuilds in the same way.
+
+    Args:
+        function: takes an object and returns one of the same type; the change must depend on its arguments alone.
+
+    Returns:
+        The function, which leaves its name on `Configurable` results.
+    """
+    name = f"{function.__module__}.{function.__qualname__}"
+
+    @functools.wraps(function)
+    def changed(value: Value) -> Value:
+        result = function(value)
+        if isinstance(result, Configurable):
+            object.__setattr__(result, "_changes", tuple(dict.fromkeys([*getattr(result, "_changes", ()), name])))
+        return result
+
+    _CHANGES[name] = changed
+    return changed
+
+
+def _known(registry: Mapping[str, Callable[..., Any]], name: str, what: str) -> Callable[..., Any]:
+    if name not in registry:
         raise ConfigError(
-            "a type that is known here",
-            f"'{kind}'",
+            f"a {what} that is known here",
+            f"'{name}'",
             "from_config",
             "import the module that defines it, then load again",
         )
-    return _REGISTRY[kind](**arguments)
+    return registry[name]
 
 
 def _arguments(value: Configurable) -> dict[str, Any]:

@@ -80,18 +80,17 @@ class _FusedSoftmax(torch.autograd.Function):
         reference, others = own.clone(), torch.empty_like(own)
         sizes = (*queries.shape, columns.panels, columns.num_panels, columns.bias, columns.ids)
         call("softmax_forward", queries, *sizes, columns.positive_ids, reference, others)
-        raised = reference > own
-        losses = torch.where(
-            raised, reference - own + torch.log(others + torch.exp(own - reference)), torch.log1p(others)
-        )
-        ctx.save_for_backward(queries, candidates, positives, own, losses)
+        total = others + torch.exp(own - reference)
+        losses = torch.where(reference > own, reference - own + torch.log(total), torch.log1p(others))
+        losses = losses.masked_fill(own == torch.inf, torch.nan)  # as infinity less infinity
+        ctx.save_for_backward(queries, candidates, positives, reference, others, total)
         ctx.columns = columns
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        queries, candidates, positives, own, losses = ctx.saved_tensors
+        queries, candidates, positives, reference, others, total = ctx.saved_tensors
         columns: _Columns = ctx.columns
         batch, dim = queries.shape
         num_rows = -(-batch // columns.tile_rows) * columns.tile_rows
@@ -113,18 +112,18 @@ class _FusedSoftmax(torch.autograd.Function):
             columns.bias,
             columns.ids,
             _filled_up(columns.positive_ids, num_rows),
-            _filled_up(own + losses, num_rows),
-            _filled_up(grad, num_rows),
+            _filled_up(reference, num_rows, fill=torch.inf),  # whose exponentials are 0
+            _filled_up(grad / total, num_rows),
             query_gradients,
             panel_gradients,
         )
-        pull = (grad * torch.expm1(-losses)).unsqueeze(1)  # of the positive: its probability less one
+        pull = (-grad * others / total).unsqueeze(1)  # of the positive: its probability less one
         query_gradient = query_gradients.sum(dim=0)[:batch, :dim].addcmul(pull, candidates[positives])
         candidate_gradient = panel_gradients.transpose(1, 2).reshape(-1, dim)[: columns.num_candidates]
         return query_gradient, candidate_gradient.index_add(0, positives, pull * queries), None, None, None
 
 
-def _filled_up(tensor: Tensor, num_rows: int) -> Tensor:
-    filled = tensor.new_zeros(num_rows, *tensor.shape[1:])
+def _filled_up(tensor: Tensor, num_rows: int, *, fill: float = 0) -> Tensor:
+    filled = tensor.new_full((num_rows, *tensor.shape[1:]), fill)
     filled[: len(tensor)] = tensor
     return filled

@@ -60,9 +60,13 @@ class ListLoss(Configurable, nn.Module, ABC):
         check_shape(mask, scores.shape, "mask", where)
         if mask is not None and mask.dtype != torch.bool:
             raise ShapeError("a bool mask", str(mask.dtype), where, "True keeps an item")
-        valid = labels >= 0 if mask is None else mask & (labels >= 0)
+        is_padding = labels < 0  # NaN is none: it must reach the loss, not fall out of it
+        valid = ~is_padding if mask is None else mask & ~is_padding
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / self.temperature
-        losses = self._losses(scores.where(valid, 0), labels.to(scores).where(valid, 0), valid)
+        labels = labels.to(scores).where(valid, 0)
+        losses = self._losses(scores.where(valid, 0), labels, valid)
+        not_a_number = (labels * 0).sum(dim=1)  # comparisons of labels would pass over NaN in silence
+        losses = losses + not_a_number.view(-1, *[1] * (losses.dim() - 1))
         if weight is not None:
             if weight.shape == scores.shape[:1]:
                 weight = weight[:, None].expand_as(losses) if losses.dim() == 2 else weight

@@ -1,9 +1,10 @@
 """`Retrieval`: learn to score each query's positive above all other candidates."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from typing import Final, Literal, final
 
 import torch
@@ -215,20 +216,19 @@ class Retrieval(Task[CorpusMetric]):
         """Return weight · loss of every row, with no more than a block of scores in memory."""
         limit = _SCORES_AT_ONCE_CPU if contest.rows.device.type == "cpu" else _SCORES_AT_ONCE_GPU
         size = max(limit // max(len(contest.columns), 1), 1)
-        blocks = contest.cut(size)
-        weights: Sequence[Tensor | None] = [None] * len(blocks) if weight is None else torch.split(weight, size)
         if update_metrics and self.batch_metrics:
             with torch.no_grad():
-                for block, some in zip(blocks, weights, strict=True):
+                for block, some in _blocks(contest, weight, size):
                     scores, positives, some = self._corrected(block, some)
                     for metric in self.batch_metrics:
                         metric.update(scores, positives, some)
         if self._can_fuse(contest):
             return weighted(self._fused_losses(contest), weight)
-        if len(blocks) == 1:
-            return self._block_losses(blocks[0], weight)
-        again = partial(checkpoint, self._block_losses, use_reentrant=False, preserve_rng_state=False)
-        return torch.cat([again(block, some) for block, some in zip(blocks, weights, strict=True)])
+        if len(contest.rows) <= size:
+            return self._block_losses(contest, weight)
+        # A loss of one's own may draw random numbers, which must be the same again.
+        again = partial(checkpoint, self._block_losses, use_reentrant=False, preserve_rng_state=self.loss is not None)
+        return torch.cat([again(block, some) for block, some in _blocks(contest, weight, size)])
 
     def _corrected(self, contest: Contest, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the scores as the loss sees them, the columns of the positives, and the weights."""
@@ -261,8 +261,11 @@ class Retrieval(Task[CorpusMetric]):
 
     def _can_fuse(self, contest: Contest) -> bool:
         is_plain = self.loss is None and self.num_hard_negatives is None and contest.mask is None
-        shapes = {tensor.shape for tensor in (contest.ids, contest.log_q) if tensor is not None}
-        is_plain &= shapes <= {contest.columns.shape[:1]}  # one entry a column; a row a query takes the other way
+        one_a_column = contest.columns.shape[:1]  # a row a query, and whatever is wrong, takes the other way
+        if contest.ids is not None:
+            is_plain &= contest.ids.shape == one_a_column and not contest.ids.is_floating_point()
+        if contest.log_q is not None:
+            is_plain &= contest.log_q.shape == one_a_column and not contest.log_q.requires_grad
         return is_plain and can_fuse(contest.rows, contest.columns)
 
     def _fused_losses(self, contest: Contest) -> Tensor:
@@ -291,6 +294,13 @@ class Retrieval(Task[CorpusMetric]):
                 "Retrieval",
                 "order the candidates by query, or build the task with symmetric=False",
             )
+        if positives is not None and (positives.shape != queries.shape[:1] or positives.dtype != torch.int64):
+            raise ShapeError(
+                f"int64 positives of shape ({len(queries)},)",
+                f"{positives.dtype} of shape {tuple(positives.shape)}",
+                "Retrieval",
+                "give the column of each query's positive",
+            )
         if weight is not None and weight.shape != queries.shape[:1]:
             raise ShapeError(
                 f"weight of shape ({len(queries)},)", str(tuple(weight.shape)), "Retrieval", "give one a query"
@@ -302,6 +312,11 @@ class Retrieval(Task[CorpusMetric]):
                 "Retrieval",
                 "say for every pair whether it is compared",
             )
+
+
+def _blocks(contest: Contest, weight: Tensor | None, size: int) -> Iterator[tuple[Contest, Tensor | None]]:
+    weights: Iterable[Tensor | None] = repeat(None) if weight is None else torch.split(weight, size)
+    return zip(contest.cut(size), weights, strict=False)
 
 
 def _needed(tensor: Tensor | None, name: str) -> Tensor:

@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from retrank.core.files import sha256, write_bytes, write_text
+
 __all__ = ["library"]
 
 _FLAGS: Final = ("-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared")
@@ -43,7 +45,7 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_built()))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:  # also: no home, odd $CXX
         _log.info("no kernels, plain torch instead: %s", error)
         return None
 
@@ -57,9 +59,11 @@ def _built() -> Path:
     key = hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "retrank")
     target = folder / f"kernels-{key}.so"
-    if not target.exists():
+    seal = target.with_suffix(".sha256")
+    if not (target.exists() and seal.exists() and seal.read_text() == sha256(target)):  # loading a damaged one is fatal
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _compile(compiler, [path for path in sources if path.suffix == ".cpp"], target)
+        write_bytes(target, _compiled(compiler, [path for path in sources if path.suffix == ".cpp"], folder))
+        write_text(seal, sha256(target))
     return target
 
 
@@ -67,24 +71,29 @@ def _compiler() -> list[str]:
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     for name in names:
         command = shlex.split(name)
-        if shutil.which(command[0]):
+        if command and shutil.which(command[0]):
             return command
     raise OSError(f"no C++ compiler named {' or '.join(names)}")
 
 
-def _compile(compiler: list[str], sources: list[Path], target: Path) -> None:
-    """Build next to the target and rename, so that two processes that start at once do not meet."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
-        built = Path(folder, target.name)
+def _compiled(compiler: list[str], sources: list[Path], folder: Path) -> bytes:
+    """Return the library of the first variant that compiles and loads."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as draft:
         for number, variant in enumerate(_VARIANTS):
+            built = Path(draft, f"{number}.so")
             command = [*compiler, *_FLAGS, *variant, "-o", str(built), *map(str, sources)]
-            result = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603
-            if result.returncode == 0:
-                ctypes.CDLL(str(built))  # whatever does not load must not be kept
-                built.replace(target)
-                return
-            if number == len(_VARIANTS) - 1:
-                raise OSError(f"{compiler[0]} failed: {result.stderr[-2000:]}")
+            result = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603
+            if result.returncode == 0 and _loads(built):
+                return built.read_bytes()
+    raise OSError(f"{compiler[0]} failed: {result.stderr.decode(errors='replace')[-2000:]}")
+
+
+def _loads(file: Path) -> bool:
+    try:
+        ctypes.CDLL(str(file))
+    except OSError:
+        return False
+    return True
 
 
 def _processor() -> str:

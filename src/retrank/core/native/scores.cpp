@@ -1,5 +1,6 @@
 // Ranks and best candidates over a whole corpus: scores never leave the registers they were computed in.
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -89,6 +90,7 @@ void count_better(int64_t threads, const float *queries, int64_t num_queries, in
             const int64_t candidate = positives[first + row];
             positive[row] = dot(queries + (first + row) * dim, candidates + candidate * dim, dim);
             bound[row] = nextafterf(positive[row], -INFINITY);
+            if (!(positive[row] > bound[row])) bound[row] = -FLT_MIN;  // where the processor takes tiny numbers for 0
             turn[row] = place_of[candidate] / WIDTH;
         }
         for (int64_t panel = 0; panel < num_panels; panel++) {

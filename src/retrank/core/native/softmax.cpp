@@ -134,12 +134,12 @@ void softmax_forward(int64_t threads, const float *queries, int64_t num_queries,
     }
 }
 
-// Gradients of sum_i factor[i] * log(sum_j exp(score_ij)) but for the positives. Candidates come as panels and as rows
+// Gradients of sum_ij factor[i] * exp(score_ij - reference[i]) but for the positives. Candidates come as panels and as rows
 // of `stride` floats, a multiple of the lanes; one gradient comes out as panels, the other as `copies` (one a thread) of
 // rows of queries, to be added up. Both must be zeros; num_queries is a multiple of the rows of a tile.
 void softmax_backward(int64_t threads, const float *queries, int64_t num_queries, int64_t dim, const float *panels,
                       int64_t num_panels, const float *candidates, int64_t stride, const float *bias,
-                      const int32_t *ids, const int32_t *positive_ids, const float *normalizer, const float *factor,
+                      const int32_t *ids, const int32_t *positive_ids, const float *reference, const float *factor,
                       float *query_gradients, float *panel_gradients) {
     std::vector<float> packed(num_queries * dim);
     pack_queries(queries, num_queries, dim, packed.data());
@@ -160,7 +160,7 @@ void softmax_backward(int64_t threads, const float *queries, int64_t num_queries
                     for (int row = 0; row < ROWS; row++)
                         for (int half = 0; half < 2; half++)
                             store(mine + row * WIDTH + half * LANES,
-                                  exponential(scores[row][half] - normalizer[start + row]) * factor[start + row]);
+                                  exponential(scores[row][half] - reference[start + row]) * factor[start + row]);
                     int64_t column = 0;
                     const float *rows = candidates + panel * WIDTH * stride;
                     for (; column + WIDTH <= stride; column += WIDTH)

@@ -1,0 +1,178 @@
+"""What the hot paths cost, in operations and in memory: numbers that do not depend on how busy the machine is."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import retrank as rr
+from retrank.core import native
+from tests.allocations import Recorded, peak_memory
+from tests.models.test_conformance import CASES
+
+WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique2"}
+LOOKS_ON_CPU = {  # where the host looks at numbers that it has; none of these looks on a GPU
+    "embeddings/lookup.py: backward",
+    "sampling/probabilities.py: look_up",
+    "tasks/logits.py: _check_positives",
+    "tasks/retrieval.py: _fused_losses",
+}
+WAITS_ANYWHERE = {  # once a list column of the candidates that it takes out of the catalogue: how long is it?
+    "two_tower_sampled": {"core/jagged.py: take"},
+    "reranker": {"core/jagged.py: take"},
+}
+LIBRARY = Path(rr.__file__).parent
+PIECE = 2**21 * 4  # bytes of the most scores that plain torch holds at a time on the CPU
+
+pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
+
+
+def corpus(num_candidates, num_queries=200, dim=8):
+    candidates = torch.randn(num_candidates, dim)
+    return torch.randn(num_queries, dim), candidates, torch.randint(num_candidates, (num_queries,))
+
+
+def recorded(run):
+    run()  # what is made once is made
+    with Recorded() as record:
+        run()
+    return record
+
+
+def whole_corpus(num_candidates, exclude):
+    """An evaluation and a search; the exclusions are as many for any corpus."""
+    queries, candidates, positives = corpus(num_candidates)
+    index, seen = rr.index.Exact(candidates), rr.Jagged.from_lists([[1, 2, 3]] * len(queries)) if exclude else None
+
+    def run():
+        rr.metrics.rank_of_positive(queries, candidates, positives, exclude=seen)
+        index.search_ids(queries, 10, exclude=seen)
+
+    return run
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_an_evaluation_and_a_search_never_hold_all_scores(exclude):
+    num_candidates, num_queries, dim = 60_000, 200, 8
+    run = whole_corpus(num_candidates, exclude)
+    record = recorded(run)
+    with peak_memory() as peak:
+        run()
+    all_scores = num_candidates * num_queries * 4  # 48 MB
+    assert record.largest <= 2 * num_candidates * dim * 4 < all_scores / 10  # the candidates, in another layout
+    assert peak.grown < all_scores / 2
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_the_operations_of_an_evaluation_and_a_search_do_not_grow_with_the_corpus(exclude):
+    small, large = (recorded(whole_corpus(size, exclude)) for size in (1000, 60_000))
+    if native.is_native(torch.zeros(1)):
+        assert small.num_operations == large.num_operations < 150
+    else:
+        assert large.num_operations < 12 * small.num_operations  # 8 blocks instead of 1, of 8,192 candidates
+
+
+def training(num_rows, columns, dim, **settings):
+    queries = torch.randn(num_rows, dim, requires_grad=True)
+    candidates = torch.randn(columns, dim, requires_grad=True)
+    ids, task = torch.arange(columns), rr.tasks.Retrieval(remove_accidental_hits=True, **settings)
+
+    def run():
+        queries.grad = candidates.grad = None
+        task(queries, candidates, candidate_ids=ids).backward()
+
+    return run
+
+
+def test_an_in_batch_loss_holds_its_embeddings_and_no_scores():
+    num_rows, columns, dim = 2000, 6000, 16
+    record = recorded(training(num_rows, columns, dim))
+    if native.is_native(torch.zeros(1)):
+        assert record.largest <= 2 * (num_rows + columns) * dim * 4
+        assert record.total <= 40 * (num_rows + columns) * dim * 4 < num_rows * columns * 4
+    else:
+        assert record.largest <= 1.1 * PIECE < num_rows * columns * 4 / 5
+
+
+def test_the_operations_of_an_in_batch_loss_do_not_grow_with_the_batch():
+    small, large = (recorded(training(size, size, 8)).num_operations for size in (64, 3000))
+    if native.is_native(torch.zeros(1)):
+        assert large <= small + 20 < 130  # a few views
+    else:
+        assert large < 10 * small  # 5 blocks of scores, each computed twice
+
+
+OPTIMIZERS = [
+    rr.optim.Adagrad(lr=0.1),
+    rr.optim.RowwiseAdagrad(lr=0.1),
+    rr.optim.LazyAdam(lr=0.1),
+]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda spec: type(spec).__name__)
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_step_of_a_table_touches_the_rows_of_its_batch_alone(optimizer, lists):
+    num_ids, dim = 200_000, 16
+    table = rr.EmbeddingTable(num_ids, dim, l2=0.01)
+    moved = optimizer.build(table.named_parameters())
+    ids = torch.randint(num_ids, (512,))
+    ids = rr.Jagged(ids, torch.arange(0, 513, 4)) if lists else ids
+
+    def run():
+        moved.zero_grad()
+        (table(ids).square().sum() + table.regularization()).backward()
+        assert table.weight.grad.is_sparse
+        moved.step()
+
+    record = recorded(run)
+    assert record.largest <= 4 * 512 * dim * 4 < num_ids * dim * 4 / 50
+    assert record.num_operations < 200
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loader_gathers_once_a_column_and_batch(shuffle):
+    def operations(num_rows, batch_size, num_columns):
+        columns = {f"c{number}": torch.arange(num_rows) for number in range(num_columns)}
+        batches = iter(rr.data.Loader(rr.Batch(columns), batch_size, shuffle=shuffle))
+        next(batches)  # the order of the epoch is drawn
+        with Recorded() as record:
+            next(batches)
+        next(batches).select(["c0"])
+        return record
+
+    few, many = operations(1000, 10, 3), operations(1000, 10, 13)
+    for_a_column, rest = divmod(many.num_operations - few.num_operations, 10)
+    assert rest == 0
+    assert for_a_column == 1  # a gather, or a view
+    assert many.num_operations <= 13 + 3
+    assert operations(50_000, 1000, 3).operations == few.operations
+    assert many.largest <= (10 * 8 if shuffle else 0)
+
+
+class Waits(Recorded):
+    """Note the functions of the library in which the host asks for a number of the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket._qualified_op_name in WAITS:
+            frame = sys._getframe()
+            while not frame.f_code.co_filename.startswith(str(LIBRARY)):
+                frame = frame.f_back
+            self.places.add(f"{Path(frame.f_code.co_filename).relative_to(LIBRARY)}: {frame.f_code.co_name}")
+        return super().__torch_dispatch__(function, types, args, kwargs)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_training_step_waits_for_no_number(name):
+    case = CASES[name]
+    model, batch = case.new(), case.examples[:64]
+    model.train()
+    model.compute_loss(batch, training=True)
+    optimizer = rr.optim.Adagrad(lr=0.01).build(model.named_parameters())
+    with Waits() as found:
+        model.train_step(batch, optimizer, clip_norm=1.0)
+    assert found.places - LOOKS_ON_CPU == WAITS_ANYWHERE.get(name, set())
