@@ -19,6 +19,7 @@ from retrank.embeddings.hashing import bucket_ids
 from retrank.embeddings.mixed_dimension import MixedDimensionTable
 from retrank.embeddings.quotient_remainder import QuotientRemainderTable
 from retrank.embeddings.table import EmbeddingTable
+from retrank.optim.adagrad import Adagrad
 
 NUM_IDS, DIM = 23, 4
 WORD = 2**64
@@ -189,6 +190,67 @@ def test_unknown_is_learned(make):
         (table(torch.tensor([1, 1])) - 1).square().mean().backward()
         optimizer.step()
     assert (table(torch.tensor([1])) > 0.3).all()
+
+
+@ALL
+def test_the_penalty_is_on_the_vectors_of_the_ids(make):
+    table = filled(make, l2=0.5)
+    assert table.regularization() == 0
+    ids, lists = torch.tensor([3, 3, 9, 0]), Jagged.from_lists([[7, 3, 0], []])
+    norm = {id_: float((vector_of(table, id_) ** 2).sum()) for id_ in (3, 7, 9)}
+    table(ids)
+    alone = table.regularization()
+    assert alone.item() == pytest.approx(0.5 * (2 * norm[3] + norm[9]) / 4, rel=1e-5)
+    assert table.regularization() == alone
+    table(ids)
+    table(lists)
+    penalty = table.regularization()
+    assert penalty.item() == pytest.approx(alone.item() + 0.5 * (norm[7] + norm[3]) / 2, rel=1e-5)
+    penalty.backward()
+    assert all(m.weight.grad.is_sparse for m in table.modules() if isinstance(m, EmbeddingTable))
+    assert any(parameter.grad.to_dense().any() for parameter in table.parameters())
+    table.eval()
+    table(lists)
+    table(ids)
+    assert table.regularization() == alone
+    plain = make()
+    plain(ids)
+    assert plain.regularization() == 0
+    with pytest.raises(ConfigError, match="l2=-1"):
+        make(l2=-1)
+
+
+@ALL
+def test_a_penalty_shrinks_the_vectors(make):
+    torch.manual_seed(0)
+    table, ids = make(l2=1.0, scale=0.5), torch.arange(2, NUM_IDS)
+    before = table(ids).square().sum().item()
+    optimizer = Adagrad(lr=0.05).build(table.named_parameters())
+    for _ in range(30):
+        optimizer.zero_grad()
+        table(ids)
+        table.regularization().backward()
+        optimizer.step()
+    assert table(ids).square().sum().item() < 0.5 * before
+
+
+@ALL
+def test_grow_keeps_the_vectors_and_takes_new_ids(make):
+    table = filled(make, combiner="sum")
+    before = table(torch.arange(NUM_IDS)).detach()
+    table.grow(NUM_IDS + 9)
+    assert table.num_ids == NUM_IDS + 9
+    assert torch.equal(table(torch.arange(NUM_IDS)), before)
+    new = torch.arange(NUM_IDS, NUM_IDS + 9)
+    assert table(new).detach().abs().sum(dim=1).min() > 0
+    table(new).sum().backward()
+    again = from_config(json.loads(json.dumps(to_config(table))))
+    again.load_state_dict(table.state_dict())
+    assert torch.equal(again(new), table(new))
+    with pytest.raises(DataError, match=rf"\[0, {NUM_IDS + 9}\)"):
+        table(torch.tensor([NUM_IDS + 9]))
+    with pytest.raises(ConfigError, match=f"at least {NUM_IDS + 9} rows, got {NUM_IDS}"):
+        table.grow(NUM_IDS)
 
 
 @ALL

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.golden import cases
+from tests.golden import golden
 
 from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError, DataError, ShapeError
@@ -63,7 +63,7 @@ def test_initial_rows():
     assert torch.equal(EmbeddingTable(5_000, 4, scale=0.2).weight, table.weight)
 
 
-@pytest.mark.parametrize("case", cases("krs_embed_reduce"), ids=lambda case: case["name"])
+@golden("krs_embed_reduce")
 def test_golden(case):
     """Row r of the source is our row r + 1: its id 0 is an ordinary id."""
     weight = torch.tensor(case["inputs"]["embeddings"])
@@ -257,7 +257,7 @@ def test_evaluation_leaves_nothing_for_the_next_step():
     with torch.inference_mode():
         for _ in range(3):
             table(torch.tensor([2, 3]) + 0)
-    assert len(table._looked_up) == 1
+    assert len(table._lookups.read()) == 1
     table.train()
     table(torch.tensor([4]))
     penalty = table.regularization()

@@ -105,6 +105,37 @@ def test_gradients_are_row_sparse_and_padding_stays():
         assert 2 <= len(moved) <= 6
 
 
+def test_the_penalty_is_on_the_vectors_of_the_ids():
+    embeddings = UnifiedEmbedding({"a": 3, "b": 2}, buckets_per_table=40, dim_per_table=2, num_tables=2, l2=0.5)
+    assert embeddings.regularization() == 0
+    batch = Batch({"a": torch.tensor([7, 0]), "b": Jagged.from_lists([[1, 8], [8]])})
+    vectors = embeddings(Batch({"a": torch.tensor([7, 7]), "b": torch.tensor([8, 8])}))
+    norm = {name: values[0].square().sum().item() for name, values in vectors.items()}
+    embeddings.regularization()
+    embeddings(batch)
+    expected = 0.5 * (norm["a"] + 2 * norm["b"]) / 2  # padding and the unknown row are zeros
+    penalty = embeddings.regularization()
+    assert penalty.item() == pytest.approx(expected, rel=1e-5)
+    assert embeddings.regularization() == penalty
+    penalty.backward()
+    assert all(table.weight.grad.is_sparse for table in embeddings.tables)
+    embeddings(batch)
+    embeddings(batch)
+    assert embeddings.regularization().item() == pytest.approx(2 * expected, rel=1e-5)
+    embeddings.eval()
+    embeddings(batch)
+    embeddings(batch)
+    assert embeddings.regularization().item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_linear_terms_are_a_weight_for_every_id():
+    embeddings = UnifiedEmbedding({"b": 3, "a": 1}, buckets_per_table=90, dim_per_table=2, num_tables=2, combiner="sum")
+    terms = embeddings.linear_terms()
+    assert terms.dims == {"b": 1, "a": 1}
+    assert (terms.combiner, len(terms.tables), len(terms.tables[0].weight)) == ("sum", 2, 92)
+    assert all((values == 0).all() for values in terms(batch_of(terms, 5)).values())
+
+
 def test_config_round_trip():
     embeddings = UnifiedEmbedding({"b": 3, "a": 1}, buckets_per_table=9, dim_per_table=2, num_tables=3, combiner="sum")
     again = from_config(json.loads(json.dumps(to_config(embeddings))))
@@ -125,6 +156,7 @@ def test_config_round_trip():
         ({"dim_per_table": 0}, "dim_per_table=0"),
         ({"num_tables": 0}, "num_tables=0"),
         ({"combiner": "median"}, "'median'"),
+        ({"l2": -1.0}, "l2=-1.0"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):

@@ -21,6 +21,8 @@ from retrank.optim.lazy_adam import LazyAdam
 from retrank.optim.row_sparse import merge_rows
 from retrank.optim.rowwise_adagrad import RowwiseAdagrad
 
+pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
+
 ROWS, DIM, STEPS = 12, 3, 40
 SPECS = [
     Adagrad(lr=0.1),

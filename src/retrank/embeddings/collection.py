@@ -6,15 +6,16 @@ from typing import final
 from torch import Tensor, nn
 
 from retrank.core.batch import Batch
-from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
+from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.protocol import Table
+from retrank.embeddings.table import EmbeddingTable
 
 __all__ = ["EmbeddingCollection"]
 
 
 @final
-class EmbeddingCollection(Configurable, nn.Module):
+class EmbeddingCollection(Embeddings):
     """Tables by feature; a batch goes in, a vector for every feature comes out.
 
     Args:
@@ -89,3 +90,15 @@ class EmbeddingCollection(Configurable, nn.Module):
             DataError: a column is missing, or an id is outside of its table.
         """
         return {feature: self[feature](batch[feature]) for feature in self._places}
+
+    def linear_terms(self) -> "EmbeddingCollection":
+        """Make a weight, at first 0, for every id that has a vector.
+
+        Returns:
+            Tables of length 1 for the same features, shared where those are, that pool lists in the same way.
+        """
+        weights = {
+            table: EmbeddingTable(table.num_ids, 1, combiner=table.combiner, scale=0.0, name=f"{table.name}_linear")
+            for table in dict.fromkeys(self[feature] for feature in self._places)
+        }
+        return EmbeddingCollection({feature: weights[self[feature]] for feature in self._places})

@@ -28,6 +28,7 @@ class HashedTable(Table):
         num_hashes: rows that make a vector.
         combiner: how lists are pooled, see `EmbeddingTable`.
         scale: the vectors start with the variance of those of an `EmbeddingTable` of this scale.
+        l2: factor of `regularization`, whose vectors are those of ids, not the rows they are made of.
         name: for messages; the schema's column by default.
 
     Raises:
@@ -52,15 +53,19 @@ class HashedTable(Table):
         num_hashes: int = 2,
         combiner: Combiner = "mean",
         scale: float = 0.05,
+        l2: float = 0.0,
         name: str | None = None,
     ) -> None:
-        super().__init__(rows, dim, combiner=combiner, name=name)
+        super().__init__(rows, dim, combiner=combiner, l2=l2, name=name)
         if num_buckets < 1 or num_hashes < 1:
             raise self._config_error(
                 "num_buckets >= 1 and num_hashes >= 1", f"num_buckets={num_buckets}, num_hashes={num_hashes}"
             )
         self.num_buckets, self.num_hashes = num_buckets, num_hashes
         self.table = EmbeddingTable(num_buckets + NUM_SPECIAL_IDS, dim, scale=scale / num_hashes**0.5, name=self.name)
+
+    def _grow(self, num_ids: int) -> None:
+        """More ids share the same rows."""
 
     def _look_up(self, ids: Tensor) -> Tensor:
         hashes = [bucket_ids(ids, self.num_buckets, (0, salt)) for salt in range(self.num_hashes)]

@@ -12,17 +12,21 @@ from retrank.core.schema import PADDING_ID
 __all__ = ["gather", "pool"]
 
 
-def gather(weight: Tensor, ids: Tensor) -> Tensor:
+def gather(weight: Tensor, ids: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
     """Read one row an id.
 
     Args:
         weight: `(rows, dim)`.
         ids: any shape, int64 in `[0, rows)`.
+        dtype: of what is returned and of the gradient of `weight`; that of `weight` by default.
 
     Returns:
         `(*ids.shape, dim)`. The gradient of `weight` is row-sparse and zero for padding.
     """
-    gathered: Tensor = _Gather.apply(weight, ids)  # type: ignore[no-untyped-call]
+    dtype = dtype or weight.dtype
+    if weight.requires_grad and weight.is_leaf and dtype != weight.dtype and weight.grad_dtype != dtype:
+        weight.grad_dtype = dtype  # or torch would round the gradient as the weights are rounded
+    gathered: Tensor = _Gather.apply(weight, ids, dtype)  # type: ignore[no-untyped-call]
     return gathered
 
 
@@ -49,18 +53,21 @@ def pool(weight: Tensor, ids: Tensor, offsets: Tensor, rows: Tensor, coefficient
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, dtype: torch.dtype) -> Tensor:
         ctx.save_for_backward(ids)
         ctx.table_shape = weight.shape
-        return F.embedding(ids, weight)
+        return F.embedding(ids, weight).to(dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (ids,) = ctx.saved_tensors
         ids = ids.flatten()
-        values = grad.reshape(len(ids), ctx.table_shape[1]) * (ids != PADDING_ID).unsqueeze(1)
-        return _row_sparse(ids, values, ctx.table_shape), None
+        values = grad.reshape(len(ids), ctx.table_shape[1])
+        learns = ids != PADDING_ID
+        if ids.device.type != "cpu" or not bool(learns.all()):  # on the CPU looking is cheaper than a copy
+            values = values * learns.unsqueeze(1)
+        return _row_sparse(ids, values, ctx.table_shape), None, None
 
 
 class _Pool(torch.autograd.Function):

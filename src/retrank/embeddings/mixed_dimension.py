@@ -19,7 +19,8 @@ __all__ = ["MixedDimensionTable"]
 class MixedDimensionTable(Table):
     """Blocks of ids, each with rows of its own length, which a matrix for each block maps to the common length.
 
-    Vocabularies number their keys by frequency, so the first block holds the most frequent ids. Padding is zeros;
+    Vocabularies number their keys by frequency, so the first block holds the most frequent ids; ids added by `grow`
+    belong to the last block. Padding is zeros;
     unknown belongs to the first block and starts at zero. The gradients of the tables are row-sparse.
 
     Args:
@@ -29,6 +30,7 @@ class MixedDimensionTable(Table):
         dims: length of the rows of each block, one more than boundaries; a block of length `dim` has no matrix.
         combiner: how lists are pooled, see `EmbeddingTable`.
         scale: the vectors start with the variance of those of an `EmbeddingTable` of this scale.
+        l2: factor of `regularization`, whose vectors are those of ids, not the rows they are made of.
         name: for messages; the schema's column by default.
 
     Raises:
@@ -53,9 +55,10 @@ class MixedDimensionTable(Table):
         dims: Sequence[int],
         combiner: Combiner = "mean",
         scale: float = 0.05,
+        l2: float = 0.0,
         name: str | None = None,
     ) -> None:
-        super().__init__(rows, dim, combiner=combiner, name=name)
+        super().__init__(rows, dim, combiner=combiner, l2=l2, name=name)
         self._edges = [NUM_SPECIAL_IDS, *boundaries, self.num_ids]
         if any(first >= last for first, last in pairwise(self._edges)):
             raise self._config_error(
@@ -70,6 +73,12 @@ class MixedDimensionTable(Table):
             size = last - first + NUM_SPECIAL_IDS
             self.blocks.append(EmbeddingTable(size, width, scale=scale * factor, name=self.name))
             self.projections.append(nn.Identity() if width == dim else _glorot(width, dim))
+
+    def _grow(self, num_ids: int) -> None:
+        last = self.blocks[-1]
+        assert isinstance(last, EmbeddingTable)
+        last.grow(last.num_ids + num_ids - self.num_ids)
+        self._edges[-1] = num_ids
 
     def _look_up(self, ids: Tensor) -> Tensor:
         # Every block reads all ids, those of others as padding: choosing by a mask would make a GPU wait.

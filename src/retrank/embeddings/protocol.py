@@ -10,6 +10,7 @@ from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
 from retrank.embeddings.pooling import Combiner, pool_vectors, require_combiner
+from retrank.embeddings.recent import RecentLookups, no_penalty
 
 __all__ = ["Table"]
 
@@ -21,6 +22,7 @@ class Table(Configurable, nn.Module, ABC):
         rows: the schema of an id column, or the number of ids with padding and unknown counted.
         dim: length of a vector.
         combiner: how lists are pooled.
+        l2: factor of `regularization`.
         name: for messages; the schema's column by default.
 
     Raises:
@@ -32,7 +34,13 @@ class Table(Configurable, nn.Module, ABC):
     combiner: Combiner
 
     def __init__(
-        self, rows: ColumnSchema | int, dim: int, *, combiner: Combiner = "mean", name: str | None = None
+        self,
+        rows: ColumnSchema | int,
+        dim: int,
+        *,
+        combiner: Combiner = "mean",
+        l2: float = 0.0,
+        name: str | None = None,
     ) -> None:
         super().__init__()
         if isinstance(rows, ColumnSchema):
@@ -41,6 +49,11 @@ class Table(Configurable, nn.Module, ABC):
         if rows < NUM_SPECIAL_IDS or dim < 1:
             raise self._config_error(f"rows >= {NUM_SPECIAL_IDS} and dim >= 1", f"rows={rows}, dim={dim}")
         require_combiner(combiner, f"{type(self).__name__} '{self.name}'")
+        if not l2 >= 0:
+            raise self._config_error("l2 >= 0", f"l2={l2}")
+        self.l2 = l2
+        self._lookups: RecentLookups[tuple[Tensor, int]] = RecentLookups()
+        self._remember_size()
 
     @property
     def num_ids(self) -> int:
@@ -71,10 +84,41 @@ class Table(Configurable, nn.Module, ABC):
                 "pass an id column of the batch",
             )
         try:
-            return self._pool(ids) if isinstance(ids, Jagged) else self._look_up(ids)
+            vectors = self._pool(ids) if isinstance(ids, Jagged) else self._look_up(ids)
         except (IndexError, RuntimeError, DataError):
             self._refuse_ids_out_of_range(ids)
             raise
+        if self.l2:
+            self._lookups.add((values, len(ids)), learning=self.training and torch.is_grad_enabled())
+        return vectors
+
+    def regularization(self) -> Tensor:
+        """Return l2 · Σ‖e‖² / batch over the vectors looked up, each as often as it was.
+
+        In training all lookups since the previous step count, since several features may share a table; in evaluation
+        only the last one does. Calling it twice gives the same value. Gradients of tables are row-sparse.
+        """
+        penalty = no_penalty(self)
+        for ids, batch in self._lookups.read():
+            penalty = penalty + self._look_up(ids).square().sum() * (self.l2 / max(batch, 1))
+        return penalty
+
+    def grow(self, num_ids: int) -> None:
+        """Make room for new ids, keeping the vectors of all others.
+
+        Optimizers built before hold state of the old size: build new ones.
+
+        Args:
+            num_ids: the new number of ids.
+
+        Raises:
+            ConfigError: fewer ids than there are.
+        """
+        if num_ids < self.num_ids:
+            raise self._config_error(f"at least {self.num_ids} rows", str(num_ids))
+        self._grow(num_ids)
+        self._num_ids = num_ids
+        self._remember_size()
 
     def extra_repr(self) -> str:
         """Describe the table within torch's module listing."""
@@ -83,6 +127,10 @@ class Table(Configurable, nn.Module, ABC):
     @abstractmethod
     def _look_up(self, ids: Tensor) -> Tensor:
         """Return `(*ids.shape, dim)`, zeros for padding; fail for an id outside of the table."""
+
+    @abstractmethod
+    def _grow(self, num_ids: int) -> None:
+        """Add the rows that ids below `num_ids` need."""
 
     def _pool(self, lists: Jagged) -> Tensor:
         return pool_vectors(self._look_up(lists.values), lists, self.combiner)
@@ -105,6 +153,10 @@ class Table(Configurable, nn.Module, ABC):
                 f"table '{self.name}', row {int(row)}",
                 "size the table by the schema of the column, or grow it",
             )
+
+    def _remember_size(self) -> None:
+        # The configuration rebuilds a table of this size, not of the size that the schema once had.
+        self.__dict__["_arguments"].update(rows=self.num_ids, name=self.name)
 
     def _config_error(self, expected: str, got: str) -> ConfigError:
         return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'", "correct the argument")

@@ -29,6 +29,7 @@ class QuotientRemainderTable(Table):
         operation: how the two vectors are combined, elementwise or side by side.
         combiner: how lists are pooled, see `EmbeddingTable`.
         scale: the vectors start with the variance of those of an `EmbeddingTable` of this scale.
+        l2: factor of `regularization`, whose vectors are those of ids, not the rows they are made of.
         name: for messages; the schema's column by default.
 
     Raises:
@@ -52,9 +53,10 @@ class QuotientRemainderTable(Table):
         operation: Operation = "multiply",
         combiner: Combiner = "mean",
         scale: float = 0.05,
+        l2: float = 0.0,
         name: str | None = None,
     ) -> None:
-        super().__init__(rows, dim, combiner=combiner, name=name)
+        super().__init__(rows, dim, combiner=combiner, l2=l2, name=name)
         if divisor < 1:
             raise self._config_error("divisor >= 1", f"divisor={divisor}")
         if operation not in get_args(Operation):
@@ -65,11 +67,16 @@ class QuotientRemainderTable(Table):
         # The variance of a uniform number is scale² / 3; that of a product is the product, that of a sum the sum.
         part_scale = {"multiply": (3**0.5 * scale) ** 0.5, "add": scale / 2**0.5, "concatenate": scale}[operation]
         part_dim = dim // 2 if operation == "concatenate" else dim
-        num_quotients = -(-(self.num_ids - NUM_SPECIAL_IDS) // divisor)
-        self.quotients = EmbeddingTable(num_quotients + NUM_SPECIAL_IDS, part_dim, scale=part_scale, name=self.name)
+        self.quotients = EmbeddingTable(self._num_rows(self.num_ids), part_dim, scale=part_scale, name=self.name)
         self.remainders = EmbeddingTable(divisor + NUM_SPECIAL_IDS, part_dim, scale=part_scale, name=self.name)
         if operation == "multiply":
             self.quotients.weight.data[UNKNOWN_ID] = 1  # the product of two zeros would never move
+
+    def _num_rows(self, num_ids: int) -> int:
+        return -(-(num_ids - NUM_SPECIAL_IDS) // self.divisor) + NUM_SPECIAL_IDS
+
+    def _grow(self, num_ids: int) -> None:
+        self.quotients.grow(self._num_rows(num_ids))
 
     def _look_up(self, ids: Tensor) -> Tensor:
         place, special = ids - NUM_SPECIAL_IDS, ids < NUM_SPECIAL_IDS

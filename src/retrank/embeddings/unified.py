@@ -8,23 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.batch import Batch
-from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS
+from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.hashing import bucket_ids
 from retrank.embeddings.pooling import Combiner
+from retrank.embeddings.recent import RecentLookups, no_penalty
 from retrank.embeddings.table import EmbeddingTable
 
 __all__ = ["UnifiedEmbedding"]
 
 
 @final
-class UnifiedEmbedding(Configurable, nn.Module):
+class UnifiedEmbedding(Embeddings):
     """Feature multiplexing: a vector is made of chunks, each looked up by another hash of the id in a shared table.
 
     The chunks of all features, in order, are dealt to the tables in turn. Padding is zeros; unknown is a row of each
-    table that starts at zero, common to all features. The gradients are row-sparse.
+    table that starts at zero, common to all features. The gradients are row-sparse. Any id is hashed, so a vocabulary
+    may grow without a change here.
 
     Args:
         features: feature name to its number of chunks, in the order of the output.
@@ -33,9 +35,10 @@ class UnifiedEmbedding(Configurable, nn.Module):
         num_tables: how many tables; a feature with more chunks reads some of them more than once.
         combiner: how lists are pooled, see `EmbeddingTable`.
         scale: half the width of the initial uniform distribution.
+        l2: factor of `regularization`.
 
     Raises:
-        ConfigError: no features, or an argument below 1.
+        ConfigError: no features, or an argument out of range.
 
     Example:
         >>> import torch, retrank as rr
@@ -60,17 +63,22 @@ class UnifiedEmbedding(Configurable, nn.Module):
         num_tables: int = 1,
         combiner: Combiner = "mean",
         scale: float = 0.05,
+        l2: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = {"buckets_per_table": buckets_per_table, "dim_per_table": dim_per_table, "num_tables": num_tables}
-        if not features or min(*features.values(), *sizes.values()) < 1:
+        if not features or min(*features.values(), *sizes.values()) < 1 or not l2 >= 0:
             raise ConfigError(
-                "features of one chunk or more, and positive sizes",
-                f"features={dict(features)}, " + ", ".join(f"{name}={size}" for name, size in sizes.items()),
+                "features of one chunk or more, positive sizes, and l2 >= 0",
+                f"features={dict(features)}, "
+                + ", ".join(f"{name}={size}" for name, size in sizes.items())
+                + f", {l2=}",
                 "UnifiedEmbedding",
                 "correct the argument",
             )
         self.buckets_per_table, self.dim_per_table = buckets_per_table, dim_per_table
+        self.combiner, self.l2 = combiner, l2
+        self._lookups: RecentLookups[Batch] = RecentLookups()
         self.tables = nn.ModuleList(
             EmbeddingTable(
                 buckets_per_table + NUM_SPECIAL_IDS,
@@ -114,16 +122,42 @@ class UnifiedEmbedding(Configurable, nn.Module):
             DataError: a column is missing, or an id is negative.
             ShapeError: ids that are not int64 or of another shape.
         """
-        return {
-            feature: torch.cat(
-                [
-                    self.tables[table](_hashed(batch[feature], self.buckets_per_table, (place, chunk)))
-                    for chunk, table in enumerate(tables)
-                ],
-                dim=-1,
-            )
-            for place, (feature, tables) in enumerate(self._tables_of.items())
-        }
+        vectors = {feature: self._look_up(feature, batch[feature]) for feature in self._tables_of}
+        if self.l2:
+            self._lookups.add(batch.select(self.features), learning=self.training and torch.is_grad_enabled())
+        return vectors
+
+    def regularization(self) -> Tensor:
+        """Return l2 · Σ‖e‖² / batch over the vectors looked up, each as often as it was; its gradient is row-sparse.
+
+        In training all batches since the previous step count; in evaluation only the last one does. Calling it twice
+        gives the same value.
+        """
+        penalty = no_penalty(self)
+        for batch in self._lookups.read():
+            for feature, ids in batch.items():
+                vectors = self._look_up(feature, ids.values if isinstance(ids, Jagged) else ids)
+                penalty = penalty + vectors.square().sum() * (self.l2 / max(len(batch), 1))
+        return penalty
+
+    def linear_terms(self) -> "UnifiedEmbedding":
+        """Make a weight, at first 0, for every id: one hash a feature, in tables as long as these."""
+        return UnifiedEmbedding(
+            dict.fromkeys(self._tables_of, 1),
+            buckets_per_table=self.buckets_per_table,
+            dim_per_table=1,
+            num_tables=len(self.tables),
+            combiner=self.combiner,
+            scale=0.0,
+        )
+
+    def _look_up(self, feature: str, ids: Tensor | Jagged) -> Tensor:
+        place = self.features.index(feature)
+        chunks = [
+            self.tables[table](_hashed(ids, self.buckets_per_table, (place, chunk)))
+            for chunk, table in enumerate(self._tables_of[feature])
+        ]
+        return torch.cat(chunks, dim=-1)
 
 
 def _hashed(ids: Tensor | Jagged, num_buckets: int, salt: tuple[int, int]) -> Tensor | Jagged:

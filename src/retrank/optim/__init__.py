@@ -2,6 +2,7 @@
 
 `Adagrad`, `ClippyAdagrad`, `RowwiseAdagrad`, `LazyAdam` and `FTRL` touch only those rows of an embedding table that
 the batch read. `Adam`, `AdamW` and `SGD` are torch's own. `Composite` gives different parameters different optimizers.
+Tables in half precision keep float32 state, and their weights are rounded so that small steps count on average.
 What they build are ordinary `torch.optim.Optimizer` objects: learning-rate schedulers work, and the state is tensors,
 numbers and strings.
 """

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from retrank.core.errors import ConfigError
+from retrank.optim.rounding import restore_state
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require_parameters
 
 __all__ = ["Composite"]
@@ -86,6 +87,10 @@ class _Composite(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._share()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        restore_state(self, state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from retrank.optim.row_sparse import RowSparseOptimizer
+from retrank.optim.row_sparse import Kernel, RowSparseOptimizer
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
 
 __all__ = ["LazyAdam"]
@@ -63,6 +63,12 @@ class LazyAdam(OptimizerSpec):
 
 
 class _LazyAdam(RowSparseOptimizer):
+    def _kernel(self, state: dict[str, Any], group: dict[str, Any]) -> Kernel:
+        state["step"] += 1
+        keep = 1 - group["lr"] * group["weight_decay"]
+        settings = (_rate(state, group), *group["betas"], group["eps"], keep)
+        return "lazy_adam_rows", settings, (state["mean"], state["square"])
+
     def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"step": 0, "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
 
@@ -88,5 +94,11 @@ class _LazyAdam(RowSparseOptimizer):
         weights = parameter.index_select(0, rows)
         if group["weight_decay"]:
             weights.mul_(1 - group["lr"] * group["weight_decay"])
-        rate = group["lr"] * math.sqrt(1 - beta2 ** state["step"]) / (1 - beta1 ** state["step"])
-        parameter.index_copy_(0, rows, weights.addcdiv_(mean, square.sqrt_().add_(group["eps"]), value=-rate))
+        root = square.sqrt_().add_(group["eps"])
+        parameter.index_copy_(0, rows, weights.addcdiv_(mean, root, value=-_rate(state, group)))
+
+
+def _rate(state: dict[str, Any], group: dict[str, Any]) -> float:
+    beta1, beta2 = group["betas"]
+    rate: float = group["lr"] * math.sqrt(1 - beta2 ** state["step"]) / (1 - beta1 ** state["step"])
+    return rate

@@ -7,16 +7,23 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from retrank.core.errors import ShapeError
+from retrank.core.native import call, is_native
+from retrank.optim.rounding import HALF_PRECISION, draw_seed, restore_state, round_randomly
 
-__all__ = ["RowSparseOptimizer", "merge_rows"]
+__all__ = ["Kernel", "RowSparseOptimizer", "merge_rows"]
+
+Kernel = tuple[str, tuple[float, ...], tuple[Tensor, ...]]
+"""Its name, its settings, and the tensors of state that it changes. With `_bfloat16` added it takes such weights."""
 
 
 class RowSparseOptimizer(torch.optim.Optimizer, ABC):
     """An optimizer with one rule for dense gradients and one for the rows of a row-sparse gradient.
 
-    State is created by the first gradient of a parameter, so lazily sized layers are welcome.
+    State is created by the first gradient of a parameter, so lazily sized layers are welcome. A parameter in half
+    precision is updated in float32, with state in float32, and rounded up or down at random: see `round_randomly`.
     """
 
     @torch.no_grad()
@@ -40,12 +47,72 @@ class RowSparseOptimizer(torch.optim.Optimizer, ABC):
                     continue
                 state = self.state[parameter]
                 if not state:
-                    state.update(self._new_state(parameter, gradient, group))
-                if gradient.is_sparse:
+                    state.update(self._new_state(_in_float32(parameter), gradient, group))
+                if gradient.is_sparse and self._update_by_kernel(parameter, gradient, state, group):
+                    continue
+                if parameter.dtype in HALF_PRECISION:
+                    self._update_half(parameter, gradient, state, group)
+                elif gradient.is_sparse:
                     self._update_rows(parameter, *merge_rows(gradient), state, group)
                 else:
                     self._update(parameter, gradient, state, group)
         return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where another optimizer of the same parameters stopped.
+
+        Args:
+            state_dict: what its `state_dict` returned.
+        """
+        super().load_state_dict(state_dict)
+        restore_state(self, state_dict)
+
+    def _update_half(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        if not gradient.is_sparse:
+            weights = parameter.float()
+            self._update(weights, gradient.float(), state, group)
+            places = torch.arange(weights.numel(), device=weights.device)
+            rounded = round_randomly(weights.reshape(-1, 1), places, parameter.dtype, seed=draw_seed())
+            parameter.copy_(rounded.view_as(parameter))
+            return
+        rows, values = merge_rows(gradient)
+        weights = parameter.index_select(0, rows).float()
+        # The rows alone, as if they were all there is.
+        chosen = {name: value.index_select(0, rows) if _is_by_row(value) else value for name, value in state.items()}
+        self._update_rows(weights, torch.arange(len(rows), device=rows.device), values.float(), chosen, group)
+        parameter.index_copy_(0, rows, round_randomly(weights, rows, parameter.dtype, seed=draw_seed()))
+        for name, value in chosen.items():
+            if _is_by_row(value):
+                state[name].index_copy_(0, rows, value)
+            else:
+                state[name] = value
+
+    def _kernel(self, state: dict[str, Any], group: dict[str, Any]) -> Kernel | None:  # noqa: ARG002
+        """Begin a step of the kernel that does what `_update_rows` does, if there is one."""
+        return None
+
+    def _update_by_kernel(
+        self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]
+    ) -> bool:
+        """Update the rows in one pass over the gradient as it came, and say whether that could be done."""
+        ids, values = _rows_and_values(gradient)
+        is_half = parameter.dtype == torch.bfloat16
+        floats = [values] if is_half and parameter.device == values.device else [parameter, values]
+        if not is_native(*floats) or not parameter.is_contiguous() or ids.numel() == 0:
+            return False
+        kernel = self._kernel(state, group)
+        if kernel is None:
+            return False
+        name, settings, tensors = kernel
+        values = values if values.stride(1) == 1 else values.contiguous()
+        sizes = (values.stride(0), len(ids), *parameter.shape)
+        before = (ids.contiguous(), values.data_ptr(), *sizes, *map(float, settings), *tensors)
+        if is_half:
+            call(f"{name}_bfloat16", *before, parameter, draw_seed())
+        else:
+            call(name, *before, parameter)
+        increment_version([parameter, *tensors])
+        return True
 
     @abstractmethod
     def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]: ...
@@ -75,6 +142,27 @@ def merge_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ShapeError: a sparse gradient of another form.
     """
+    ids, values = _rows_and_values(gradient)
+    if ids.numel() == 0:
+        return ids, values.clone()
+    ids, order = torch.sort(ids, stable=True)
+    rows, counts = torch.unique_consecutive(ids, return_counts=True)
+    starts = counts.cumsum(0) - counts
+    return rows, F.embedding_bag(order, values, starts, mode="sum")
+
+
+def _in_float32(parameter: Tensor) -> Tensor:
+    """Return something of the shape and device of a parameter, and of the dtype of its state."""
+    if parameter.dtype not in HALF_PRECISION:
+        return parameter
+    return torch.zeros((), device=parameter.device).expand(parameter.shape)
+
+
+def _is_by_row(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0
+
+
+def _rows_and_values(gradient: Tensor) -> tuple[Tensor, Tensor]:
     if gradient.sparse_dim() != 1 or gradient.dense_dim() != 1:
         raise ShapeError(
             "a row-sparse gradient of a table (rows, dim)",
@@ -82,10 +170,4 @@ def merge_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
             "optimizer step",
             "make the gradient dense",
         )
-    ids, values = gradient._indices()[0], gradient._values()
-    if ids.numel() == 0:
-        return ids, values.clone()
-    ids, order = torch.sort(ids, stable=True)
-    rows, counts = torch.unique_consecutive(ids, return_counts=True)
-    starts = counts.cumsum(0) - counts
-    return rows, F.embedding_bag(order, values, starts, mode="sum")
+    return gradient._indices()[0], gradient._values()

@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from retrank.optim.row_sparse import RowSparseOptimizer
+from retrank.optim.row_sparse import Kernel, RowSparseOptimizer
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
 
 __all__ = ["RowwiseAdagrad"]
@@ -57,6 +57,11 @@ class RowwiseAdagrad(OptimizerSpec):
 
 
 class _RowwiseAdagrad(RowSparseOptimizer):
+    def _kernel(self, state: dict[str, Any], group: dict[str, Any]) -> Kernel | None:
+        accumulator = state["accumulator"]
+        has_one_a_row = accumulator.shape[1:] == (1,)  # not if the first gradient was dense
+        return ("rowwise_adagrad_rows", (group["lr"], group["eps"]), (accumulator,)) if has_one_a_row else None
+
     def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         shape = (len(parameter), 1) if gradient.is_sparse else parameter.shape
         return {"accumulator": parameter.new_full(shape, group["initial_accumulator"])}

@@ -1,11 +1,14 @@
 """torch's own optimizers as specs: `Adam`, `AdamW`, `SGD`."""
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from retrank.core.errors import ConfigError
+from retrank.optim.rounding import HALF_PRECISION
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
 
 __all__ = ["SGD", "Adam", "AdamW"]
@@ -102,7 +105,8 @@ class SGD(OptimizerSpec):
         weight_decay: adds weight_decay · w to the gradient (L2).
 
     Raises:
-        ConfigError: a setting out of range; when stepping with momentum or weight decay, a row-sparse gradient.
+        ConfigError: a setting out of range; when stepping with momentum or weight decay, a row-sparse gradient; without
+            them, one of a table in half precision, whose small steps torch's rounding would lose.
 
     Example:
         >>> import torch, retrank as rr
@@ -127,7 +131,10 @@ class SGD(OptimizerSpec):
         """Build the optimizer; see `OptimizerSpec.build`."""
         parameters = require_parameters(named_parameters, self)
         optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        return _dense_only(optimizer) if self.momentum or self.weight_decay else optimizer
+        if self.momentum or self.weight_decay:
+            return _dense_only(optimizer)
+        optimizer.register_step_pre_hook(_refuse_half_precision)
+        return optimizer
 
 
 def _check_adam(spec: Adam | AdamW) -> None:
@@ -142,12 +149,26 @@ def _dense_only(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 
 def _refuse_row_sparse(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    _refuse(optimizer, torch.is_floating_point, "dense gradients", "the row-sparse gradient of an embedding table")
+
+
+def _refuse_half_precision(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    _refuse(
+        optimizer,
+        lambda table: table.dtype in HALF_PRECISION,
+        "tables in float32",
+        "the row-sparse gradient of a table in half precision",
+    )
+
+
+def _refuse(optimizer: torch.optim.Optimizer, refuses: Callable[[Tensor], bool], expected: str, got: str) -> None:
+    """Refuse row-sparse gradients of some parameters."""
     for group in optimizer.param_groups:
         for name, parameter in zip(group["param_names"], group["params"], strict=True):
-            if parameter.grad is not None and parameter.grad.is_sparse:
+            if parameter.grad is not None and parameter.grad.is_sparse and refuses(parameter):
                 raise ConfigError(
-                    "dense gradients",
-                    "the row-sparse gradient of an embedding table",
+                    expected,
+                    got,
                     f"{type(optimizer).__name__}, parameter '{name}'",
                     "use LazyAdam, Adagrad or RowwiseAdagrad for tables, with Composite if only for them",
                 )

@@ -1,0 +1,60 @@
+"""`Embeddings`: what all collections of vectors by feature have in common."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from retrank.core.batch import Batch
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError
+
+__all__ = ["Embeddings"]
+
+
+class Embeddings(Configurable, nn.Module, ABC):
+    """A batch goes in, a vector for every feature comes out: `EmbeddingCollection`, `UnifiedEmbedding`, or your own.
+
+    Example:
+        >>> import torch, retrank as rr
+        >>> class OneHot(rr.embeddings.Embeddings):
+        ...     features, dims = ("gender",), {"gender": 4}
+        ...     def forward(self, batch):
+        ...         return {"gender": torch.nn.functional.one_hot(batch["gender"], 4).float()}
+        >>> model = rr.models.dcn_v2(OneHot(), layers=[8])
+        >>> model(rr.Batch({"gender": torch.tensor([2, 3])})).shape
+        torch.Size([2])
+    """
+
+    @property
+    @abstractmethod
+    def features(self) -> tuple[str, ...]:
+        """The feature names, in order."""
+
+    @property
+    @abstractmethod
+    def dims(self) -> dict[str, int]:
+        """The length of each feature's vector."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Look up every feature.
+
+        Args:
+            batch: has a column for every feature.
+
+        Returns:
+            Feature name to `(batch, dim)`.
+        """
+
+    def linear_terms(self) -> "Embeddings":
+        """Make a weight, at first 0, for every id that has a vector: the same features with vectors of length 1.
+
+        Raises:
+            ConfigError: these embeddings do not say how.
+        """
+        raise ConfigError(
+            "embeddings that know a weight for every id",
+            f"{type(self).__name__} without linear_terms",
+            "linear terms",
+            "define linear_terms(), or choose a model without them",
+        )
