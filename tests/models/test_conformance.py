@@ -151,6 +151,7 @@ CASES = {
     "ple": ModelCase(
         lambda: multitask(lambda tasks: layers.PLE(None, [[16], [8]], tasks=tasks), task_weights="uncertainty"), **PAIRS
     ),
+    "task_score": ModelCase(lambda: models.TaskScore(multitask(), {"label": 1.0, "stars": 0.2}), **PAIRS),
     "reranker": ModelCase(
         reranker,
         examples=lists(),

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.golden import cases
+from tests.golden import golden
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -65,7 +65,7 @@ def golden_model(case):
     return model, rr.Batch(columns)
 
 
-@pytest.mark.parametrize("case", cases("tfrs_ranking_model"), ids=lambda case: case["name"])
+@golden("tfrs_ranking_model")
 def test_tfrs(case):
     model, batch = golden_model(case)
     expected = case["expected"]
@@ -241,3 +241,84 @@ def test_a_missing_column_is_named():
     model = rr.models.Ranking(embeddings(), label="clicked")
     with pytest.raises(rr.errors.DataError, match="clicked"):
         model.evaluate(rr.data.Loader(batch(), 2))
+
+
+def test_a_missing_weight_is_named_in_evaluation():
+    train = batch().merge({"weight": torch.ones(6)})
+    built = {
+        "models.Ranking": rr.models.Ranking(embeddings(), weight="weight"),
+        "models.MultiTaskRanking": rr.models.MultiTaskRanking(
+            embeddings(), {"label": rr.tasks.Ranking()}, weight="weight"
+        ),
+    }
+    for name, model in built.items():
+        model.fit(rr.data.Loader(train, 3), optimizer=rr.optim.LazyAdam(), epochs=1, device="cpu", progress=False)
+        with pytest.raises(rr.errors.DataError, match=f"{name}: expected the column 'weight'.* in evaluation too"):
+            model.evaluate(rr.data.Loader(batch(), 2))
+
+
+def unified(l2=0.0):
+    return rr.embeddings.UnifiedEmbedding(
+        {"b": 2, "a": 2}, buckets_per_table=200, dim_per_table=4, num_tables=2, scale=0.5, l2=l2
+    )
+
+
+MODELS = {
+    "dlrm": lambda tables: rr.models.Ranking(tables, dense_features=["age"]),
+    "dcn_v2": lambda tables: rr.models.dcn_v2(tables, dense_features=["age"], layers=[16]),
+    "dcn_v2_parallel": lambda tables: rr.models.dcn_v2(tables, structure="parallel", layers=[16]),
+    "deepfm": lambda tables: rr.models.deepfm(tables, dense_features=["age"], layers=[16]),
+    "xdeepfm": lambda tables: rr.models.xdeepfm(tables, cross_units=[8], layers=[16]),
+    "wide_and_deep": lambda tables: rr.models.wide_and_deep(tables, tables.linear_terms(), layers=[16]),
+    "autoint": lambda tables: rr.models.autoint(tables, dense_features=["age"]),
+    "finalmlp": lambda tables: rr.models.finalmlp(tables, first_context=["a"], second_context=["b"]),
+    "multitask": lambda tables: rr.models.MultiTaskRanking(tables, {"label": rr.tasks.Ranking()}),
+}
+
+
+@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
+def test_every_model_takes_a_unified_embedding(build):
+    torch.manual_seed(0)
+    model = build(unified(l2=1e-4))
+    assert not any(is_lazy(parameter) for parameter in model.parameters())
+    assert set(model.features) >= {"a", "b"}
+    again = rr.core.from_config(rr.core.to_config(model))
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(batch()), model(batch()))
+    data = batch(200)
+    data = data.merge({"label": (data["a"] % 2).float()})
+    optimizer = rr.optim.Composite(
+        [(rr.optim.LazyAdam(lr=0.02), model.embedding_parameters), (rr.optim.Adam(lr=0.01), model.dense_parameters)]
+    )
+    history = model.fit(
+        rr.data.Loader(data, 50, shuffle=True), optimizer=optimizer, epochs=20, device="cpu", progress=False
+    )
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    assert history["regularization_loss"][0] > 0
+
+
+class OneHot(rr.embeddings.Embeddings):
+    """Embeddings of someone else's."""
+
+    features, dims = ("a",), {"a": 20}
+
+    def forward(self, batch):
+        return {"a": nn.functional.one_hot(batch["a"], 20).float()}
+
+
+def test_embeddings_may_be_your_own():
+    model = rr.models.dcn_v2(OneHot(), layers=[4])
+    assert model(batch()).shape == (6,)
+    assert model.embedding_parameters == []
+    assert "OneHot" in str(rr.core.to_config(model))
+    with pytest.raises(rr.errors.ConfigError, match="OneHot without linear_terms"):
+        rr.models.deepfm(OneHot())
+
+
+@pytest.mark.parametrize("wrong", [{"a": rr.EmbeddingTable(20, 4)}, rr.EmbeddingTable(20, 4)])
+def test_other_embeddings_are_refused(wrong):
+    for build in (rr.models.Ranking, lambda tables: rr.models.MultiTaskRanking(tables, {"label": rr.tasks.Ranking()})):
+        with pytest.raises(rr.errors.ConfigError, match=r"EmbeddingCollection.*got (dict|EmbeddingTable)"):
+            build(wrong)
+    with pytest.raises(rr.errors.ConfigError, match="linear terms"):
+        rr.models.Ranking(embeddings(), linear=wrong)

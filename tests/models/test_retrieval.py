@@ -119,6 +119,35 @@ def test_excluded_rows_do_not_count():
     assert model.evaluate(rr.data.Loader(BATCH.merge({"seen": nobody}), 5))["hit_rate@1"] < 1
 
 
+@pytest.mark.parametrize("built_with", [None, "seen"])
+def test_an_evaluation_can_be_told_what_to_exclude(built_with):
+    task = rr.tasks.Retrieval(metrics=[rr.metrics.FullCorpusTopK(ks=(1,))])
+    model = spread(two_tower(FITTED, task, catalogue=CATALOGUE, exclude=built_with))
+    rows = CATALOGUE.rows(views(16, seed=3)["movie_id"]).tolist()
+    others = rr.Jagged.from_lists([[row for row in range(NUM_MOVIES) if row != positive] for positive in rows])
+    batches = rr.data.Loader(BATCH.merge({"seen": others, "nobody": rr.Jagged.empty(16)}), 5)
+    kept = model.evaluate(batches, exclude="nobody")
+    assert kept["hit_rate@1"] < 1
+    assert model.evaluate(batches, exclude=False) == kept
+    assert model.evaluate(batches, exclude="seen") == {**kept, "hit_rate@1": 1, "ndcg@1": 1, "mrr": 1}
+    assert model.exclude == built_with
+    assert model.evaluate(batches)["hit_rate@1"] == (1 if built_with else kept["hit_rate@1"])
+
+
+def test_an_exclusion_that_cannot_be_made_is_refused():
+    task = rr.tasks.Retrieval(metrics=[rr.metrics.FullCorpusTopK(ks=(1,))])
+    model = two_tower(FITTED, task, catalogue=CATALOGUE)
+    batches = rr.data.Loader(BATCH, 5)
+    with pytest.raises(rr.errors.DataError, match="'seen'"):
+        model.evaluate(batches, exclude="seen")
+    assert model.exclude is None
+    for wrong in (True, 3, ["seen"]):
+        with pytest.raises(rr.errors.ConfigError, match="name of a column"):
+            model.evaluate(batches, exclude=wrong)
+    with pytest.raises(rr.errors.ConfigError, match="corpus metrics"):
+        two_tower(FITTED).evaluate(batches, exclude="seen")
+
+
 def test_weights_count_in_loss_and_metrics():
     task = rr.tasks.Retrieval(metrics=[rr.metrics.FullCorpusTopK(ks=(1,))])
     model = spread(two_tower(FITTED, task, catalogue=CATALOGUE, weight="rating"))

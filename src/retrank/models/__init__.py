@@ -4,8 +4,8 @@
 they share is in `RetrievalModel`, and a `Tower` turns features into a vector. `youtube_dnn` builds a `TwoTower` over
 recent candidates, and one with `normalize=True` is DSSM. `Ranking` scores pairs in the manner of DLRM and DCN, and
 `autoint`, `dcn_v2`, `deepfm`, `finalmlp`, `ncf`, `wide_and_deep` and `xdeepfm` put one together after the paper of that
-name; `MultiTaskRanking` learns several labels together; `Reranker` orders what was retrieved, list by list. All are
-`rr.Model`: `fit`, `evaluate` and `predict` come from there.
+name. `MultiTaskRanking` learns several labels together, of which `TaskScore` makes one score; `Reranker` orders what
+was retrieved, list by list. All are `rr.Model`: `fit`, `evaluate` and `predict` come from there.
 """
 
 from retrank.models.autoint import autoint
@@ -19,6 +19,7 @@ from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_S
 from retrank.models.ranking import Ranking
 from retrank.models.reranker import POSITIVE, ROWS, Reranker
 from retrank.models.retrieval import Negatives, RetrievalModel
+from retrank.models.task_score import TaskScore
 from retrank.models.tower import Tower
 from retrank.models.two_tower import TwoTower
 from retrank.models.wide_and_deep import wide_and_deep
@@ -38,6 +39,7 @@ __all__ = [
     "Ranking",
     "Reranker",
     "RetrievalModel",
+    "TaskScore",
     "Tower",
     "TwoTower",
     "autoint",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from retrank.core.schema import ColumnSchema
-from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.attention import FieldAttention
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.mlp import MLP
@@ -18,7 +18,7 @@ __all__ = ["autoint"]
 
 
 def autoint(
-    embeddings: EmbeddingCollection,
+    embeddings: Embeddings,
     *,
     attention: FieldAttention | None = None,
     layers: Sequence[int] = (),

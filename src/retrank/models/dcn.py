@@ -7,7 +7,7 @@ from torch import nn
 
 from retrank.core.errors import ConfigError
 from retrank.core.schema import ColumnSchema
-from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.dcn import DCN
 from retrank.layers.mlp import MLP
@@ -21,7 +21,7 @@ Structure = Literal["stacked", "parallel"]
 
 
 def dcn_v2(
-    embeddings: EmbeddingCollection,
+    embeddings: Embeddings,
     *,
     structure: Structure = "stacked",
     num_crosses: int = 3,

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from torch import nn
 
 from retrank.core.schema import ColumnSchema
-from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.cin import CIN
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.fm import FM
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
-from retrank.models.linear_terms import linear_tables
 from retrank.models.numbers import number_stack
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
@@ -20,7 +19,7 @@ __all__ = ["deepfm", "xdeepfm"]
 
 
 def deepfm(
-    embeddings: EmbeddingCollection,
+    embeddings: Embeddings,
     *,
     layers: Sequence[int] = (256, 128),
     dropout: float = 0.0,
@@ -64,12 +63,12 @@ def deepfm(
         dense_features=dense_features,
         label=label,
         weight=weight,
-        linear=linear_tables(embeddings),
+        linear=embeddings.linear_terms(),
     )
 
 
 def xdeepfm(
-    embeddings: EmbeddingCollection,
+    embeddings: Embeddings,
     *,
     cross_units: Sequence[int] = (128, 128),
     layers: Sequence[int] = (256, 128),
@@ -114,5 +113,5 @@ def xdeepfm(
         dense_features=dense_features,
         label=label,
         weight=weight,
-        linear=linear_tables(embeddings),
+        linear=embeddings.linear_terms(),
     )

@@ -6,7 +6,7 @@ from torch import nn
 
 from retrank.core.errors import ConfigError
 from retrank.core.schema import ColumnSchema
-from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.two_stream import TwoStream
 from retrank.models.numbers import number_schemas
 from retrank.models.ranking import Ranking
@@ -16,7 +16,7 @@ __all__ = ["finalmlp"]
 
 
 def finalmlp(
-    embeddings: EmbeddingCollection,
+    embeddings: Embeddings,
     *,
     first_layers: Sequence[int] = (256, 64),
     second_layers: Sequence[int] = (256, 64),

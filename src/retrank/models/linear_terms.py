@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError
-from retrank.embeddings.collection import EmbeddingCollection
-from retrank.embeddings.protocol import Table
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.linear import linear
+from retrank.models.required import require_embeddings
 
-__all__ = ["LinearTerms", "linear_tables"]
+__all__ = ["LinearTerms"]
 
 
 @final
@@ -27,8 +26,9 @@ class LinearTerms(nn.Module):
         ConfigError: a table of another length.
     """
 
-    def __init__(self, tables: EmbeddingCollection, num_numbers: int) -> None:
+    def __init__(self, tables: Embeddings, num_numbers: int) -> None:
         super().__init__()
+        require_embeddings(tables, "tables of linear terms")
         if any(dim != 1 for dim in tables.dims.values()):
             raise ConfigError("tables of length 1", str(tables.dims), "linear terms", "build them with dim=1")
         self.tables = tables
@@ -48,20 +48,3 @@ class LinearTerms(nn.Module):
         if self.numbers is not None and numbers is not None:
             terms.append(self.numbers(numbers))
         return torch.cat(terms, dim=1).sum(dim=1, keepdim=True)
-
-
-def linear_tables(embeddings: EmbeddingCollection) -> EmbeddingCollection:
-    """Make a weight, at first 0, for every id that has a vector.
-
-    Args:
-        embeddings: the tables of the vectors.
-
-    Returns:
-        Tables of length 1 for the same features, shared where those are, that pool lists in the same way.
-    """
-    tables: dict[Table, EmbeddingTable] = {}
-    for table in {embeddings[name]: None for name in embeddings.features}:
-        tables[table] = EmbeddingTable(
-            table.num_ids, 1, combiner=table.combiner, scale=0.0, name=f"{table.name}_linear"
-        )
-    return EmbeddingCollection({name: tables[embeddings[name]] for name in embeddings.features})

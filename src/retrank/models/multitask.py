@@ -11,11 +11,12 @@ from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.schema import UNKNOWN_ID, ColumnSchema
-from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.mlp import MLP
 from retrank.models.numbers import number_schemas, numbers_of
 from retrank.models.parameters import dense_parameters, embedding_parameters
+from retrank.models.required import require_embeddings, weight_of
 from retrank.tasks.ranking import Ranking as RankingTask
 from retrank.training.mode import evaluating
 from retrank.training.model import Model
@@ -47,7 +48,7 @@ class MultiTaskRanking(Configurable, Model):
             and minimises Σ loss / σ² + log σ, where a squared error is halved.
         dense_features: columns of numbers: names of those with one number a row, or schemas.
         labels: task to the column with its label; the task's name by default.
-        weight: the column with the weight of each row in all tasks, None for equal weights.
+        weight: the column with the weight of each row in all tasks, in evaluation too; None for equal weights.
 
     Raises:
         ConfigError: no tasks, a task that there is none of in `labels` or `task_weights`, or a negative weight.
@@ -73,7 +74,7 @@ class MultiTaskRanking(Configurable, Model):
 
     def __init__(
         self,
-        embeddings: EmbeddingCollection,
+        embeddings: Embeddings,
         tasks: Mapping[str, RankingTask],
         *,
         experts: nn.Module | None = None,
@@ -86,6 +87,7 @@ class MultiTaskRanking(Configurable, Model):
         weight: str | None = None,
     ) -> None:
         super().__init__()
+        require_embeddings(embeddings, "models.MultiTaskRanking(embeddings=...)")
         fixed = {} if task_weights is None or isinstance(task_weights, str) else dict(task_weights)
         columns = number_schemas(dense_features)
         self._check(tasks, task_weights, {*fixed, *(labels or {})}, fixed, bottom_stack is not None and not columns)
@@ -164,7 +166,8 @@ class MultiTaskRanking(Configurable, Model):
         return total
 
     def _task_loss(self, place: int, prediction: Tensor, labels: Tensor, known: Tensor, batch: Batch) -> Tensor:
-        weight = known.float() if self.weight is None else known * batch[self.weight]
+        given = weight_of(batch, self.weight, "models.MultiTaskRanking")
+        weight = known.float() if given is None else known * given
         loss: Tensor = self.tasks[place](
             labels=labels.masked_fill(~known, 0), predictions=prediction, weight=weight.to(torch.float32)
         )

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from retrank.core.batch import Batch
 from retrank.core.schema import ColumnSchema
-from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.mlp import MLP
 
 __all__ = ["number_schemas", "number_stack", "numbers_of"]
@@ -35,7 +35,7 @@ def number_schemas(columns: Sequence[str | ColumnSchema]) -> list[ColumnSchema]:
     return [ColumnSchema(column, "number") if isinstance(column, str) else column for column in columns]
 
 
-def number_stack(embeddings: EmbeddingCollection, columns: Sequence[str | ColumnSchema]) -> nn.Module | None:
+def number_stack(embeddings: Embeddings, columns: Sequence[str | ColumnSchema]) -> nn.Module | None:
     """Make the bottom stack of models whose numbers are to meet ids as vectors: Σ xᵢ vᵢ, a learned vector a number.
 
     Args:

@@ -11,13 +11,14 @@ from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.schema import UNKNOWN_ID, ColumnSchema
-from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.dot_interaction import DotInteraction
 from retrank.layers.mlp import MLP
 from retrank.metrics import binary_metrics
 from retrank.models.linear_terms import LinearTerms
 from retrank.models.numbers import number_schemas, numbers_of
 from retrank.models.parameters import dense_parameters, embedding_parameters
+from retrank.models.required import require_embeddings, weight_of
 from retrank.tasks.ranking import Ranking as RankingTask
 from retrank.training.mode import evaluating
 from retrank.training.model import Model
@@ -36,7 +37,7 @@ class Ranking(Configurable, Model):
     `finalmlp`, `ncf`, `wide_and_deep` and `xdeepfm`.
 
     Args:
-        embeddings: feature ids to vectors.
+        embeddings: feature ids to vectors: an `EmbeddingCollection`, a `UnifiedEmbedding`, or your own.
         bottom_stack: from the dense features to a vector; an `MLP` [256, 64, dim] that ends in a ReLU by default.
         feature_interaction: from the list of vectors to one; `DotInteraction()` by default.
         top_stack: from there to one logit; an `MLP` [512, 256, 1] by default.
@@ -45,13 +46,13 @@ class Ranking(Configurable, Model):
             label means.
         dense_features: columns of numbers: names of those with one number a row, or schemas.
         label: the column with the label.
-        weight: the column with the weight of each row, None for equal weights.
+        weight: the column with the weight of each row, in evaluation too; None for equal weights.
         linear: tables of length 1, of any features, whose numbers are added to the logit. The dense features as they
             are then get a weight each, too.
 
     Raises:
-        ConfigError: an option that would do nothing, embeddings of different length with the default bottom stack, or
-            tables of another length in `linear`.
+        ConfigError: an option that would do nothing, embeddings of another kind, or of different length with the
+            default bottom stack, or tables of another length in `linear`.
         ShapeError: the parts do not fit each other.
 
     Example:
@@ -69,7 +70,7 @@ class Ranking(Configurable, Model):
 
     def __init__(
         self,
-        embeddings: EmbeddingCollection,
+        embeddings: Embeddings,
         bottom_stack: nn.Module | None = None,
         feature_interaction: nn.Module | None = None,
         top_stack: nn.Module | None = None,
@@ -79,9 +80,10 @@ class Ranking(Configurable, Model):
         dense_features: Sequence[str | ColumnSchema] = (),
         label: str = "label",
         weight: str | None = None,
-        linear: EmbeddingCollection | None = None,
+        linear: Embeddings | None = None,
     ) -> None:
         super().__init__()
+        require_embeddings(embeddings, "models.Ranking(embeddings=...)")
         columns = number_schemas(dense_features)
         if bottom_stack is not None and not columns:
             raise _config_error("dense features, for a bottom stack", "none", "name them in dense_features")
@@ -152,8 +154,11 @@ class Ranking(Configurable, Model):
 
         Returns:
             Scalar: the task's mean loss.
+
+        Raises:
+            DataError: a column is missing.
         """
-        weight = None if self.weight is None else batch[self.weight]
+        weight = weight_of(batch, self.weight, "models.Ranking")
         loss: Tensor = self.task(labels=batch[self.label], predictions=self(batch), weight=weight)
         return loss
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
+from retrank.data.batches import Batches
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
@@ -20,7 +21,7 @@ from retrank.models.parameters import dense_parameters, embedding_parameters
 from retrank.models.sampled import CandidatesById, draw, sampled_softmax
 from retrank.sampling.sampler import Sampler
 from retrank.tasks.retrieval import Retrieval
-from retrank.training.device import model_device
+from retrank.training.device import Precision, model_device
 from retrank.training.mode import evaluating
 from retrank.training.model import Model
 
@@ -49,7 +50,7 @@ class RetrievalModel(Configurable, Model, ABC):
             draws alone a positive then competes with. Evaluation draws the same ones every time.
         weight: the column with the weight of each row, None for equal weights.
         exclude: the column with the catalogue rows (`Jagged`) that a query's evaluation leaves out, such as those seen
-            before; None for none.
+            before; None for none. `evaluate` can be told another.
         output_l2: in training, factor of the mean squared norm of the queries plus that of the scored candidates.
 
     Raises:
@@ -212,6 +213,44 @@ class RetrievalModel(Configurable, Model, ABC):
         """Return the penalty of the vectors of the last training batch, once; zero after that."""
         penalty, self._penalty = self._penalty, None
         return torch.zeros((), device=model_device(self)) if penalty is None else penalty
+
+    def evaluate(
+        self,
+        batches: Batches,
+        *,
+        exclude: str | Literal[False] | None = None,
+        precision: Precision = "float32",
+        progress: bool = False,
+    ) -> dict[str, float]:
+        """Measure losses and metrics; see `Model.evaluate`.
+
+        Args:
+            batches: the data.
+            exclude: the column with the catalogue rows (`Jagged`) that the corpus metrics leave out, a query's each,
+                such as `history[test["user_id"]]`; False for none. None is what the model was built with.
+            precision: `"float32"`, or `"bfloat16"` for the forward passes.
+            progress: whether to show a bar.
+
+        Returns:
+            The metrics by name, then `loss`, `regularization_loss` and `total_loss`, averages over all rows; the losses
+            exclude nothing.
+
+        Raises:
+            ConfigError: `exclude` is no name, there are no corpus metrics that could leave anything out, or `batches`
+                is no loader.
+            DataError: there are no rows.
+        """
+        if exclude is None:
+            return super().evaluate(batches, precision=precision, progress=progress)
+        if exclude is not False and not isinstance(exclude, str):
+            raise self._error("the name of a column, False or None", repr(exclude), "merge the rows into the batches")
+        if exclude and not self.task.metrics:
+            raise self._error("a task with corpus metrics, for exclude", "none", "give the task metrics=[...]")
+        own, self.exclude = self.exclude, exclude or None
+        try:
+            return super().evaluate(batches, precision=precision, progress=progress)
+        finally:
+            self.exclude = own
 
     def begin_evaluation(self) -> None:
         """Embed the catalogue once, if the metrics or the loss need it.

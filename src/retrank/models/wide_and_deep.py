@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from retrank.core.schema import ColumnSchema
-from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.mlp import MLP
 from retrank.models.ranking import Ranking
@@ -15,8 +15,8 @@ __all__ = ["wide_and_deep"]
 
 
 def wide_and_deep(
-    embeddings: EmbeddingCollection,
-    wide: EmbeddingCollection,
+    embeddings: Embeddings,
+    wide: Embeddings,
     *,
     layers: Sequence[int] = (256, 128, 64),
     dropout: float = 0.0,
