@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, final
+from typing import ClassVar, Final, final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
@@ -12,12 +13,15 @@ from torch import Tensor
 from retrank.core.errors import ConfigError, DataError, StorageError
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
 from retrank.features.arguments import check_count, check_number
+from retrank.features.blocks import in_blocks
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.numbers import Floats, known_numbers, read_numbers
 from retrank.features.state import State
 from retrank.features.statistics import Agreement, Summary, ValueCounts
 
-__all__ = ["BinFeature", "Bucketized", "Discretized"]
+__all__ = ["BinFeature", "Bucketized", "Discretized", "places_among"]
+
+_FEW: Final = 32
 
 
 class BinFeature(Feature):
@@ -48,8 +52,11 @@ class BinFeature(Feature):
     def transform(self, values: pl.Series, name: str) -> Tensor:  # noqa: ARG002
         """Turn numbers into `(rows,)` int64 ids, 2 for the lowest bin; see `Feature.transform`."""
         boundaries = self.boundaries
-        bins = np.searchsorted(boundaries, read_numbers(values, self.fill), side="right")
-        return torch.from_numpy(bins.astype(np.int64) + NUM_SPECIAL_IDS)
+
+        def convert(block: pl.Series, first_row: int) -> npt.NDArray[np.int64]:
+            return NUM_SPECIAL_IDS + places_among(boundaries, read_numbers(block, self.fill, first_row=first_row))
+
+        return torch.from_numpy(in_blocks(values, np.int64, convert))
 
     def schema(self, name: str) -> ColumnSchema:
         """Describe the ids; see `Feature.schema`."""
@@ -170,3 +177,21 @@ class Bucketized(BinFeature):
         """Check the numbers; see `Feature.summarize`."""
         read_numbers(values, self.fill, first_row=first_row)
         return Agreement()
+
+
+def places_among(boundaries: Floats, numbers: Floats) -> npt.NDArray[np.int64]:
+    """Count the boundaries up to each number.
+
+    Args:
+        boundaries: `(n,)` ascending.
+        numbers: `(rows,)` finite; a block that fits in the cache.
+
+    Returns:
+        `(rows,)` what `numpy.searchsorted(boundaries, numbers, side="right")` does, faster where n is small.
+    """
+    if len(boundaries) > _FEW:
+        return np.searchsorted(boundaries, numbers, side="right").astype(np.int64)
+    places = np.zeros(len(numbers), dtype=np.uint8)
+    for boundary in boundaries:
+        places += numbers >= boundary
+    return places.astype(np.int64)

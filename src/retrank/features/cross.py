@@ -1,8 +1,9 @@
 """Crosses: one id for a combination of ids."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from retrank.features.hashing import bucket_ids, combine, salt_of
 from retrank.features.kinds import Emits
 
 __all__ = ["Cross"]
+
+_ROWS: Final = 2**16  # of a block, whose hashes stay in the cache
 
 
 @final
@@ -76,8 +79,12 @@ class Cross:
         Returns:
             `(rows,)` int64 ids in `[2, 2 + bins)`.
         """
-        hashes = combine([column.numpy() for column in columns], salt_of(self.name))
-        return torch.from_numpy(bucket_ids(hashes, self.bins))
+        salt = salt_of(self.name)
+        ids = np.empty(len(columns[0]), dtype=np.int64)
+        for first in range(0, len(ids), _ROWS):
+            block = [column[first : first + _ROWS].numpy() for column in columns]
+            ids[first : first + _ROWS] = bucket_ids(combine(block, salt), self.bins)
+        return torch.from_numpy(ids)
 
     def schema(self) -> ColumnSchema:
         """Describe the ids."""

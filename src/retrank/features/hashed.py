@@ -3,6 +3,7 @@
 from typing import ClassVar, cast, final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from retrank.core.errors import StorageError
 from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID, ColumnSchema
 from retrank.features.arguments import check_count, check_nulls
+from retrank.features.blocks import in_blocks
 from retrank.features.hashing import bucket_ids, hash_integers, hash_strings, salt_of
 from retrank.features.keys import KeyType, Nulls, as_keys, key_type
 from retrank.features.kinds import Emits, Feature, fitted
@@ -64,13 +66,17 @@ class Hashed(Feature):
 
     def transform(self, values: pl.Series, name: str) -> Tensor:
         """Turn keys into `(rows,)` int64 bucket ids; see `Feature.transform`."""
-        keys = as_keys(values, fitted(self._key_type, self), self.nulls)
-        missing = keys.is_null().to_numpy()
-        if keys.dtype == pl.String:
-            hashes = hash_strings(keys.fill_null(""), salt_of(name))
-        else:
-            hashes = hash_integers(keys.cast(pl.Int64).fill_null(0).to_numpy(), salt_of(name))
-        return torch.from_numpy(np.where(missing, UNKNOWN_ID, bucket_ids(hashes, self.bins)))
+        keys, salt = as_keys(values, fitted(self._key_type, self), self.nulls), salt_of(name)
+
+        def convert(block: pl.Series, _: int) -> npt.NDArray[np.int64]:
+            if block.dtype == pl.String:
+                hashes = hash_strings(block.fill_null(""), salt)
+            else:
+                hashes = hash_integers(block.cast(pl.Int64).fill_null(0).to_numpy(), salt)
+            ids = bucket_ids(hashes, self.bins)
+            return np.where(block.is_null().to_numpy(), UNKNOWN_ID, ids) if block.null_count() else ids
+
+        return torch.from_numpy(in_blocks(keys, np.int64, convert))
 
     def schema(self, name: str) -> ColumnSchema:
         """Describe the ids; see `Feature.schema`."""

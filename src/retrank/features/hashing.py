@@ -64,7 +64,8 @@ def hash_strings(texts: pl.Series, salt: int = 0) -> Hashes:
     num_words = -(-lengths // _WORD)
     starts = np.cumsum(num_words) - num_words
     places = np.arange(len(words)) - np.repeat(starts, num_words)
-    mixed = _mix(words ^ _mix(places.view(np.uint64)))
+    mixed_places = _mix(np.arange(num_words.max(initial=0), dtype=np.uint64))
+    mixed = _mix(words ^ mixed_places.take(places))
     sums = np.zeros(len(texts), dtype=np.uint64)
     filled = num_words > 0  # reduceat gives an empty string the first word of its neighbour
     if filled.any():

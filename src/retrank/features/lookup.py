@@ -1,26 +1,24 @@
 """Finding the place of a key among distinct keys: the one lookup behind vocabularies, catalogues and histories."""
 
 from functools import cached_property
-from typing import Final, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from retrank.core.errors import DataError
+from retrank.features.blocks import in_blocks
+from retrank.features.key_tables import KeyTable, key_table
 
 __all__ = ["KeyIndex"]
-
-_ALWAYS_FEW: Final = 256
-_FEW: Final = 32
 
 
 @final
 class KeyIndex:
     """Distinct keys and the place of each.
 
-    Many keys are looked up by one hash join. That builds a table of all keys at every call, so a few keys
-    (a request) are looked up by binary search in the sorted keys instead; both give the same places.
+    A table of the keys is built at the first lookup; see `key_table`.
 
     Args:
         keys: distinct strings, integers or booleans, without nulls.
@@ -65,24 +63,8 @@ class KeyIndex:
             raise DataError(
                 f"keys of type {self.keys.dtype}", str(values.dtype), f"column '{values.name}'", "cast the column"
             )
-        if not len(self.keys):
-            return np.full(len(values), -1)
-        few = len(values) <= max(_ALWAYS_FEW, len(self.keys) // _FEW)
-        return self._search(values) if few else self._join(values)
-
-    def _search(self, values: pl.Series) -> npt.NDArray[np.int64]:
-        ascending, places = self._sorted
-        nearest = np.minimum(ascending.search_sorted(values).to_numpy(), len(ascending) - 1)
-        found = ascending.gather(nearest).eq_missing(values).to_numpy()  # no key is null, so a null is not found
-        return np.where(found, places[nearest], -1)
-
-    def _join(self, values: pl.Series) -> npt.NDArray[np.int64]:
-        table = pl.DataFrame({"key": self.keys, "place": pl.int_range(len(self.keys), eager=True)})
-        left = values.alias("key").to_frame()
-        joined = left.join(table, on="key", how="left", maintain_order="left")
-        return joined.get_column("place").fill_null(-1).to_numpy(writable=True)
+        return in_blocks(values, np.int64, lambda block, _: self._table.find(block))
 
     @cached_property
-    def _sorted(self) -> tuple[pl.Series, npt.NDArray[np.int64]]:
-        order = self.keys.arg_sort()
-        return self.keys.gather(order).set_sorted(), order.cast(pl.Int64).to_numpy()
+    def _table(self) -> KeyTable:
+        return key_table(self.keys)

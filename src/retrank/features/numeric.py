@@ -12,6 +12,7 @@ from torch import Tensor
 from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
 from retrank.features.arguments import check_number
+from retrank.features.blocks import in_blocks
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.numbers import Floats, known_numbers, read_numbers
 from retrank.features.state import State
@@ -56,7 +57,7 @@ class NumberFeature(Feature):
 
     def transform(self, values: pl.Series, name: str) -> Tensor:  # noqa: ARG002
         """Turn numbers into `(rows,)` float32, computed in float64; see `Feature.transform`."""
-        return torch.from_numpy(self._convert(self._read(values, 0)).astype(np.float32))
+        return torch.from_numpy(in_blocks(values, np.float32, lambda *block: self._convert(self._read(*block))))
 
     def schema(self, name: str) -> ColumnSchema:
         """Describe the number; see `Feature.schema`."""

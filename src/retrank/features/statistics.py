@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from retrank.core.errors import DataError
+from retrank.features.counting import count_cells, count_keys
 
 __all__ = ["Agreement", "KeyCounts", "Moments", "Summary", "ValueCounts"]
 
@@ -83,8 +84,7 @@ class KeyCounts(Summary):
         Returns:
             Their counts.
         """
-        counted = keys.rename("key").drop_nulls().to_frame().group_by("key").agg(pl.len().cast(pl.Int64).alias("count"))
-        return cls(counted)
+        return cls(count_keys(keys.rename("key").drop_nulls()))
 
     def merge(self, other: Self) -> Self:
         """Add up.
@@ -99,7 +99,7 @@ class KeyCounts(Summary):
         if mine != theirs:
             raise DataError(f"keys of type {mine}", str(theirs), "partial statistics", "give all parts the same types")
         both = pl.concat([self.frame, other.frame])
-        return type(self)(both.group_by("key").agg(pl.col("count").sum()))
+        return type(self)(count_keys(both["key"], both["count"]))
 
     def ranked(self, min_count: int) -> pl.DataFrame:
         """Sort by count, the greatest first, and by key, the last first.
@@ -144,7 +144,8 @@ class Moments(Summary):
             return cls(0, 0.0, 0.0)
         shifted = numbers - numbers[0]  # equal numbers become exact zeros, and large offsets lose no digits
         mean = float(shifted.mean())
-        return cls(len(numbers), float(numbers[0]) + mean, float(((shifted - mean) ** 2).sum()))
+        shifted -= mean
+        return cls(len(numbers), float(numbers[0]) + mean, float(np.square(shifted, out=shifted).sum()))
 
     @property
     def variance(self) -> float:
@@ -169,6 +170,8 @@ class Moments(Summary):
 
 _MANTISSA_BITS: Final = 52
 _MAX_VALUES: Final = 2**18
+_CELL_BITS: Final = 18
+_MAX_CELLS: Final = 2**21
 
 
 @final
@@ -203,7 +206,7 @@ class ValueCounts(Summary):
         Returns:
             Their counts.
         """
-        return cls._collect(numbers, np.ones(len(numbers), dtype=np.int64), _MANTISSA_BITS)
+        return cls._collect(numbers, None, _MANTISSA_BITS)
 
     def merge(self, other: Self) -> Self:
         """Add up.
@@ -239,9 +242,41 @@ class ValueCounts(Summary):
         return np.asarray(np.where((below < 1) | (lower == upper), lower, between), dtype=np.float64)
 
     @classmethod
-    def _collect(cls, values: Floats, counts: Counts, bits: int) -> Self:
-        order = np.argsort(values, kind="stable")
-        values, counts = _truncate(values[order], bits), counts[order]
+    def _collect(cls, values: Floats, counts: Counts | None, bits: int) -> Self:
+        collected = cls._in_cells(values, counts, bits)
+        return cls._sorted(values, counts, bits) if collected is None else collected
+
+    @classmethod
+    def _in_cells(cls, values: Floats, counts: Counts | None, bits: int) -> Self | None:
+        """Count without sorting, in an array of the coarse values; None where that does not fit or loses digits."""
+        words, kept = values.view(np.int64), min(bits, _CELL_BITS)
+        if not len(words) or (least := int(words.min()) >> (_MANTISSA_BITS - kept)) < 0:  # a sign bit reverses order
+            return None
+        cells = words >> (_MANTISSA_BITS - kept)
+        cells -= least
+        if int(cells.max()) >= _MAX_CELLS:
+            return None
+        totals = count_cells(cells, counts)
+        if np.count_nonzero(totals) > _MAX_VALUES:
+            bits = kept
+            while np.count_nonzero(totals) > _MAX_VALUES:
+                totals = np.pad(totals, (least % 2, (len(totals) + least) % 2))
+                totals = totals[::2] + totals[1::2]
+                bits, least = bits - 1, least // 2
+            kept = bits
+        elif kept < bits and (words & ((1 << (_MANTISSA_BITS - kept)) - 1)).any():
+            return None
+        found = np.flatnonzero(totals)
+        return cls(((found + least) << (_MANTISSA_BITS - kept)).view(np.float64), totals[found], bits)
+
+    @classmethod
+    def _sorted(cls, values: Floats, counts: Counts | None, bits: int) -> Self:
+        if counts is None:
+            values = np.sort(values)
+        else:
+            order = np.argsort(values, kind="stable")  # fast where two ascending parts are merged
+            values, counts = values[order], counts[order]
+        values = _truncate(values, bits)
         if _num_distinct(values) > _MAX_VALUES:
             low, high = 0, bits  # too many at `high`; a few thousand, one an exponent, at 0
             while high - low > 1:
@@ -249,7 +284,11 @@ class ValueCounts(Summary):
                 low, high = (low, middle) if _num_distinct(_truncate(values, middle)) > _MAX_VALUES else (middle, high)
             bits, values = low, _truncate(values, low)
         starts = np.flatnonzero(_is_new(values))
-        return cls(values[starts], np.add.reduceat(counts, starts) if len(starts) else counts, bits)
+        if counts is None:
+            counts = np.diff(starts, append=len(values))
+        elif len(starts):
+            counts = np.add.reduceat(counts, starts)
+        return cls(values[starts], counts, bits)
 
 
 def _truncate(values: Floats, bits: int) -> Floats:

@@ -1,6 +1,6 @@
 """Parts of a timestamp as ids: hour, weekday, month and others that come around."""
 
-from typing import ClassVar, Final, Literal, final, get_args
+from typing import ClassVar, Final, Literal, cast, final, get_args
 
 import polars as pl
 import torch
@@ -89,8 +89,9 @@ class TimestampPart(Feature):
 
     def _from_epoch(self, times: pl.Series, first_row: int) -> pl.Series:
         seconds = times.cast(pl.Float64 if times.dtype.is_float() else pl.Int64) // _PER_SECOND[self.unit]
-        outside = ((seconds < _YEAR_0001) | (seconds > _YEAR_9999)).fill_null(False)
-        if outside.any():
+        first, last = cast("float | None", seconds.min()), cast("float | None", seconds.max())
+        if first is not None and last is not None and (first < _YEAR_0001 or last > _YEAR_9999):
+            outside = ((seconds < _YEAR_0001) | (seconds > _YEAR_9999)).fill_null(False)
             row = int(outside.arg_max() or 0)
             where = f"column '{times.name}', row {first_row + row}"
             raise DataError(f"a time in the years 1 to 9999, in '{self.unit}'", str(times[row]), where, "check unit=")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import DataError, StorageError
-from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID
+from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.features.keys import KeyType, as_keys, key_type
 from retrank.features.lookup import KeyIndex
 from retrank.features.state import read_frame, write_frame
@@ -114,8 +114,7 @@ class Vocabulary:
             DataError: keys of another type.
         """
         places = self._index.find(as_keys(values, self.key_type, "unknown"))
-        places += NUM_SPECIAL_IDS
-        places[places < NUM_SPECIAL_IDS] = UNKNOWN_ID
+        places += NUM_SPECIAL_IDS  # -1, found nowhere, becomes UNKNOWN_ID
         return torch.from_numpy(places)
 
     def keys_of(self, ids: Tensor) -> pl.Series:
