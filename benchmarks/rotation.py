@@ -83,9 +83,12 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         alarm = threading.Timer(PATIENCE, self._process.kill)
+        alarm.daemon = True
         alarm.start()
-        line = self._process.stdout.readline()
-        alarm.cancel()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            alarm.cancel()
         if not line:
             self._process.wait()
             raise WorkerError(_last_words(self._log, self._process.returncode))

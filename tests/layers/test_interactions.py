@@ -10,6 +10,8 @@ from retrank.core.errors import ShapeError
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.dot_interaction import DotInteraction
 
+pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
+
 GOLDEN = cases("tfrs_dot_interaction") + [
     case for case in cases("krs_feature_interaction") if case["source"].endswith(".DotInteraction")
 ]

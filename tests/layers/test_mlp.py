@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.golden import cases
+from tests.golden import golden
 from torch import nn
 
 from retrank.core.config import from_config, to_config
@@ -14,7 +14,7 @@ ACTIVATIONS = {None: None, "relu": nn.ReLU(), "sigmoid": nn.Sigmoid()}
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-@pytest.mark.parametrize("case", cases("tfrs_mlp"), ids=lambda case: case["name"])
+@golden("tfrs_mlp")
 def test_golden(case, lazy):
     given, x = case["arguments"]["constructor"], torch.tensor(case["inputs"]["x"], requires_grad=True)
     mlp = MLP(

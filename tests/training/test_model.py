@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tests.golden import cases
+from tests.golden import golden
 from tests.training.worlds import Line, Ratings, line_batch, loader, ratings_batch, ratings_model, same_weights
 from torch import nn
 
@@ -42,7 +42,7 @@ class Dense(rr.Model):
             yield layer.linears[0].bias.detach().numpy()
 
 
-@pytest.mark.parametrize("case", cases("tfrs_model_train_step"), ids=lambda case: case["name"])
+@golden("tfrs_model_train_step")
 def test_steps_match_tfrs(case):
     def run(step, values):
         rr.training.reset_metrics(model)
@@ -83,6 +83,72 @@ def test_epoch_losses_are_averages_over_rows_not_the_last_batch():
     history = Constant().fit(loader(errors), optimizer=rr.optim.SGD(lr=0.0), epochs=1, progress=False)
     assert history["loss"] == [pytest.approx((4 * 1 + 4 * 4 + 2 * 25) / 10)]
     assert Constant().evaluate(loader(errors))["loss"] == pytest.approx((4 * 1 + 4 * 4 + 2 * 25) / 10)
+
+
+class Penalised(rr.Model):
+    """A weight that only its penalty moves, and penalties in places where layers may stand."""
+
+    class Squared(nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor(value))
+
+        def regularization(self):
+            return self.weight.square()
+
+    def __init__(self):
+        super().__init__()
+        self.first = self.Squared(1.0)
+        self.again = self.first  # one layer under two names has one penalty
+        self.stack = nn.Sequential(nn.Identity(), nn.ModuleDict({"deep": self.Squared(2.0)}))
+
+    def compute_loss(self, batch, training=False):
+        return batch["error"].mean() + 0 * self.first.weight
+
+
+def test_penalties_are_collected_from_layers_wherever_they_stand():
+    model = Penalised()
+    assert model.regularization_loss().item() == 1 + 4
+    results = model.evaluate(loader(rr.Batch({"error": torch.tensor([1.0, 3.0])})))
+    assert results == {"loss": 2, "regularization_loss": 5, "total_loss": 7}
+
+
+def test_all_three_losses_of_an_epoch_are_averages_over_rows_of_weights_that_move():
+    # Batches of 4, 4 and 2 rows. A step of 0.25 halves both weights, and so quarters a penalty of 5.
+    errors = rr.Batch({"error": torch.tensor([1.0] * 4 + [2.0] * 4 + [5.0] * 2)})
+    history = Penalised().fit(
+        loader(errors), optimizer=rr.optim.SGD(lr=0.25), epochs=1, validation=loader(errors), progress=False
+    )
+    [row] = history.rows
+    penalties, mean = (5, 5 / 4, 5 / 16), (4 * 1 + 4 * 2 + 2 * 5) / 10
+    penalty = np.average(penalties, weights=(4, 4, 2))
+    assert [row["loss"], row["regularization_loss"], row["total_loss"]] == pytest.approx(
+        [mean, penalty, mean + penalty]
+    )
+    after = [row["val_loss"], row["val_regularization_loss"], row["val_total_loss"]]
+    assert after == pytest.approx([mean, 5 / 64, mean + 5 / 64])
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([(rr.optim.SGD(), "table.*")], r"no part for \['score\."),
+        ([(rr.optim.SGD(), "*"), (rr.optim.Adagrad(), "table.*")], "'table.weight' in parts 0 and 1"),
+    ],
+)
+def test_optimizers_that_share_or_forget_weights_are_refused_before_the_first_step(parts, message):
+    model, before = ratings_model(), ratings_model()
+    with pytest.raises(rr.errors.ConfigError, match=message):
+        model.fit(loader(ratings_batch()), optimizer=rr.optim.Composite(parts), epochs=1, device="cpu", progress=False)
+    assert same_weights(model, before)
+
+
+def test_each_optimizer_moves_its_own_weights():
+    model, before = ratings_model(), ratings_model()
+    parts = [(rr.optim.SGD(lr=0.0), "table.*"), (rr.optim.SGD(lr=0.1), "score.*")]
+    model.fit(loader(ratings_batch()), optimizer=rr.optim.Composite(parts), epochs=1, device="cpu", progress=False)
+    assert same_weights(model.table, before.table)
+    assert not any(torch.equal(a, b) for a, b in zip(model.score.parameters(), before.score.parameters(), strict=True))
 
 
 def test_fit_learns_and_reports_metrics_of_tasks():

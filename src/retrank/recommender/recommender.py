@@ -19,6 +19,7 @@ from retrank.features.keys import as_keys
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
 from retrank.index.protocol import Index
+from retrank.models.multitask import MultiTaskRanking
 from retrank.models.pairs import PAIR_COLUMNS, Candidates
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.bundle import Bundle, read_bundle, write_bundle
@@ -49,14 +50,15 @@ class Recommender:
         catalogue: the candidates, one row each: the key column and all feature columns of a candidate.
         history: interactions: the query key and the candidate key; what a query has in it counts as seen.
         ranking: the model that orders what was retrieved; its features are `ranking.features` (names in the space,
-            and of `rr.models.PAIR_COLUMNS`). None keeps the order of retrieval.
+            and of `rr.models.PAIR_COLUMNS`). A `MultiTaskRanking` needs a `rr.models.TaskScore` around it. None keeps
+            the order of retrieval.
         queries: the feature columns of known queries; taken from `history` by default (the last row of each query).
         num_retrieved: how many candidates are retrieved for ranking.
         index: holds the candidates' embeddings; the exact one by default.
         card: what a reader must know of the recommender.
 
     Raises:
-        ConfigError: `num_retrieved` is below 1, or the ranking model does not say its features.
+        ConfigError: `num_retrieved` is below 1, or the ranking model does not say its features or has several scores.
         DataError: a table lacks a column.
 
     Example:
@@ -351,6 +353,13 @@ class Recommender:
 
     def _features_of_queries(self) -> list[str]:
         names = list(self.retrieval.query_features)
+        if isinstance(self.ranking, MultiTaskRanking):
+            raise ConfigError(
+                "a ranking model with one score a pair",
+                f"one with the tasks {list(self.ranking.task_names)}",
+                "ranking of Recommender",
+                f"say what orders: rr.models.TaskScore(model, {self.ranking.task_names[0]!r}), or weights of several",
+            )
         if self.ranking is not None:
             features = getattr(self.ranking, "features", None)
             if features is None:
