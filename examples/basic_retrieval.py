@@ -127,8 +127,7 @@ SYSTEMS: dict[str, Callable[..., rr.models.RetrievalModel]] = {
 
 def shares_of_model(model: rr.models.RetrievalModel, test: rr.Batch, *, exclude_seen: bool) -> Shares:
     """Return the share of the test rows whose movie is among the k best of all movies."""
-    model.exclude = "seen" if exclude_seen else None
-    results = model.evaluate(rr.data.Loader(test, batch_size=4096))
+    results = model.evaluate(rr.data.Loader(test, batch_size=4096), exclude="seen" if exclude_seen else False)
     return {k: results[f"hit_rate@{k}"] for k in KS}
 
 
