@@ -3,11 +3,14 @@
 import copy
 from typing import final
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 from retrank.layers.cross import Cross
+from retrank.layers.thin_crosses import can_fuse_crosses, thin_crosses
 
 __all__ = ["DCN"]
 
@@ -53,6 +56,7 @@ class DCN(Configurable, nn.Module):
         super().__init__()
         if num_layers < 1:
             raise ConfigError("one layer or more", f"num_layers={num_layers}", "DCN", "correct the argument")
+        self._is_thin = projection_dim == 1 and diag_scale == 0 and preactivation is None
         self.layers = nn.ModuleList(
             Cross(
                 in_features,
@@ -77,7 +81,19 @@ class DCN(Configurable, nn.Module):
         Raises:
             ShapeError: another width than that of the layers.
         """
+        if self._is_thin and inputs.dim() == 2 and not any(map(is_lazy, self.parameters())):
+            downs, kernels, biases = (list(parts) for parts in zip(*map(_parts, self.layers), strict=True))
+            if inputs.shape[1] == kernels[0].shape[0] and can_fuse_crosses(inputs, *kernels):
+                return thin_crosses(inputs, torch.stack(downs), torch.stack(kernels), torch.stack(biases))
         crossed = inputs
         for layer in self.layers:
             crossed = layer(inputs, crossed)
         return crossed
+
+
+def _parts(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the vectors of a cross of rank 1: down, kernel and bias, zeros if it has none."""
+    assert isinstance(layer, Cross)
+    assert layer.down is not None
+    kernel = layer.kernel[:, 0]
+    return layer.down[0], kernel, torch.zeros_like(kernel) if layer.bias is None else layer.bias

@@ -50,7 +50,7 @@ inline __attribute__((always_inline)) void add_query_gradient(const float *weigh
         for (int half = 0; half < HALVES; half++) store(gradient + row * stride + half * LANES, sums[row][half]);
 }
 
-constexpr int DEPTH = ROWS / 2;  // dimensions at a time
+constexpr int DEPTH = ROWS > 8 ? 8 : 4;  // dimensions at a time: a power of 2, as most vectors are long
 
 template <int COUNT>  // gradient (COUNT, WIDTH) += queries (COUNT of dim, ROWS) x weights (ROWS, WIDTH), tile after tile
 inline __attribute__((always_inline)) void add_panel_gradient(const float *queries, const float *weights, int64_t dim,
