@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.jagged import Jagged
-from retrank.core.native import call
+from retrank.core.native import call, tile_shape
 from retrank.index.top_k import nothing
 
 __all__ = ["BestCandidates", "Panels", "count_better"]
@@ -28,10 +28,8 @@ class Panels:
 
     def __init__(self, candidates: Tensor, order: Tensor | None = None) -> None:
         self.num_candidates, self.dim = candidates.shape
-        width = torch.zeros(1, dtype=torch.int64)
-        call("panel_width", width)
-        num_panels = -(-self.num_candidates // int(width))
-        self.panels = torch.empty(num_panels, self.dim, int(width))
+        _, width, _ = tile_shape()
+        self.panels = torch.empty(-(-self.num_candidates // width), self.dim, width)
         call("pack_panels", candidates.contiguous(), order, self.num_candidates, self.dim, self.panels)
 
 

@@ -6,7 +6,6 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 __all__ = ["dense"]
 
@@ -40,12 +39,11 @@ class _Dense(torch.autograd.Function):
         return _multiply(inputs, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         inputs, weight = ctx.saved_tensors
         of_inputs, of_weight, of_bias = ctx.needs_input_grad
         return (
-            _multiply(grad, weight.T, None) if of_inputs else None,
+            dense(grad, weight.T) if of_inputs else None,  # in terms of itself, so that it can be derived again
             grad.T @ inputs if of_weight else None,
             grad.sum(dim=0) if of_bias else None,
         )

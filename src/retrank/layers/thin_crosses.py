@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from retrank.core.native import call, is_native
+from retrank.core.native import call, is_native, tile_shape
 
 __all__ = ["can_fuse_crosses", "thin_crosses"]
 
@@ -44,9 +44,8 @@ def thin_crosses(inputs: Tensor, down: Tensor, kernel: Tensor, bias: Tensor) -> 
 class _ThinCrosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, down: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-        shape = torch.zeros(3, dtype=torch.int64)
-        call("tile_shape", shape)
-        filling = (0, -inputs.shape[1] % int(shape[2]))
+        _, _, lanes = tile_shape()
+        filling = (0, -inputs.shape[1] % lanes)
         inputs, *parameters = (inputs.contiguous(), *(F.pad(tensor, filling) for tensor in (down, kernel, bias)))
         outputs = torch.empty_like(inputs)
         call("crosses", inputs, *inputs.shape, *parameters[0].shape, *parameters, outputs)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from retrank.core.native import call, is_native
+from retrank.core.native import call, is_native, tile_shape
 
 __all__ = ["can_fuse", "fused_softmax_cross_entropy"]
 
@@ -54,9 +54,7 @@ class _Columns:
     """What the kernels want to know of the candidates: panels, and an entry for every lane of every panel."""
 
     def __init__(self, candidates: Tensor, positives: Tensor, bias: Tensor | None, ids: Tensor | None) -> None:
-        shape = torch.zeros(3, dtype=torch.int64)
-        call("tile_shape", shape)
-        self.tile_rows, self.width, self.lanes = shape.tolist()
+        self.tile_rows, self.width, self.lanes = tile_shape()
         self.num_candidates, self.dim = candidates.shape
         self.num_panels = -(-self.num_candidates // self.width)
         self.panels = torch.empty(self.num_panels, self.dim, self.width)

@@ -6,6 +6,6 @@ two. The sources beside this file use nothing but the C++ standard library.
 """
 
 from retrank.core.native.build import library
-from retrank.core.native.kernels import call, is_native, without_kernels
+from retrank.core.native.kernels import call, is_native, tile_shape, without_kernels
 
-__all__ = ["call", "is_native", "library", "without_kernels"]
+__all__ = ["call", "is_native", "library", "tile_shape", "without_kernels"]

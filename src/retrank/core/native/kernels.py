@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retrank.core.native.build import library
 
-__all__ = ["call", "is_native", "without_kernels"]
+__all__ = ["call", "is_native", "tile_shape", "without_kernels"]
 
 _switch: Final = {"on": True}
 
@@ -43,13 +43,25 @@ def call(function: str, *arguments: Tensor | int | float | None) -> None:
 
     Example:
         >>> import torch, retrank as rr
-        >>> width = torch.zeros(1, dtype=torch.int64)
+        >>> shape = torch.zeros(3, dtype=torch.int64)
         >>> if rr.core.native.library() is not None:
-        ...     rr.core.native.call("panel_width", width)
+        ...     rr.core.native.call("tile_shape", shape)
     """
     kernels = library()
     assert kernels is not None
     getattr(kernels, function)(ctypes.c_int64(torch.get_num_threads()), *map(_to_c, arguments))
+
+
+def tile_shape() -> tuple[int, int, int]:
+    """Return the rows and columns of a tile of scores, and the lanes of a register, as the kernels were built.
+
+    Returns:
+        The number of queries, of candidates (the width of a panel), and of floats in a register.
+    """
+    shape = torch.zeros(3, dtype=torch.int64)
+    call("tile_shape", shape)
+    rows, width, lanes = shape.tolist()
+    return rows, width, lanes
 
 
 @contextmanager

@@ -32,13 +32,6 @@ float score_of(int64_t key) {
     return score;
 }
 
-bool any(IntVec lanes) {
-    uint64_t words[LANES / 2], found = 0;
-    memcpy(words, &lanes, sizeof words);
-    for (const uint64_t word : words) found |= word;
-    return found;
-}
-
 // The excluded rows of one query, each once, in order.
 void distinct(const int64_t *first, const int64_t *last, std::vector<int64_t> &rows) {
     rows.assign(first, last);
@@ -49,7 +42,8 @@ void distinct(const int64_t *first, const int64_t *last, std::vector<int64_t> &r
 
 extern "C" {
 
-void panel_width(int64_t, int64_t *width) { *width = WIDTH; }
+// The rows and columns of a tile, and the lanes of a register, to which other layouts are filled up.
+void tile_shape(int64_t, int64_t *shape) { shape[0] = ROWS, shape[1] = WIDTH, shape[2] = LANES; }
 
 // How many ways to cut the candidates so that all threads have work.
 void num_segments(int64_t threads, int64_t num_queries, int64_t *segments) {

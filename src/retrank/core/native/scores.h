@@ -21,6 +21,13 @@ typedef int32_t IntVec __attribute__((vector_size(LANES * 4), aligned(4)));
 static inline Vec load(const float *at) { return *reinterpret_cast<const Vec *>(at); }
 static inline void store(float *at, Vec value) { *reinterpret_cast<Vec *>(at) = value; }
 
+static inline bool any(IntVec lanes) {
+    uint64_t words[LANES / 2], found = 0;
+    memcpy(words, &lanes, sizeof words);
+    for (const uint64_t word : words) found |= word;
+    return found;
+}
+
 // Scores of ROWS packed queries (dim, ROWS) with a panel (dim, WIDTH) of candidates.
 static inline __attribute__((always_inline)) void score_tile(
     const float *__restrict queries, const float *__restrict panel, int64_t dim, Vec scores[ROWS][2]) {

@@ -26,13 +26,6 @@ inline __attribute__((always_inline)) void biased_tile(const float *queries, con
     }
 }
 
-bool any(IntVec lanes) {
-    uint64_t words[LANES / 2], found = 0;
-    memcpy(words, &lanes, sizeof words);
-    for (const uint64_t word : words) found |= word;
-    return found;
-}
-
 template <int HALVES>  // gradient (ROWS, stride) += weights (ROWS, WIDTH) x candidates (WIDTH, stride), some columns of it
 inline __attribute__((always_inline)) void add_query_gradient(const float *weights, const float *candidates,
                                                               int64_t stride, float *gradient) {
@@ -73,9 +66,6 @@ inline __attribute__((always_inline)) void add_panel_gradient(const float *queri
 }  // namespace
 
 extern "C" {
-
-// The shape of a tile and the number of lanes, to which rows of `candidates` below are filled up.
-void tile_shape(int64_t, int64_t *shape) { shape[0] = ROWS, shape[1] = WIDTH, shape[2] = LANES; }
 
 // others[i] = the sum over the other candidates of exp(score - reference[i]). reference comes as the score of the
 // positive, and is raised where others are far above it. bias and ids have an entry for every lane of every panel.
