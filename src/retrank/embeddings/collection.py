@@ -1,12 +1,13 @@
 """`EmbeddingCollection`: the tables of several features."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 from torch import Tensor, nn
 
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError
+from retrank.core.side_by_side import side_by_side
 from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.protocol import Table
 from retrank.embeddings.table import EmbeddingTable
@@ -90,6 +91,26 @@ class EmbeddingCollection(Embeddings):
             DataError: a column is missing, or an id is outside of its table.
         """
         return {feature: self[feature](batch[feature]) for feature in self._places}
+
+    def side_by_side(self, batch: Batch, others: Sequence[Tensor] = ()) -> Tensor:
+        """Look up every feature, into one vector a row.
+
+        Args:
+            batch: has a column of ids for every feature: `(batch,)`, or a `Jagged`, which is pooled.
+            others: `(batch, width)` floats that follow.
+
+        Returns:
+            `(batch, sum of the dims and widths)`: the features in order, then the others.
+
+        Raises:
+            DataError: a column is missing, or an id is outside of its table.
+        """
+        lookups = [self[feature].lookup(batch[feature]) for feature in self._places]
+        try:
+            return side_by_side([*lookups, *others])
+        except IndexError:
+            self(batch)  # says which column and row
+            raise
 
     def linear_terms(self) -> "EmbeddingCollection":
         """Make a weight, at first 0, for every id that has a vector.

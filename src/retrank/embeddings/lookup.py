@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from retrank.core.schema import PADDING_ID
+from retrank.core.side_by_side import row_gradient
 
 __all__ = ["gather", "pool"]
 
@@ -67,7 +68,7 @@ class _Gather(torch.autograd.Function):
         learns = ids != PADDING_ID
         if ids.device.type != "cpu" or not bool(learns.all()):  # on the CPU looking is cheaper than a copy
             values = values * learns.unsqueeze(1)
-        return _row_sparse(ids, values, ctx.table_shape), None, None
+        return row_gradient(ids, values, ctx.table_shape), None, None
 
 
 class _Pool(torch.autograd.Function):
@@ -87,9 +88,5 @@ class _Pool(torch.autograd.Function):
         grad_coefficients = (spread * F.embedding(ids, weight)).sum(dim=1) if ctx.needs_input_grad[4] else None
         grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_weight = _row_sparse(ids, spread.mul_(coefficients.unsqueeze(1)), ctx.table_shape)
+            grad_weight = row_gradient(ids, spread.mul_(coefficients.unsqueeze(1)), ctx.table_shape)
         return grad_weight, None, None, None, grad_coefficients
-
-
-def _row_sparse(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
-    return torch.sparse_coo_tensor(ids.unsqueeze(0), values, shape, check_invariants=False)

@@ -9,6 +9,7 @@ from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
+from retrank.core.side_by_side import Lookup
 from retrank.embeddings.pooling import Combiner, pool_vectors, require_combiner
 from retrank.embeddings.recent import RecentLookups, no_penalty
 
@@ -75,22 +76,34 @@ class Table(Configurable, nn.Module, ABC):
                 device-side assertion stops the program instead.
             ConfigError: lists with weights, pooled by `"max"`.
         """
-        values = ids.values if isinstance(ids, Jagged) else ids
-        if values.dtype != torch.int64 or values.dim() > (1 if isinstance(ids, Jagged) else 2) or values.dim() == 0:
-            raise ShapeError(
-                "int64 ids of shape (batch,) or (batch, length), or a Jagged of them",
-                f"{values.dtype} of shape {tuple(values.shape)}",
-                f"table '{self.name}'",
-                "pass an id column of the batch",
-            )
+        self._check(ids)
         try:
             vectors = self._pool(ids) if isinstance(ids, Jagged) else self._look_up(ids)
         except (IndexError, RuntimeError, DataError):
             self._refuse_ids_out_of_range(ids)
             raise
-        if self.l2:
-            self._lookups.add((values, len(ids)), learning=self.training and torch.is_grad_enabled())
+        self._remember(ids)
         return vectors
+
+    def lookup(self, ids: Tensor | Jagged) -> Tensor | Lookup:
+        """Prepare what `forward` does, for `side_by_side`, which reads several tables at once.
+
+        Args:
+            ids: `(batch,)` int64, or a `Jagged` of int64 ids.
+
+        Returns:
+            What to look up; the vectors themselves if this table has more to do than read rows.
+
+        Raises:
+            ShapeError: ids that are not int64 or of another shape.
+            DataError: an id outside of the table, if the vectors are returned.
+        """
+        self._check(ids)
+        lookup = self._lookup(ids)
+        if lookup is None:
+            return self(ids)  # type: ignore[no-any-return]
+        self._remember(ids)
+        return lookup
 
     def regularization(self) -> Tensor:
         """Return l2 · Σ‖e‖² / batch over the vectors looked up, each as often as it was.
@@ -132,12 +145,31 @@ class Table(Configurable, nn.Module, ABC):
     def _grow(self, num_ids: int) -> None:
         """Add the rows that ids below `num_ids` need."""
 
+    def _lookup(self, ids: Tensor | Jagged) -> Lookup | None:  # noqa: ARG002
+        """Say which rows make the vectors of ids, if that is all there is to say."""
+        return None
+
     def _pool(self, lists: Jagged) -> Tensor:
         return pool_vectors(self._look_up(lists.values), lists, self.combiner)
 
     def _in_range(self, ids: Tensor, inner: Tensor) -> Tensor:
         """Make an inner table fail, too, for ids that this table does not have."""
         return inner.masked_fill((ids < 0) | (ids >= self.num_ids), -1)
+
+    def _check(self, ids: Tensor | Jagged) -> None:
+        values = ids.values if isinstance(ids, Jagged) else ids
+        if values.dtype != torch.int64 or values.dim() > (1 if isinstance(ids, Jagged) else 2) or values.dim() == 0:
+            raise ShapeError(
+                "int64 ids of shape (batch,) or (batch, length), or a Jagged of them",
+                f"{values.dtype} of shape {tuple(values.shape)}",
+                f"table '{self.name}'",
+                "pass an id column of the batch",
+            )
+
+    def _remember(self, ids: Tensor | Jagged) -> None:
+        if self.l2:
+            values = ids.values if isinstance(ids, Jagged) else ids
+            self._lookups.add((values, len(ids)), learning=self.training and torch.is_grad_enabled())
 
     def _refuse_ids_out_of_range(self, ids: Tensor | Jagged) -> None:
         values = ids.values if isinstance(ids, Jagged) else ids

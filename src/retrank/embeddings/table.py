@@ -1,5 +1,6 @@
 """`EmbeddingTable`: one learned vector an id."""
 
+from functools import partial
 from typing import Final, Literal, final, get_args
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
+from retrank.core.side_by_side import Lookup, side_by_side
 from retrank.embeddings.int8 import Int8Table
 from retrank.embeddings.lookup import gather, pool
 from retrank.embeddings.pooling import Combiner, coefficients
@@ -110,9 +112,17 @@ class EmbeddingTable(Table):
     def _look_up(self, ids: Tensor) -> Tensor:
         return gather(self.weight, ids, dtype=None if self.dtype == "float32" else torch.float32)
 
+    def _lookup(self, ids: Tensor | Jagged) -> Lookup | None:
+        is_list = isinstance(ids, Jagged)
+        if self.dtype != "float32" or self.combiner == "max" or not (is_list or ids.dim() == 1):
+            return None
+        return Lookup(self.weight, ids, self.combiner, partial(self._pool_by_torch if is_list else self._look_up, ids))
+
     def _pool(self, lists: Jagged) -> Tensor:
-        if self.combiner == "max" or self.dtype != "float32":
-            return super()._pool(lists)
+        lookup = self._lookup(lists)
+        return super()._pool(lists) if lookup is None else side_by_side([lookup])
+
+    def _pool_by_torch(self, lists: Jagged) -> Tensor:
         factors = coefficients(lists, self.combiner, self.weight.dtype)
         return pool(self.weight, lists.values, lists.offsets, lists.row_index(), factors)
 

@@ -1,22 +1,34 @@
-"""`dense`: a linear map at the speed of the processor, whichever library of torch reaches it."""
+"""`dense` and `dense_stack`: linear maps, and stacks of them with ReLU between, at the speed of the processor."""
 
-from functools import lru_cache
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["dense"]
+from retrank.core.native import call, is_native
 
-_NARROW: Final = 16  # outputs below which oneDNN has nothing to gain
+__all__ = ["Dense", "dense", "dense_stack"]
+
+_FEW_ROWS: Final = 32  # fewer do not repay laying out the weights
+_LINE: Final = 16  # floats in a cache line
+_TILE: Final = 16  # no processor has more rows in a tile
+
+
+class Dense(NamedTuple):
+    """A layer of a stack: max(0, inputs · weightᵀ + bias), or without the max."""
+
+    weight: Tensor
+    """`(out_features, in_features)`."""
+    bias: Tensor | None
+    """`(out_features,)`."""
+    rectified: bool
+    """Whether ReLU follows."""
 
 
 def dense(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return inputs · weightᵀ + bias.
-
-    On the CPU torch multiplies float32 matrices by MKL, whose kernels leave a fifth of some processors idle. oneDNN,
-    which torch has as well, does not; it computes the output and the gradient of the inputs here.
 
     Args:
         inputs: `(..., in_features)`.
@@ -26,45 +38,99 @@ def dense(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         `(..., out_features)`.
     """
-    if inputs.dim() == 2 and weight.shape[0] >= _NARROW and _takes_one_dnn(inputs) and weight.dtype == torch.float32:
-        product: Tensor = _Dense.apply(inputs, weight, bias)  # type: ignore[no-untyped-call]
-        return product
-    return F.linear(inputs, weight, bias)
+    return dense_stack(inputs, [Dense(weight, bias, rectified=False)])
 
 
-class _Dense(torch.autograd.Function):
+def dense_stack(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
+    """Pass values through dense layers.
+
+    On the CPU a kernel takes a block of rows through all layers while it is in the cache, and applies biases, ReLU and
+    its gradient where a product is summed; torch multiplies first and reads everything again for each.
+
+    Args:
+        inputs: `(..., in_features)`.
+        layers: at least one, each of the width that the one before gives.
+
+    Returns:
+        `(..., out_features of the last)`, differentiable as often as you like.
+    """
+    parameters = [
+        tensor.contiguous() for layer in layers for tensor in (layer.weight, layer.bias) if tensor is not None
+    ]
+    num_rows = inputs.numel() // max(inputs.shape[-1], 1)
+    if num_rows < _FEW_ROWS or torch.is_autocast_enabled("cpu") or not is_native(inputs, *parameters):
+        return _by_torch(inputs, layers)
+    shape = tuple((layer.bias is not None, layer.rectified) for layer in layers)
+    flat = inputs if inputs.dim() == 2 else inputs.reshape(num_rows, inputs.shape[-1])
+    outputs: Tensor = _DenseStack.apply(shape, flat, *parameters)  # type: ignore[no-untyped-call]
+    return outputs if inputs.dim() == 2 else outputs.view(*inputs.shape[:-1], outputs.shape[1])
+
+
+def _by_torch(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
+    for weight, bias, rectified in layers:
+        inputs = F.linear(inputs, weight, bias)
+        inputs = inputs.relu_() if rectified else inputs  # nobody else holds it, and a product is not needed again
+    return inputs
+
+
+class _DenseStack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        return _multiply(inputs, weight, bias)
+    def forward(ctx: Any, shape: tuple[tuple[bool, bool], ...], inputs: Tensor, *parameters: Tensor) -> Tensor:
+        layers = _layers(shape, parameters)
+        inputs = inputs if inputs.stride(1) == 1 else inputs.contiguous()
+        learns = any(ctx.needs_input_grad)
+        # What lies between the layers, each in rows of an odd number of cache lines, with room for a last whole tile.
+        strides = [_LINE * (-(-len(layer.weight) // _LINE) | 1) if learns else 0 for layer in layers[:-1]]
+        hidden = [inputs.new_empty(len(inputs) + _TILE, stride) for stride in strides]
+        outputs = inputs.new_empty(len(inputs), len(layers[-1].weight))
+        places = [(rows.data_ptr(), rows.shape[1]) for rows in (*hidden, outputs)]
+        table = _table(layers, places, [(None, None)] * len(layers))
+        call("mlp_forward", table, len(layers), inputs.data_ptr(), inputs.stride(0), len(inputs))
+        if learns:
+            ctx.save_for_backward(inputs, outputs if layers[-1].rectified else None, *parameters)
+            ctx.shape, ctx.hidden, ctx.places = shape, hidden, places
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        inputs, weight = ctx.saved_tensors
-        of_inputs, of_weight, of_bias = ctx.needs_input_grad
-        return (
-            dense(grad, weight.T) if of_inputs else None,  # in terms of itself, so that it can be derived again
-            grad.T @ inputs if of_weight else None,
-            grad.sum(dim=0) if of_bias else None,
-        )
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, _, *parameters = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():  # the gradients will be derived in their turn
+            needed = [tensor for tensor, is_wanted in zip((inputs, *parameters), wanted, strict=True) if is_wanted]
+            outputs = _by_torch(inputs, _layers(ctx.shape, parameters))
+            found = iter(torch.autograd.grad(outputs, needed, grad, create_graph=True))
+            return None, *(next(found) if is_wanted else None for is_wanted in wanted)
+        grad = grad if grad.stride(1) == 1 else grad.contiguous()
+        gradients = [
+            torch.empty_like(tensor, memory_format=torch.contiguous_format) if is_wanted else None
+            for tensor, is_wanted in zip((inputs, *parameters), wanted, strict=True)
+        ]
+        of_parameters, pairs = iter(gradients[1:]), []
+        for has_bias, _ in ctx.shape:
+            pairs.append((next(of_parameters), next(of_parameters) if has_bias else None))
+        table = _table(_layers(ctx.shape, parameters), ctx.places, pairs)
+        sizes = (inputs.stride(0), grad.data_ptr(), grad.stride(0), len(inputs))
+        call("mlp_backward", table, len(ctx.shape), inputs.data_ptr(), *sizes, gradients[0])
+        return None, *gradients
 
 
-def _multiply(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
-    return product
+def _layers(shape: tuple[tuple[bool, bool], ...], parameters: Sequence[Tensor]) -> list[Dense]:
+    left = iter(parameters)
+    return [Dense(next(left), next(left) if has_bias else None, rectified) for has_bias, rectified in shape]
 
 
-def _takes_one_dnn(inputs: Tensor) -> bool:
-    is_plain = inputs.device.type == "cpu" and inputs.dtype == torch.float32 and len(inputs) > 0
-    return is_plain and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling() and _has_one_dnn()
+def _table(
+    layers: list[Dense], places: list[tuple[int, int]], gradients: list[tuple[Tensor | None, Tensor | None]]
+) -> Tensor:
+    """Return what the kernels read of each layer: addresses and sizes."""
+    return torch.tensor(
+        [
+            (_address(weight), _address(bias), *weight.T.shape, rectified, *place, *map(_address, pair))
+            for (weight, bias, rectified), place, pair in zip(layers, places, gradients, strict=True)
+        ]
+    )
 
 
-@lru_cache(maxsize=1)
-def _has_one_dnn() -> bool:
-    """Look whether this build of torch has the operator, and whether it does what this file needs of it."""
-    inputs, weight, bias = torch.arange(15.0).view(5, 3), torch.arange(12.0).view(4, 3), torch.arange(4.0)
-    try:
-        product = _multiply(inputs, weight, bias)
-    except (AttributeError, RuntimeError, NotImplementedError):
-        return False
-    return torch.equal(product, F.linear(inputs, weight, bias))  # whole numbers: nothing is rounded
+def _address(tensor: Tensor | None) -> int:
+    assert tensor is None or tensor.is_contiguous()
+    return 0 if tensor is None else tensor.data_ptr()

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
-from retrank.layers.linear import linear
+from retrank.layers.dense import Dense, dense_stack
+from retrank.layers.linear import has_hooks, is_linear, linear
 
 __all__ = ["MLP"]
 
@@ -90,6 +91,10 @@ class MLP(Configurable, nn.Module):
             ShapeError: integers, a scalar, or another width than that of the first layer.
         """
         self._check(inputs)
+        if self._is_plain():
+            layers = zip(self.linears, self.activations, strict=True)
+            stack = [Dense(layer.weight, layer.bias, isinstance(activation, nn.ReLU)) for layer, activation in layers]
+            return dense_stack(inputs, stack)
         last = len(self.linears) - 1
         for place, (layer, activation) in enumerate(zip(self.linears, self.activations, strict=True)):
             inputs = activation(layer(inputs))
@@ -103,6 +108,13 @@ class MLP(Configurable, nn.Module):
         if self.l2 == 0:
             return torch.zeros((), device=weights[0].device)
         return self.l2 * torch.stack([weight.square().sum() for weight in weights]).sum()
+
+    def _is_plain(self) -> bool:
+        """Say whether nothing happens between the layers but what a stack of them does in one pass."""
+        activations = all(type(module) in (nn.ReLU, nn.Identity) for module in self.activations)
+        drops = self.training and self.dropout.p > 0
+        modules = [*self.linears, *self.activations]
+        return activations and not drops and all(is_linear(layer) for layer in self.linears) and not has_hooks(modules)
 
     def _check(self, inputs: Tensor) -> None:
         first: Any = self.linears[0]

@@ -65,17 +65,17 @@ def dcn_v2(
     """
     if structure not in get_args(Structure):
         raise ConfigError(f"one of {get_args(Structure)}", repr(structure), "dcn_v2", "choose one of them")
-    crosses = nn.Sequential(Concatenate(), DCN(num_layers=num_crosses, projection_dim=projection_dim))
+    crosses = DCN(num_layers=num_crosses, projection_dim=projection_dim)
     interaction: nn.Module
     if structure == "stacked":
         interaction, top_stack = crosses, MLP(None, [*layers, 1], dropout=dropout)
     else:
-        deep = nn.Sequential(Concatenate(), MLP(None, layers, final_activation=nn.ReLU(), dropout=dropout))
+        deep = MLP(None, layers, final_activation=nn.ReLU(), dropout=dropout)
         interaction, top_stack = Parallel([crosses, deep]), MLP(None, [1])
     return Ranking(
         embeddings,
         bottom_stack=nn.Identity() if dense_features else None,
-        feature_interaction=interaction,
+        feature_interaction=nn.Sequential(Concatenate(), interaction),
         top_stack=top_stack,
         concat_dense=False,
         task=task,

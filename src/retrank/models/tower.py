@@ -104,17 +104,13 @@ class Tower(Configurable, nn.Module):
         """
         if self.training and self.unknown_rate > 0:
             batch = self._hide(batch)
-        vectors = [] if self.embeddings is None else list(self.embeddings(batch).values())
-        numbers = numbers_of(batch, self.numbers)
-        if self.mlp is None:
-            return torch.cat([*vectors, *numbers], dim=1)
-        if self.residual is None or self.residual_feature is None:
-            output: Tensor = self.mlp(torch.cat([*vectors, *numbers], dim=1))
-            return output
-        residual: Tensor = self.residual(batch[self.residual_feature])
-        seen = [] if self.residual_feature in self.features else [residual]
-        mixed: Tensor = self.mlp(torch.cat([*vectors, *numbers, *seen], dim=1))
-        return residual + mixed
+        residual = None if self.residual is None else self.residual(batch[self.residual_feature])
+        others = numbers_of(batch, self.numbers)
+        if residual is not None and self.residual_feature not in self.features:
+            others.append(residual)
+        inputs = torch.cat(others, dim=1) if self.embeddings is None else self.embeddings.side_by_side(batch, others)
+        output: Tensor = inputs if self.mlp is None else self.mlp(inputs)
+        return output if residual is None else residual + output
 
     def _hide(self, batch: Batch) -> Batch:
         ids = batch[self.id_feature]
