@@ -150,7 +150,7 @@ class Jagged:
         )
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return self.offsets.shape[0] - 1
 
     def __repr__(self) -> str:
         return f"Jagged(rows={len(self)}, values={tuple(self.values.shape)} {self.values.dtype}, device={self.device})"

@@ -47,4 +47,8 @@ def no_penalty(module: nn.Module) -> Tensor:
     Returns:
         Scalar 0 in float32, where the module is.
     """
-    return torch.zeros((), device=next(chain(module.parameters(), module.buffers())).device)
+    own = chain(module._parameters.values(), module._buffers.values())  # most have one, and are asked in every step
+    tensor = next((tensor for tensor in own if tensor is not None), None)
+    if tensor is None:
+        tensor = next(chain(module.parameters(), module.buffers()))
+    return torch.zeros((), device=tensor.device)

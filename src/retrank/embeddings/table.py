@@ -113,10 +113,11 @@ class EmbeddingTable(Table):
         return gather(self.weight, ids, dtype=None if self.dtype == "float32" else torch.float32)
 
     def _lookup(self, ids: Tensor | Jagged) -> Lookup | None:
-        is_list = isinstance(ids, Jagged)
-        if self.dtype != "float32" or self.combiner == "max" or not (is_list or ids.dim() == 1):
+        if self.dtype != "float32" or self.combiner == "max":
             return None
-        return Lookup(self.weight, ids, self.combiner, partial(self._pool_by_torch if is_list else self._look_up, ids))
+        if isinstance(ids, Jagged):
+            return Lookup(self.weight, ids, self.combiner, partial(self._pool_by_torch, ids))
+        return Lookup(self.weight, ids, "sum", partial(self._look_up, ids)) if ids.dim() == 1 else None
 
     def _pool(self, lists: Jagged) -> Tensor:
         lookup = self._lookup(lists)

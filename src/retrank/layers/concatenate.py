@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from retrank.core.config import Configurable
-from retrank.core.side_by_side import side_by_side
-from retrank.layers.shapes import require_alike
+from retrank.layers.shapes import concatenate, require_alike
 
 __all__ = ["Concatenate"]
 
@@ -36,4 +34,4 @@ class Concatenate(Configurable, nn.Module):
             ShapeError: no inputs, or one with other rows than the first.
         """
         require_alike(inputs, "Concatenate", same_width=False)
-        return side_by_side(inputs) if inputs[0].dim() == 2 else torch.cat(list(inputs), dim=-1)
+        return concatenate(inputs)

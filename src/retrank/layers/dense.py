@@ -1,5 +1,6 @@
 """`dense` and `dense_stack`: linear maps, and stacks of them with ReLU between, at the speed of the processor."""
 
+from array import array
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -121,14 +122,13 @@ def _layers(shape: tuple[tuple[bool, bool], ...], parameters: Sequence[Tensor]) 
 
 def _table(
     layers: list[Dense], places: list[tuple[int, int]], gradients: list[tuple[Tensor | None, Tensor | None]]
-) -> Tensor:
+) -> "array[int]":
     """Return what the kernels read of each layer: addresses and sizes."""
-    return torch.tensor(
-        [
-            (_address(weight), _address(bias), *weight.T.shape, rectified, *place, *map(_address, pair))
-            for (weight, bias, rectified), place, pair in zip(layers, places, gradients, strict=True)
-        ]
-    )
+    table = array("q")
+    for (weight, bias, rectified), place, pair in zip(layers, places, gradients, strict=True):
+        units, width = weight.shape
+        table.extend((_address(weight), _address(bias), width, units, rectified, *place, *map(_address, pair)))
+    return table
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -92,7 +92,7 @@ class MLP(Configurable, nn.Module):
         """
         self._check(inputs)
         if self._is_plain():
-            layers = zip(self.linears, self.activations, strict=True)
+            layers: Any = zip(self.linears, self.activations, strict=True)
             stack = [Dense(layer.weight, layer.bias, isinstance(activation, nn.ReLU)) for layer, activation in layers]
             return dense_stack(inputs, stack)
         last = len(self.linears) - 1

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
-from retrank.layers.shapes import require_alike
+from retrank.layers.shapes import concatenate, require_alike
 
 __all__ = ["Parallel"]
 
@@ -61,4 +61,4 @@ class Parallel(Configurable, nn.Module):
         """
         outputs = [branch(inputs) for branch in self.branches]
         require_alike(outputs, "Parallel", same_width=self.combine == "sum")
-        return torch.cat(outputs, dim=-1) if self.combine == "concatenate" else torch.stack(outputs).sum(dim=0)
+        return concatenate(outputs) if self.combine == "concatenate" else torch.stack(outputs).sum(dim=0)

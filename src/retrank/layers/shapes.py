@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ShapeError
+from retrank.core.side_by_side import side_by_side
 
-__all__ = ["require_alike", "stack_fields"]
+__all__ = ["concatenate", "require_alike", "stack_fields"]
 
 
 def require_alike(inputs: Sequence[Tensor], layer: str, *, same_width: bool) -> None:
@@ -32,6 +33,18 @@ def require_alike(inputs: Sequence[Tensor], layer: str, *, same_width: bool) -> 
                 f"{layer}, input {place}",
                 "give every input the same rows, and number columns a width by unsqueeze(1)",
             )
+
+
+def concatenate(inputs: Sequence[Tensor]) -> Tensor:
+    """Join along the last dimension.
+
+    Args:
+        inputs: at least one tensor `(..., width)`, alike but for their width.
+
+    Returns:
+        `(..., sum of the widths)`.
+    """
+    return side_by_side(inputs) if inputs[0].dim() == 2 else torch.cat(list(inputs), dim=-1)
 
 
 def stack_fields(inputs: Sequence[Tensor] | Tensor, layer: str) -> Tensor:

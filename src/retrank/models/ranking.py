@@ -14,6 +14,7 @@ from retrank.core.schema import UNKNOWN_ID, ColumnSchema
 from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.dot_interaction import DotInteraction
 from retrank.layers.mlp import MLP
+from retrank.layers.shapes import concatenate
 from retrank.metrics import binary_metrics
 from retrank.models.linear_terms import LinearTerms
 from retrank.models.numbers import number_schemas, numbers_of
@@ -135,7 +136,7 @@ class Ranking(Configurable, Model):
             inputs.append(dense)
         hidden = self.feature_interaction(inputs)
         if dense is not None and self.concat_dense:
-            hidden = torch.cat([dense, hidden], dim=1)
+            hidden = concatenate([dense, hidden])
         scores: Tensor = self.top_stack(hidden)
         if scores.shape != (len(batch), 1):
             raise ShapeError(
@@ -169,7 +170,7 @@ class Ranking(Configurable, Model):
 
     def _numbers(self, batch: Batch) -> Tensor | None:
         columns = numbers_of(batch, self.dense_features)
-        return torch.cat(columns, dim=1) if columns else None
+        return concatenate(columns) if columns else None
 
     def _common_dim(self) -> int:
         dims = self.embeddings.dims

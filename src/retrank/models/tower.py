@@ -104,10 +104,10 @@ class Tower(Configurable, nn.Module):
         """
         if self.training and self.unknown_rate > 0:
             batch = self._hide(batch)
-        residual = None if self.residual is None else self.residual(batch[self.residual_feature])
-        others = numbers_of(batch, self.numbers)
-        if residual is not None and self.residual_feature not in self.features:
-            others.append(residual)
+        others, residual = numbers_of(batch, self.numbers), None
+        if self.residual is not None and self.residual_feature is not None:
+            residual = self.residual(batch[self.residual_feature])
+            others += [] if self.residual_feature in self.features else [residual]
         inputs = torch.cat(others, dim=1) if self.embeddings is None else self.embeddings.side_by_side(batch, others)
         output: Tensor = inputs if self.mlp is None else self.mlp(inputs)
         return output if residual is None else residual + output

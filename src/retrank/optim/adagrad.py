@@ -6,7 +6,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from retrank.optim.row_sparse import Kernel, RowSparseOptimizer
+from retrank.optim.kernel import Rule
+from retrank.optim.row_sparse import RowSparseOptimizer
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
 
 __all__ = ["Adagrad"]
@@ -60,8 +61,8 @@ class Adagrad(OptimizerSpec):
 
 
 class _Adagrad(RowSparseOptimizer):
-    def _kernel(self, state: dict[str, Any], group: dict[str, Any]) -> Kernel:
-        return "adagrad_rows", (group["lr"], group["eps"], group["weight_decay"]), (state["accumulator"],)
+    def _rule(self, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Rule:  # noqa: ARG002
+        return Rule("adagrad", (group["lr"], group["eps"], group["weight_decay"]), (state["accumulator"],))
 
     def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"accumulator": torch.full_like(parameter, group["initial_accumulator"])}

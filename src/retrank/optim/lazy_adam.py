@@ -7,7 +7,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from retrank.optim.row_sparse import Kernel, RowSparseOptimizer
+from retrank.optim.kernel import Rule
+from retrank.optim.row_sparse import RowSparseOptimizer
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
 
 __all__ = ["LazyAdam"]
@@ -63,11 +64,14 @@ class LazyAdam(OptimizerSpec):
 
 
 class _LazyAdam(RowSparseOptimizer):
-    def _kernel(self, state: dict[str, Any], group: dict[str, Any]) -> Kernel:
+    def _rule(self, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Rule:
         state["step"] += 1
         keep = 1 - group["lr"] * group["weight_decay"]
-        settings = (_rate(state, group), *group["betas"], group["eps"], keep)
-        return "lazy_adam_rows", settings, (state["mean"], state["square"])
+        # Adam adds eps to the corrected root, its form for rows to the root as it is.
+        correction = 1.0 if gradient.is_sparse else math.sqrt(1 - group["betas"][1] ** state["step"])
+        shares = (1 - beta for beta in group["betas"])  # of what is new
+        settings = (_rate(state, group), *shares, group["eps"] * correction, keep)
+        return Rule("adam", settings, (state["mean"], state["square"]))
 
     def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"step": 0, "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}

@@ -7,16 +7,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.graph import increment_version
 
 from retrank.core.errors import ShapeError
-from retrank.core.native import call, is_native
+from retrank.optim.kernel import KernelStep, Rule
 from retrank.optim.rounding import HALF_PRECISION, draw_seed, restore_state, round_randomly
 
-__all__ = ["Kernel", "RowSparseOptimizer", "merge_rows"]
-
-Kernel = tuple[str, tuple[float, ...], tuple[Tensor, ...]]
-"""Its name, its settings, and the tensors of state that it changes. With `_bfloat16` added it takes such weights."""
+__all__ = ["RowSparseOptimizer", "merge_rows"]
 
 
 class RowSparseOptimizer(torch.optim.Optimizer, ABC):
@@ -40,6 +36,7 @@ class RowSparseOptimizer(torch.optim.Optimizer, ABC):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        kernel = KernelStep()
         for group in self.param_groups:
             for parameter in group["params"]:
                 gradient = parameter.grad
@@ -48,14 +45,20 @@ class RowSparseOptimizer(torch.optim.Optimizer, ABC):
                 state = self.state[parameter]
                 if not state:
                     state.update(self._new_state(_in_float32(parameter), gradient, group))
-                if gradient.is_sparse and self._update_by_kernel(parameter, gradient, state, group):
-                    continue
+                if gradient.is_sparse:
+                    _require_row_sparse(gradient)
+                if KernelStep.takes(parameter, gradient):
+                    rule = self._rule(gradient, state, group)
+                    if rule is not None:
+                        kernel.add(parameter, gradient, rule)
+                        continue
                 if parameter.dtype in HALF_PRECISION:
                     self._update_half(parameter, gradient, state, group)
                 elif gradient.is_sparse:
                     self._update_rows(parameter, *merge_rows(gradient), state, group)
                 else:
                     self._update(parameter, gradient, state, group)
+        kernel.run()
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -87,32 +90,9 @@ class RowSparseOptimizer(torch.optim.Optimizer, ABC):
             else:
                 state[name] = value
 
-    def _kernel(self, state: dict[str, Any], group: dict[str, Any]) -> Kernel | None:  # noqa: ARG002
-        """Begin a step of the kernel that does what `_update_rows` does, if there is one."""
+    def _rule(self, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Rule | None:  # noqa: ARG002
+        """Begin a step of the kernel that does what `_update` or `_update_rows` does, if there is one."""
         return None
-
-    def _update_by_kernel(
-        self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> bool:
-        """Update the rows in one pass over the gradient as it came, and say whether that could be done."""
-        ids, values = _rows_and_values(gradient)
-        is_half = parameter.dtype == torch.bfloat16
-        floats = [values] if is_half and parameter.device == values.device else [parameter, values]
-        if not is_native(*floats) or not parameter.is_contiguous() or ids.numel() == 0:
-            return False
-        kernel = self._kernel(state, group)
-        if kernel is None:
-            return False
-        name, settings, tensors = kernel
-        values = values if values.stride(1) == 1 else values.contiguous()
-        sizes = (values.stride(0), len(ids), *parameter.shape)
-        before = (ids.contiguous(), values.data_ptr(), *sizes, *map(float, settings), *tensors)
-        if is_half:
-            call(f"{name}_bfloat16", *before, parameter, draw_seed())
-        else:
-            call(name, *before, parameter)
-        increment_version([parameter, *tensors])
-        return True
 
     @abstractmethod
     def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]: ...
@@ -163,6 +143,11 @@ def _is_by_row(value: Any) -> bool:
 
 
 def _rows_and_values(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    _require_row_sparse(gradient)
+    return gradient._indices()[0], gradient._values()
+
+
+def _require_row_sparse(gradient: Tensor) -> None:
     if gradient.sparse_dim() != 1 or gradient.dense_dim() != 1:
         raise ShapeError(
             "a row-sparse gradient of a table (rows, dim)",
@@ -170,4 +155,3 @@ def _rows_and_values(gradient: Tensor) -> tuple[Tensor, Tensor]:
             "optimizer step",
             "make the gradient dense",
         )
-    return gradient._indices()[0], gradient._values()

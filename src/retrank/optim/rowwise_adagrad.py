@@ -6,7 +6,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from retrank.optim.row_sparse import Kernel, RowSparseOptimizer
+from retrank.optim.kernel import Rule
+from retrank.optim.row_sparse import RowSparseOptimizer
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
 
 __all__ = ["RowwiseAdagrad"]
@@ -57,10 +58,12 @@ class RowwiseAdagrad(OptimizerSpec):
 
 
 class _RowwiseAdagrad(RowSparseOptimizer):
-    def _kernel(self, state: dict[str, Any], group: dict[str, Any]) -> Kernel | None:
-        accumulator = state["accumulator"]
+    def _rule(self, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Rule | None:
+        accumulator, settings = state["accumulator"], (group["lr"], group["eps"])
         has_one_a_row = accumulator.shape[1:] == (1,)  # not if the first gradient was dense
-        return ("rowwise_adagrad_rows", (group["lr"], group["eps"]), (accumulator,)) if has_one_a_row else None
+        if gradient.is_sparse:
+            return Rule("rowwise_adagrad", settings, (accumulator,)) if has_one_a_row else None
+        return Rule("adagrad", settings, (accumulator,)) if accumulator.shape == gradient.shape else None
 
     def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         shape = (len(parameter), 1) if gradient.is_sparse else parameter.shape

@@ -249,8 +249,18 @@ class Model(nn.Module, ABC):
             return predict(self, batches, precision=precision, after_batch=bar.advance)
 
     def _regularized(self) -> list[Regularized]:
-        # Looking at the type is ten times faster than isinstance with a protocol, and this happens every step.
-        return [cast(Regularized, module) for module in self.modules() if hasattr(type(module), "regularization")]
+        # Every step asks: the types instead of isinstance with a protocol, and no generator within a generator.
+        found: list[Regularized] = []
+        left: list[nn.Module] = [self]
+        seen: set[nn.Module] = set()
+        while left:
+            module = left.pop()
+            if module not in seen:
+                seen.add(module)
+                left += [child for child in module._modules.values() if child is not None][::-1]
+                if hasattr(type(module), "regularization"):
+                    found.append(cast(Regularized, module))
+        return found
 
     def _losses(self, batch: Batch, *, training: bool, precision: Precision) -> dict[str, Tensor]:
         with autocast(batch.device, precision):

@@ -1,5 +1,6 @@
 """`EpochSums`: the average loss of an epoch, kept on the device."""
 
+import math
 from typing import Any, Final, final
 
 import torch
@@ -36,9 +37,13 @@ class EpochSums:
             num_rows: its rows.
             step: its number, reported if a loss is not finite.
         """
-        values = torch.stack([losses[name].detach() for name in _NAMES]).double()
-        self._sums += values * num_rows
-        self._first_bad_step.clamp_(max=torch.where(values.isfinite().all(), _NEVER, step))
+        values = torch.stack([losses[name].detach() for name in _NAMES])
+        self._sums.add_(values, alpha=num_rows)
+        total = losses["total_loss"].detach()  # finite only if all are
+        if total.device.type != "cpu":
+            self._first_bad_step.clamp_(max=torch.where(total.isfinite(), _NEVER, step))
+        elif not math.isfinite(total.item()):  # where looking does not mean waiting
+            self._first_bad_step.clamp_(max=step)
         self.num_rows += num_rows
 
     def averages(self) -> dict[str, float]:

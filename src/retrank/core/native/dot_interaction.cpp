@@ -90,29 +90,40 @@ void dot_interaction(int64_t threads, const int64_t *inputs, const int64_t *stri
 void dot_interaction_backward(int64_t threads, const int64_t *inputs, const int64_t *strides, int64_t batch,
                               int64_t count, int64_t dim, int64_t diagonal, const float *products, int64_t stride,
                               float *gradients) {
-    const int64_t padded = round_up(count, ROWS), width = round_up(dim, WIDTH);
+    constexpr int64_t BLOCK = 16;  // rows that are read and written together, feature by feature
+    const int64_t padded = round_up(count, ROWS), width = round_up(dim, WIDTH), apart = count * width;
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> features(count * width), weights(padded * padded);
+        std::vector<float> features(BLOCK * apart), weights(padded * padded), results(BLOCK * padded * width);
 #pragma omp for
-        for (int64_t row = 0; row < batch; row++) {
+        for (int64_t start = 0; start < batch; start += BLOCK) {
+            const int64_t rows = std::min(BLOCK, batch - start);
             for (int64_t f = 0; f < count; f++)
-                memcpy(&features[f * width], reinterpret_cast<const float *>(inputs[f]) + row * strides[f],
-                       dim * sizeof(float));
-            const float *from = products + row * stride;
-            for (int64_t f = 0; f < count; f++) {
-                for (int64_t other = 0; other < f; other++)
-                    weights[f * padded + other] = weights[other * padded + f] = *from++;
-                if (diagonal) weights[f * padded + f] = 2 * *from++;
-            }
-            for (int64_t first = 0; first < count; first += ROWS)
-                for (int64_t column = 0; column < dim; column += WIDTH) {
-                    Vec sums[ROWS][2];
-                    weighted_sums(&weights[first * padded], padded, &features[column], width, count, sums);
-                    for (int64_t f = first; f < std::min(first + ROWS, count); f++)
-                        memcpy(gradients + (f * batch + row) * dim + column, sums[f - first],
-                               std::min<int64_t>(dim - column, WIDTH) * sizeof(float));
+                for (int64_t row = 0; row < rows; row++)
+                    memcpy(&features[row * apart + f * width],
+                           reinterpret_cast<const float *>(inputs[f]) + (start + row) * strides[f], dim * sizeof(float));
+            for (int64_t row = 0; row < rows; row++) {
+                const float *from = products + (start + row) * stride;
+                for (int64_t f = 0; f < count; f++) {
+                    for (int64_t other = 0; other < f; other++)
+                        weights[f * padded + other] = weights[other * padded + f] = *from++;
+                    if (diagonal) weights[f * padded + f] = 2 * *from++;
                 }
+                for (int64_t first = 0; first < count; first += ROWS)
+                    for (int64_t column = 0; column < dim; column += WIDTH) {
+                        Vec sums[ROWS][2];
+                        weighted_sums(&weights[first * padded], padded, &features[row * apart + column], width, count, sums);
+                        for (int i = 0; i < ROWS; i++) {
+                            float *to = &results[(row * padded + first + i) * width + column];
+                            store(to, sums[i][0]);
+                            store(to + LANES, sums[i][1]);
+                        }
+                    }
+            }
+            for (int64_t f = 0; f < count; f++)
+                for (int64_t row = 0; row < rows; row++)
+                    memcpy(gradients + (f * batch + start + row) * dim, &results[(row * padded + f) * width],
+                           dim * sizeof(float));
         }
     }
 }

@@ -1,9 +1,10 @@
 """Run a kernel on tensors."""
 
 import ctypes
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from retrank.core.native.build import library
 
 __all__ = ["call", "is_native", "tile_shape", "without_kernels"]
+
+Argument: TypeAlias = "Tensor | array[int] | array[float] | int | float | None"
 
 _switch: Final = {"on": True}
 
@@ -29,17 +32,19 @@ def is_native(*tensors: Tensor) -> bool:
         >>> rr.core.native.is_native(torch.zeros(2, dtype=torch.float64))
         False
     """
-    fits = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
-    return fits and _switch["on"] and not torch.compiler.is_compiling() and library() is not None
+    if not _switch["on"] or torch.compiler.is_compiling():
+        return False
+    fits = all(tensor.dtype is torch.float32 and tensor.is_cpu for tensor in tensors)
+    return fits and library() is not None
 
 
-def call(function: str, *arguments: Tensor | int | float | None) -> None:
+def call(function: str, *arguments: "Argument") -> None:
     """Run a kernel with as many threads as torch uses.
 
     Args:
         function: its name in the sources.
-        arguments: what it takes after the number of threads: contiguous tensors, which it reads or writes in place,
-            int64, float32, and None for a null pointer. Its sizes are the caller's to check.
+        arguments: what it takes after the number of threads: contiguous tensors or arrays, which it reads or writes in
+            place, int64, float32, and None for a null pointer. Its sizes are the caller's to check.
 
     Example:
         >>> import torch, retrank as rr
@@ -81,11 +86,13 @@ def without_kernels() -> Iterator[None]:
         _switch["on"] = before
 
 
-def _to_c(argument: Tensor | int | float | None) -> Any:
+def _to_c(argument: "Argument") -> Any:
+    if isinstance(argument, int):
+        return ctypes.c_int64(argument)
     if isinstance(argument, Tensor):
         assert argument.is_contiguous()
         assert argument.device.type == "cpu"
         return ctypes.c_void_p(argument.data_ptr())
-    if isinstance(argument, float):
-        return ctypes.c_float(argument)
-    return None if argument is None else ctypes.c_int64(argument)
+    if isinstance(argument, array):
+        return ctypes.c_void_p(argument.buffer_info()[0])
+    return None if argument is None else ctypes.c_float(argument)

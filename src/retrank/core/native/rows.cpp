@@ -1,5 +1,6 @@
-// Updates of the rows of a table that a gradient names: entries of the same row are added up, in the order in which they
-// stand, and go straight into the update. Weights are float32, or bfloat16 that is rounded at random.
+// The step of an optimizer, all parameters at once. Of a table, the rows that a gradient names: entries of the same row are
+// added up, in the order in which they stand, and go straight into the update. Weights are float32, or bfloat16 that is
+// rounded at random.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -80,126 +81,141 @@ void sort_by_row(const int64_t *rows, int64_t count, int64_t num_rows, std::vect
     }
 }
 
-// Call update(row, sum of its gradients, its weights) for every row that is named; it may change that row of `touched`.
-template <typename Weights, typename Update>
-void for_each_row(int64_t threads, const int64_t *rows, const float *gradients, int64_t stride, int64_t count,
-                  int64_t num_rows, int64_t dim, std::initializer_list<Rows> touched, Weights weights, Update update) {
-    std::vector<uint64_t> sorted;
-    sort_by_row(rows, count, num_rows, sorted);
-#pragma omp parallel for num_threads(threads)
-    for (int64_t part = 0; part < threads; part++) {
-        auto boundary = [&](int64_t at) {  // the first entry at or behind `at` that begins a row
-            while (at > 0 && at < count && sorted[at] >> 32 == sorted[at - 1] >> 32) at++;
-            return at;
-        };
-        std::vector<float> sum(dim), unpacked(dim);
-        const int64_t end = boundary(count * (part + 1) / threads);
-        for (int64_t at = boundary(count * part / threads); at < end;) {
-            const uint64_t row = sorted[at] >> 32;
-            if (at + AHEAD < end) {
-                const uint64_t later = sorted[at + AHEAD];
-                weights.rows().fetch(later >> 32);
-                for (const Rows &array : touched) array.fetch(later >> 32);
-                __builtin_prefetch(gradients + (later & 0xffffffff) * stride);
-            }
-            const float *first = gradients + (sorted[at] & 0xffffffff) * stride;
-            std::copy_n(first, dim, sum.data());
-            for (at++; at < end && sorted[at] >> 32 == row; at++) {
-                const float *more = gradients + (sorted[at] & 0xffffffff) * stride;
-                for (int64_t k = 0; k < dim; k++) sum[k] += more[k];
-            }
-            weights.change(row, unpacked.data(), [&](float *w) { update(int64_t(row), sum.data(), w); });
-        }
-    }
-}
+enum Rule : int64_t { ADAGRAD, ROWWISE_ADAGRAD, ADAM };
+
+struct Update {  // as it comes, a row of int64
+    int64_t rule;
+    const int64_t *rows;  // null: the gradient has all numbers of the weight, (1, dim)
+    const float *gradients;
+    int64_t stride, count, num_rows, dim;
+    float *first, *second;  // the state
+    void *weights;
+    int64_t is_bfloat16, seed;
+
+    int64_t parts(int64_t threads) const { return count * dim < 1 << 13 ? 1 : threads; }
+};
+static_assert(sizeof(Update) == 12 * 8);
+constexpr int SETTINGS = 5;
 
 // a += g^2, w -= lr g / (sqrt(a) + eps)
-template <typename Weights>
-void adagrad(int64_t threads, const int64_t *rows, const float *gradients, int64_t stride, int64_t count,
-             int64_t num_rows, int64_t dim, float lr, float eps, float weight_decay, float *accumulator,
-             Weights weights) {
-    for_each_row(threads, rows, gradients, stride, count, num_rows, dim, {Rows{accumulator, dim * 4}}, weights,
-                 [=](int64_t row, float *__restrict g, float *__restrict w) {
-        float *__restrict a = accumulator + row * dim;
-        for (int64_t k = 0; k < dim; k++) {
+struct Adagrad {
+    float lr, eps, weight_decay;
+    float *accumulator;
+    int64_t dim;
+    Rows touched() const { return {accumulator, dim * 4}; }
+    Rows touched_too() const { return {nullptr, 0}; }
+    void operator()(int64_t at, int64_t length, const float *__restrict g, float *__restrict w) const {
+        float *__restrict a = accumulator + at;
+        for (int64_t k = 0; k < length; k++) {
             const float gradient = g[k] + weight_decay * w[k];
             a[k] += gradient * gradient;
             w[k] -= lr * gradient / (sqrtf(a[k]) + eps);
         }
-    });
-}
+    }
+};
 
 // One accumulator a row: a += mean(g^2), w -= lr g / (sqrt(a) + eps)
-template <typename Weights>
-void rowwise_adagrad(int64_t threads, const int64_t *rows, const float *gradients, int64_t stride, int64_t count,
-                     int64_t num_rows, int64_t dim, float lr, float eps, float *accumulator, Weights weights) {
-    for_each_row(threads, rows, gradients, stride, count, num_rows, dim, {Rows{accumulator, 4}}, weights,
-                 [=](int64_t row, float *__restrict g, float *__restrict w) {
+struct RowwiseAdagrad {
+    float lr, eps;
+    float *accumulator;
+    int64_t dim;
+    Rows touched() const { return {accumulator, 4}; }
+    Rows touched_too() const { return {nullptr, 0}; }
+    void operator()(int64_t at, int64_t length, const float *__restrict g, float *__restrict w) const {
         float squares = 0;
-        for (int64_t k = 0; k < dim; k++) squares += g[k] * g[k];
-        accumulator[row] += squares / float(dim);
-        const float rate = lr / (sqrtf(accumulator[row]) + eps);
-        for (int64_t k = 0; k < dim; k++) w[k] -= rate * g[k];
-    });
-}
+        for (int64_t k = 0; k < length; k++) squares += g[k] * g[k];
+        float &a = accumulator[at / dim];
+        a += squares / float(length);
+        const float rate = lr / (sqrtf(a) + eps);
+        for (int64_t k = 0; k < length; k++) w[k] -= rate * g[k];
+    }
+};
 
-// m += (1 - beta1) (g - m), v += (1 - beta2) (g^2 - v), w = keep w - rate m / (sqrt(v) + eps)
-template <typename Weights>
-void lazy_adam(int64_t threads, const int64_t *rows, const float *gradients, int64_t stride, int64_t count,
-               int64_t num_rows, int64_t dim, float rate, float beta1, float beta2, float eps, float keep, float *mean,
-               float *square, Weights weights) {
-    const auto touched = {Rows{mean, dim * 4}, Rows{square, dim * 4}};
-    for_each_row(threads, rows, gradients, stride, count, num_rows, dim, touched, weights,
-                 [=](int64_t row, float *__restrict g, float *__restrict w) {
-        float *__restrict m = mean + row * dim, *__restrict v = square + row * dim;
-        for (int64_t k = 0; k < dim; k++) {
-            m[k] += (1 - beta1) * (g[k] - m[k]);
-            v[k] += (1 - beta2) * (g[k] * g[k] - v[k]);
+// m += new1 (g - m), v += new2 (g^2 - v), w = keep w - rate m / (sqrt(v) + eps)
+struct Adam {
+    float rate, new1, new2, eps, keep;
+    float *mean, *square;
+    int64_t dim;
+    Rows touched() const { return {mean, dim * 4}; }
+    Rows touched_too() const { return {square, dim * 4}; }
+    void operator()(int64_t at, int64_t length, const float *__restrict g, float *__restrict w) const {
+        float *__restrict m = mean + at, *__restrict v = square + at;
+        for (int64_t k = 0; k < length; k++) {
+            m[k] += new1 * (g[k] - m[k]);
+            v[k] += new2 * (g[k] * g[k] - v[k]);
             w[k] = keep * w[k] - rate * m[k] / (sqrtf(v[k]) + eps);
         }
-    });
+    }
+};
+
+// A part of the rows that are named.
+template <typename Weights, typename Step>
+void update_rows(const Update &update, const std::vector<uint64_t> &sorted, int64_t part, int64_t parts, Weights weights,
+                 Step step) {
+    const int64_t count = update.count, dim = update.dim;
+    auto boundary = [&](int64_t at) {  // the first entry at or behind `at` that begins a row
+        while (at > 0 && at < count && sorted[at] >> 32 == sorted[at - 1] >> 32) at++;
+        return at;
+    };
+    std::vector<float> sum(dim), unpacked(dim);
+    const int64_t end = boundary(count * (part + 1) / parts);
+    for (int64_t at = boundary(count * part / parts); at < end;) {
+        const uint64_t row = sorted[at] >> 32;
+        if (at + AHEAD < end) {
+            const uint64_t later = sorted[at + AHEAD];
+            weights.rows().fetch(later >> 32);
+            step.touched().fetch(later >> 32);
+            step.touched_too().fetch(later >> 32);
+            __builtin_prefetch(update.gradients + (later & 0xffffffff) * update.stride);
+        }
+        const float *first = update.gradients + (sorted[at] & 0xffffffff) * update.stride;
+        std::copy_n(first, dim, sum.data());
+        for (at++; at < end && sorted[at] >> 32 == row; at++) {
+            const float *more = update.gradients + (sorted[at] & 0xffffffff) * update.stride;
+            for (int64_t k = 0; k < dim; k++) sum[k] += more[k];
+        }
+        weights.change(row, unpacked.data(), [&](float *w) { step(int64_t(row) * dim, dim, sum.data(), w); });
+    }
+}
+
+template <typename Step>
+void update_part(const Update &update, const std::vector<uint64_t> &sorted, int64_t part, int64_t parts, Step step) {
+    if (!update.rows) {
+        const int64_t start = update.dim * part / parts, end = update.dim * (part + 1) / parts;
+        step(start, end - start, update.gradients + start, (float *)update.weights + start);
+    } else if (update.is_bfloat16)
+        update_rows(update, sorted, part, parts, Bfloat16{(uint16_t *)update.weights, update.dim, uint64_t(update.seed)},
+                    step);
+    else
+        update_rows(update, sorted, part, parts, Float32{(float *)update.weights, update.dim}, step);
 }
 }  // namespace
 
 extern "C" {
 
-void adagrad_rows(int64_t threads, const int64_t *rows, const float *gradients, int64_t stride, int64_t count,
-                  int64_t num_rows, int64_t dim, float lr, float eps, float weight_decay, float *accumulator,
-                  float *weight) {
-    adagrad(threads, rows, gradients, stride, count, num_rows, dim, lr, eps, weight_decay, accumulator,
-            Float32{weight, dim});
-}
-
-void adagrad_rows_bfloat16(int64_t threads, const int64_t *rows, const float *gradients, int64_t stride, int64_t count,
-                           int64_t num_rows, int64_t dim, float lr, float eps, float weight_decay, float *accumulator,
-                           uint16_t *weight, int64_t seed) {
-    adagrad(threads, rows, gradients, stride, count, num_rows, dim, lr, eps, weight_decay, accumulator,
-            Bfloat16{weight, dim, uint64_t(seed)});
-}
-
-void rowwise_adagrad_rows(int64_t threads, const int64_t *rows, const float *gradients, int64_t stride, int64_t count,
-                          int64_t num_rows, int64_t dim, float lr, float eps, float *accumulator, float *weight) {
-    rowwise_adagrad(threads, rows, gradients, stride, count, num_rows, dim, lr, eps, accumulator, Float32{weight, dim});
-}
-
-void rowwise_adagrad_rows_bfloat16(int64_t threads, const int64_t *rows, const float *gradients, int64_t stride,
-                                   int64_t count, int64_t num_rows, int64_t dim, float lr, float eps,
-                                   float *accumulator, uint16_t *weight, int64_t seed) {
-    rowwise_adagrad(threads, rows, gradients, stride, count, num_rows, dim, lr, eps, accumulator,
-                    Bfloat16{weight, dim, uint64_t(seed)});
-}
-
-void lazy_adam_rows(int64_t threads, const int64_t *rows, const float *gradients, int64_t stride, int64_t count,
-                    int64_t num_rows, int64_t dim, float rate, float beta1, float beta2, float eps, float keep,
-                    float *mean, float *square, float *weight) {
-    lazy_adam(threads, rows, gradients, stride, count, num_rows, dim, rate, beta1, beta2, eps, keep, mean, square,
-              Float32{weight, dim});
-}
-
-void lazy_adam_rows_bfloat16(int64_t threads, const int64_t *rows, const float *gradients, int64_t stride,
-                             int64_t count, int64_t num_rows, int64_t dim, float rate, float beta1, float beta2,
-                             float eps, float keep, float *mean, float *square, uint16_t *weight, int64_t seed) {
-    lazy_adam(threads, rows, gradients, stride, count, num_rows, dim, rate, beta1, beta2, eps, keep, mean, square,
-              Bfloat16{weight, dim, uint64_t(seed)});
+void optimizer_step(int64_t threads, const int64_t *table, int64_t num_updates, const float *settings) {
+    const Update *updates = (const Update *)table;
+    std::vector<std::vector<uint64_t>> sorted(num_updates);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < num_updates; i++)
+            if (updates[i].rows) sort_by_row(updates[i].rows, updates[i].count, updates[i].num_rows, sorted[i]);
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < num_updates * threads; task++) {
+            const int64_t i = task / threads, part = task % threads;
+            const Update &update = updates[i];
+            const int64_t parts = update.parts(threads), dim = update.dim;
+            const float *s = settings + i * SETTINGS;
+            if (part >= parts) continue;
+            if (update.rule == ADAGRAD)
+                update_part(update, sorted[i], part, parts, Adagrad{s[0], s[1], s[2], update.first, dim});
+            else if (update.rule == ROWWISE_ADAGRAD)
+                update_part(update, sorted[i], part, parts, RowwiseAdagrad{s[0], s[1], update.first, dim});
+            else
+                update_part(update, sorted[i], part, parts,
+                            Adam{s[0], s[1], s[2], s[3], s[4], update.first, update.second, dim});
+        }
+    }
 }
 }
