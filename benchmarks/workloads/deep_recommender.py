@@ -81,8 +81,7 @@ def ours(parts: int = 1) -> Job:
     return epochs(DeepRecommender(), space.loader(train, BATCH), rr.optim.Adagrad(lr=RATE), len(train))
 
 
-def keras_rs(*, bare: bool) -> Job:
-    """Return the job of the peer: with `bare` two towers and their product, nothing else that Keras must carry along."""
+def keras_rs() -> Job:
     import keras
     import keras_rs as library
     import tensorflow as tf
@@ -137,15 +136,8 @@ def keras_rs(*, bare: bool) -> Job:
             results.pop(self.accuracy.name)
             return results
 
-    if bare:
-        towers = [tower(QUERY), tower(CANDIDATE)]
-        inputs = {name: tensor for part in towers for name, tensor in part.input.items()}
-        score = ops.sum(towers[0].output * towers[1].output, axis=1, keepdims=True)
-        model = keras.Model(inputs, score)
-        model.compile(optimizer=keras.optimizers.Adagrad(RATE), loss="mse")
-    else:
-        model = Recommender()
-        model.compile(optimizer=keras.optimizers.Adagrad(RATE))
+    model = Recommender()
+    model.compile(optimizer=keras.optimizers.Adagrad(RATE))
     rows = tf.data.Dataset.from_tensor_slices((arrays, labels[:, None])).batch(BATCH).cache()
     return keras_epochs(keras, model, len(labels), rows)
 
@@ -158,8 +150,7 @@ def limit() -> Job:
     return products(shapes, 80_000, 80)
 
 
-OURS, PEER, BARE = "retrank", "Keras-RS on JAX, its example", "Keras on JAX, the towers alone"
-LIBRARIES = ("jax", "keras", "keras_rs", "tensorflow")
+OURS, PEER = "retrank", "Keras-RS on JAX, its example"
 WORKLOAD = Workload(
     "deep_recommender",
     "Deep recommender",
@@ -170,14 +161,11 @@ WORKLOAD = Workload(
             "examples",
             [
                 Contender(OURS, ours, "ours", libraries=("torch", "retrank")),
-                Contender(PEER, partial(keras_rs, bare=False), environment="keras-rs", libraries=LIBRARIES),
-                Contender(BARE, partial(keras_rs, bare=True), environment="keras-rs", libraries=LIBRARIES),
+                Contender(PEER, keras_rs, environment="keras-rs", libraries=("jax", "keras", "keras_rs", "tensorflow")),
                 Contender("limit: matrix products of the towers", limit, "limit"),
             ],
             [Goal(OURS, PEER, rate=2.0)],
-            note="The squared error of ratings. All are given ids; the peers have lists padded to 16 and 6. The example "
-            "carries a retrieval layer and a metric through its compiled step; the towers alone, written as one "
-            "functional model, do not.",
+            note="The squared error of ratings. Both are given ids; the peer has lists padded to 16 and 6.",
             warm_ups=2,
         ),
         Case(
