@@ -29,12 +29,16 @@ inline __attribute__((always_inline)) void product_tile(const float *__restrict 
                                                         Vec sums[ROWS][HALVES]) {
     for (int row = 0; row < ROWS; row++)
         for (int half = 0; half < HALVES; half++) sums[row][half] = Vec{};
+    const float *thirds[(ROWS + 2) / 3];  // every third row: the others are one stride and two behind, within an address
+    for (int third = 0; third < (ROWS + 2) / 3; third++) thirds[third] = rows + 3 * third * stride;
     for (int64_t k = 0; k < depth; k++, panel += HALVES * LANES) {
         Vec column[HALVES];
         for (int half = 0; half < HALVES; half++) column[half] = load(panel + half * LANES);
 #pragma GCC unroll 16
         for (int row = 0; row < ROWS; row++)
-            for (int half = 0; half < HALVES; half++) sums[row][half] += rows[row * stride + k] * column[half];
+            for (int half = 0; half < HALVES; half++) sums[row][half] += thirds[row / 3][row % 3 * stride] * column[half];
+#pragma GCC unroll 8
+        for (int third = 0; third < (ROWS + 2) / 3; third++) thirds[third]++;
     }
 }
 
