@@ -40,11 +40,11 @@ class Batch:
         for name, column in columns.items():
             if isinstance(column, Tensor) and column.dim() == 0:
                 raise ShapeError("a tensor with rows", "a scalar", f"column '{name}'", "reshape it to (rows,)")
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) != 1:
-            raise ShapeError("columns of equal length", str(lengths), "Batch", "build all columns from the same rows")
-        self._columns = dict(columns)
-        self._rows = next(iter(lengths.values()))
+        lengths = [column.shape[0] if isinstance(column, Tensor) else len(column) for column in columns.values()]
+        if len(set(lengths)) != 1:
+            found = dict(zip(columns, lengths, strict=True))
+            raise ShapeError("columns of equal length", str(found), "Batch", "build all columns from the same rows")
+        self._columns, self._rows = dict(columns), lengths[0]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,8 +124,11 @@ class Batch:
             non_blocking: do not wait for the copy of pinned memory.
 
         Returns:
-            A batch on that device.
+            A batch on that device, this one if all of it is there.
         """
+        device = torch.device(device)
+        if all(column.device == device for column in self._columns.values()):
+            return self
         return Batch({name: column.to(device, non_blocking=non_blocking) for name, column in self._columns.items()})
 
     def pin_memory(self) -> "Batch":

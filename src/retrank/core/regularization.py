@@ -11,6 +11,8 @@ __all__ = ["Regularized"]
 class Regularized(Protocol):
     """A module with a penalty, which `Model` adds to the loss of every step.
 
+    One with an attribute `l2` is not asked while that is 0: most layers have no penalty, and asking costs time.
+
     Example:
         >>> import torch, retrank as rr
         >>> class Shrunk(torch.nn.Linear):

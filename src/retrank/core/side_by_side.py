@@ -2,9 +2,8 @@
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,22 +17,17 @@ _POOLING: Final = {"sum": 0, "mean": 1, "sqrtn": 2}
 _OUT_OF_RANGE: Final = 1
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """Rows of a table that are asked for and not read yet.
-
-    Args:
-        weight: `(rows, dim)`.
-        ids: `(batch,)` int64, or lists of them that are pooled. Id 0 is padding.
-        pooling: how lists are, as in `EmbeddingTable`.
-        by_torch: the same vectors in plain torch.
-    """
+class Lookup(NamedTuple):
+    """Rows of a table that are asked for and not read yet."""
 
     weight: Tensor
+    """`(rows, dim)`."""
     ids: Tensor | Jagged
+    """`(batch,)` int64, or lists of them that are pooled. Id 0 is padding."""
     pooling: Literal["sum", "mean", "sqrtn"]
+    """How lists are, as in `EmbeddingTable`."""
     by_torch: Callable[[], Tensor]
+    """Makes the same vectors in plain torch."""
 
 
 def side_by_side(parts: Sequence[Tensor | Lookup]) -> Tensor:
@@ -85,48 +79,54 @@ def row_gradient(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _fits(parts: Sequence[Tensor | Lookup]) -> bool:
-    lengths = {len(part.ids if isinstance(part, Lookup) else part) for part in parts}
-    values = [part.weight if isinstance(part, Lookup) else part for part in parts]
-    lists = [part.ids for part in parts if isinstance(part, Lookup) and isinstance(part.ids, Jagged)]
-    weights = [ids.weights for ids in lists if ids.weights is not None]
-    fits = len(lengths) == 1 and all(tensor.dim() == 2 for tensor in values)
-    return fits and not any(tensor.requires_grad for tensor in weights) and is_native(*values, *weights)
+    lengths, floats = set(), []
+    for part in parts:
+        if isinstance(part, Tensor):
+            if part.dim() != 2:
+                return False
+            lengths.add(part.shape[0])
+            floats.append(part)
+            continue
+        lengths.add(len(part.ids) if isinstance(part.ids, Jagged) else part.ids.shape[0])
+        floats.append(part.weight)
+        if isinstance(part.ids, Jagged) and part.ids.weights is not None:
+            if part.ids.weights.requires_grad:
+                return False
+            floats.append(part.ids.weights)
+    return len(lengths) == 1 and is_native(*floats)
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """A part without its values."""
 
-    lookup: Lookup | None
     shape: torch.Size
-    ids: Tensor | None
-    factors: Tensor | None  # of each id in the sum of its list
+    lookup: Lookup | None = None
+    ids: Tensor | None = None
+    offsets: Tensor | None = None
+    weights: Tensor | None = None
+    factors: Tensor | None = None  # of each id in the sum of its list
 
     @classmethod
     def of(cls, part: Tensor | Lookup) -> "_Part":
         if isinstance(part, Tensor):
-            return cls(None, part.shape, None, None)
+            return cls(part.shape)
         if isinstance(part.ids, Tensor):
-            return cls(part, part.weight.shape, part.ids.contiguous(), None)
-        ids = part.ids.values.contiguous()
-        return cls(part, part.weight.shape, ids, part.weight.new_empty(len(ids)))
+            return cls(part.weight.shape, part, part.ids.contiguous())
+        ids, offsets, weights = part.ids.values.contiguous(), part.ids.offsets.contiguous(), part.ids.weights
+        weights = None if weights is None else weights.contiguous()
+        return cls(part.weight.shape, part, ids, offsets, weights, part.weight.new_empty(ids.shape))
 
-    def numbers(self, values: Tensor | None = None, gradient: Tensor | None = None) -> list[int]:
+    def numbers(self, values: Tensor | None = None, gradient: Tensor | None = None) -> tuple[int, ...]:
         """Return what the kernels read."""
-        lists = self.lookup.ids if self.lookup is not None and isinstance(self.lookup.ids, Jagged) else None
-        return [
-            _address(values),
-            0 if values is None else values.stride(0),
-            *self.shape,
-            _address(self.ids),
-            _address(None if lists is None else lists.offsets),
-            0 if self.ids is None else len(self.ids),
-            _address(None if lists is None else lists.weights),
-            0 if self.lookup is None else _POOLING[self.lookup.pooling],
-            _address(self.factors),
-            _address(gradient),
-            0,
-        ]
+        place = (0, 0) if values is None else (values.data_ptr(), values.stride(0))
+        made = 0 if gradient is None else gradient.data_ptr()
+        if self.ids is None or self.lookup is None:
+            return (*place, *self.shape, 0, 0, 0, 0, 0, 0, made, 0)
+        if self.offsets is None or self.factors is None:
+            return (*place, *self.shape, self.ids.data_ptr(), 0, self.ids.shape[0], 0, 0, 0, made, 0)
+        weights, pooling = 0 if self.weights is None else self.weights.data_ptr(), _POOLING[self.lookup.pooling]
+        lists = (self.ids.data_ptr(), self.offsets.data_ptr(), self.ids.shape[0], weights, pooling)
+        return (*place, *self.shape, *lists, self.factors.data_ptr(), made, 0)
 
 
 class _SideBySide(torch.autograd.Function):
@@ -155,7 +155,7 @@ class _SideBySide(torch.autograd.Function):
             return None, *found
         grad = grad if grad.stride(1) == 1 else grad.contiguous()
         gradients = [
-            grad.new_empty(len(grad) if part.ids is None else len(part.ids), part.shape[1]) if is_wanted else None
+            grad.new_empty((grad if part.ids is None else part.ids).shape[0], part.shape[1]) if is_wanted else None
             for part, is_wanted in zip(parts, wanted, strict=True)
         ]
         numbers = [part.numbers(gradient=own) for part, own in zip(parts, gradients, strict=True)]
@@ -171,8 +171,3 @@ def _derived(part: _Part, grad: Tensor) -> Tensor:
     if part.lookup is None:
         return grad
     return torch.autograd.grad(part.lookup.by_torch(), part.lookup.weight, grad, create_graph=True)[0]
-
-
-def _address(tensor: Tensor | None) -> int:
-    assert tensor is None or tensor.stride(-1) == 1 or tensor.numel() <= 1
-    return 0 if tensor is None else tensor.data_ptr()

@@ -258,7 +258,7 @@ class Model(nn.Module, ABC):
             if module not in seen:
                 seen.add(module)
                 left += [child for child in module._modules.values() if child is not None][::-1]
-                if hasattr(type(module), "regularization"):
+                if hasattr(type(module), "regularization") and getattr(module, "l2", None) != 0:
                     found.append(cast(Regularized, module))
         return found
 
