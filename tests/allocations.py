@@ -20,11 +20,12 @@ class Recorded(TorchDispatchMode):
         self.operations, self.largest, self.total = Counter(), 0, 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        before = {_address(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        before = {address for leaf in given for address in _addresses(leaf)}
         result = function(*args, **(kwargs or {}))
         self.operations[function.overloadpacket._qualified_op_name] += 1
         for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided and _address(leaf) not in before:
+            if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided and not _addresses(leaf) & before:
                 size = leaf.untyped_storage().nbytes()
                 self.largest, self.total = max(self.largest, size), self.total + size
         return result
@@ -34,8 +35,9 @@ class Recorded(TorchDispatchMode):
         return self.operations.total()
 
 
-def _address(tensor):
-    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else None
+def _addresses(tensor):
+    parts = [tensor] if tensor.layout == torch.strided else [tensor._indices(), tensor._values()]
+    return {part.untyped_storage().data_ptr() for part in parts}
 
 
 class PeakMemory:

@@ -130,6 +130,69 @@ def test_a_step_of_a_table_touches_the_rows_of_its_batch_alone(optimizer, lists)
     assert record.num_operations < 200
 
 
+def test_a_stack_of_dense_layers_holds_what_its_gradient_needs_and_nothing_else():
+    num_rows, widths = 5000, [32, 64, 48, 1]
+    mlp, inputs = rr.layers.MLP(widths[0], widths[1:]), torch.randn(num_rows, widths[0])
+    hidden = num_rows * sum(widths[1:-1]) * 4
+
+    def serve():
+        with torch.no_grad():
+            mlp(inputs)
+
+    served, learned = recorded(serve), recorded(lambda: mlp(inputs).sum().backward())
+    if native.is_native(torch.zeros(1)):
+        assert served.total < num_rows * 8  # the output
+        assert served.num_operations < 5
+        assert learned.total < 1.7 * hidden  # with room to spread them in the cache; no gradient of them in memory
+        assert learned.num_operations < 40
+    else:
+        assert served.total <= 1.1 * hidden
+        assert learned.total < 4 * hidden
+
+
+def features(count, num_rows=400):
+    embeddings = rr.EmbeddingCollection({f"c{number}": rr.EmbeddingTable(1000, 8) for number in range(count)})
+    return embeddings, rr.Batch({f"c{number}": torch.randint(2, 1000, (num_rows,)) for number in range(count)})
+
+
+def test_another_feature_costs_no_other_pass_over_the_vectors():
+    def learn(count):
+        embeddings, batch = features(count)
+        pull = torch.ones(400, 8 * count)
+
+        def run():
+            embeddings.zero_grad()
+            embeddings.side_by_side(batch).backward(pull)
+
+        return recorded(run)
+
+    few, many = learn(4), learn(14)
+    if native.is_native(torch.zeros(1)):
+        vectors = 400 * 8 * 4
+        assert many.total < 14 * 2.1 * vectors  # the vectors, and their gradients
+        assert many.num_operations - few.num_operations <= 10 * 14
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda spec: type(spec).__name__)
+def test_a_step_of_all_parameters_takes_no_memory(optimizer):
+    embeddings, batch = features(6)
+    model = torch.nn.ModuleList([embeddings, rr.layers.MLP(48, [64, 1])])
+    moved = optimizer.build(model.named_parameters())
+
+    def learn():
+        moved.zero_grad()
+        model[1](embeddings.side_by_side(batch)).sum().backward()
+
+    learn()
+    moved.step()  # makes its state
+    learn()
+    with Recorded() as record:
+        moved.step()
+    if native.is_native(torch.zeros(1)):
+        views = ("detach", "_values", "_indices", "select", "sparse_dim", "dense_dim")
+        assert {name for name in record.operations if name.startswith("aten::")} <= {f"aten::{name}" for name in views}
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_loader_gathers_once_a_column_and_batch(shuffle):
     def operations(num_rows, batch_size, num_columns):

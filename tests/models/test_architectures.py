@@ -135,7 +135,7 @@ def test_dcn_stacked_and_parallel(projection_dim):
     parallel = models.dcn_v2(tables(a=3, b=5), structure="parallel", **arguments)
     embedded, numbers = vectors(parallel)
     features = np.concatenate([*embedded, numbers], axis=1)
-    network, deep = (branch[1] for branch in parallel.feature_interaction.branches)
+    network, deep = parallel.feature_interaction[1].branches
     hidden = np.maximum(numpy(deep(torch.from_numpy(features).float())), 0)
     top = parallel.top_stack.linears[0]
     both = np.concatenate([crossed(network, features), hidden], axis=1)

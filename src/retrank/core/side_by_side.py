@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ _POOLING: Final = {"sum": 0, "mean": 1, "sqrtn": 2}
 _OUT_OF_RANGE: Final = 1
 
 
+@final
 class Lookup(NamedTuple):
     """Rows of a table that are asked for and not read yet."""
 

@@ -108,7 +108,7 @@ class EmbeddingCollection(Embeddings):
         lookups = [self[feature].lookup(batch[feature]) for feature in self._places]
         try:
             return side_by_side([*lookups, *others])
-        except IndexError:
+        except (IndexError, RuntimeError):
             self(batch)  # says which column and row
             raise
 

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ _LINE: Final = 16  # floats in a cache line
 _TILE: Final = 16  # no processor has more rows in a tile
 
 
+@final
 class Dense(NamedTuple):
     """A layer of a stack: max(0, inputs · weightᵀ + bias), or without the max."""
 
@@ -63,7 +64,7 @@ def dense_stack(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
         return _by_torch(inputs, layers)
     shape = tuple((layer.bias is not None, layer.rectified) for layer in layers)
     flat = inputs if inputs.dim() == 2 else inputs.reshape(num_rows, inputs.shape[-1])
-    outputs: Tensor = _DenseStack.apply(shape, flat, *parameters)  # type: ignore[no-untyped-call]
+    outputs: Tensor = _DenseStack.apply(shape, torch.is_grad_enabled(), flat, *parameters)  # type: ignore[no-untyped-call]
     return outputs if inputs.dim() == 2 else outputs.view(*inputs.shape[:-1], outputs.shape[1])
 
 
@@ -76,10 +77,12 @@ def _by_torch(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
 
 class _DenseStack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, shape: tuple[tuple[bool, bool], ...], inputs: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, shape: tuple[tuple[bool, bool], ...], learns: bool, inputs: Tensor, *parameters: Tensor
+    ) -> Tensor:
         layers = _layers(shape, parameters)
         inputs = inputs if inputs.stride(1) == 1 else inputs.contiguous()
-        learns = any(ctx.needs_input_grad)
+        learns = learns and any(ctx.needs_input_grad)
         # What lies between the layers, each in rows of an odd number of cache lines, with room for a last whole tile.
         strides = [_LINE * (-(-len(layer.weight) // _LINE) | 1) if learns else 0 for layer in layers[:-1]]
         hidden = [inputs.new_empty(len(inputs) + _TILE, stride) for stride in strides]
@@ -95,12 +98,12 @@ class _DenseStack(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs, _, *parameters = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[1:]
+        wanted = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # the gradients will be derived in their turn
             needed = [tensor for tensor, is_wanted in zip((inputs, *parameters), wanted, strict=True) if is_wanted]
             outputs = _by_torch(inputs, _layers(ctx.shape, parameters))
             found = iter(torch.autograd.grad(outputs, needed, grad, create_graph=True))
-            return None, *(next(found) if is_wanted else None for is_wanted in wanted)
+            return None, None, *(next(found) if is_wanted else None for is_wanted in wanted)
         grad = grad if grad.stride(1) == 1 else grad.contiguous()
         gradients = [
             torch.empty_like(tensor, memory_format=torch.contiguous_format) if is_wanted else None
@@ -112,7 +115,7 @@ class _DenseStack(torch.autograd.Function):
         table = _table(_layers(ctx.shape, parameters), ctx.places, pairs)
         sizes = (inputs.stride(0), grad.data_ptr(), grad.stride(0), len(inputs))
         call("mlp_backward", table, len(ctx.shape), inputs.data_ptr(), *sizes, gradients[0])
-        return None, *gradients
+        return None, None, *gradients
 
 
 def _layers(shape: tuple[tuple[bool, bool], ...], parameters: Sequence[Tensor]) -> list[Dense]:

@@ -16,6 +16,7 @@ _RULES: Final = {"adagrad": 0, "rowwise_adagrad": 1, "adam": 2}
 _SETTINGS: Final = 5
 
 
+@final
 class Rule(NamedTuple):
     """How the kernel is to update a parameter."""
 

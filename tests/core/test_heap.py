@@ -1,0 +1,62 @@
+"""What is freed within the block is there for the next step, and is given back after it."""
+
+import ctypes
+import resource
+import threading
+
+import numpy as np
+import pytest
+
+from retrank.core import heap
+from retrank.core.heap import kept_heap
+
+MEGABYTES = 2**20
+
+
+def faults_of(run):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def step():
+    arrays = [np.ones(40 * MEGABYTES // 8) for _ in range(3)]
+    assert all(array[-1] == 1 for array in arrays)
+
+
+@pytest.mark.skipif(heap._glibc() is None, reason="another C library")
+def test_a_step_finds_the_memory_of_the_one_before():
+    with kept_heap():
+        step()
+        warm = faults_of(step)
+    with kept_heap():  # the memory was given back in between
+        cold = faults_of(step)
+    assert warm < cold / 5
+
+
+def test_blocks_may_be_nested_and_in_threads():
+    def work():
+        for _ in range(3):
+            with kept_heap(), kept_heap():
+                step()
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    with kept_heap():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert heap._inside == 0
+    step()
+
+
+def test_an_error_within_ends_it():
+    with pytest.raises(RuntimeError), kept_heap():
+        raise RuntimeError
+    assert heap._inside == 0
+
+
+def test_without_glibc_nothing_happens(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("none")))
+    with kept_heap():
+        step()
