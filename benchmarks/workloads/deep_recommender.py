@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.environments import FOLDER
-from benchmarks.workload import Case, Contender, Goal, Job, Workload
+from benchmarks.workload import Case, Contender, Goal, Job, Workload, repeated
 from benchmarks.workloads.two_tower import keras_epochs
 
 DIM, BATCH, LAYERS, RATE = 32, 1000, [64, 32], 0.05
@@ -79,6 +79,53 @@ def ours(parts: int = 1) -> Job:
             return self.task(labels=batch["rating"], predictions=self(batch))
 
     return epochs(DeepRecommender(), space.loader(train, BATCH), rr.optim.Adagrad(lr=RATE), len(train))
+
+
+def plain_torch(*, compiled: bool) -> Job:
+    import torch
+    from torch import nn
+
+    with np.load(IDS) as stored:
+        arrays = {name: torch.from_numpy(column) for name, column in stored.items()}
+    sizes = {name: int(arrays.pop(f"num_{name}")) for name in [*QUERY, *CANDIDATE]}
+    labels = arrays.pop("rating").float()
+
+    class Tower(nn.Module):
+        def __init__(self, names: list[str]) -> None:
+            super().__init__()
+            self.names = names
+            self.tables = nn.ModuleList(
+                nn.EmbeddingBag(sizes[name], DIM, mode="mean", padding_idx=0)
+                if name in LISTS
+                else nn.Embedding(sizes[name], DIM)
+                for name in names
+            )
+            widths = [len(names) * DIM, *LAYERS]
+            dense = [layer for before, after in pairwise(widths) for layer in (nn.Linear(before, after), nn.ReLU())]
+            self.dense = nn.Sequential(*dense[:-1])
+
+        def forward(self, rows: dict[str, torch.Tensor]) -> torch.Tensor:
+            vectors = [table(rows[name]) for name, table in zip(self.names, self.tables, strict=True)]
+            mixed: torch.Tensor = self.dense(torch.cat(vectors, dim=1))
+            return mixed
+
+    query, candidate = Tower(QUERY), Tower(CANDIDATE)
+    parameters = [*query.parameters(), *candidate.parameters()]
+    optimizer = torch.optim.Adagrad(parameters, lr=RATE, initial_accumulator_value=0.1, fused=True)
+
+    def loss_of(rows: dict[str, torch.Tensor], ratings: torch.Tensor) -> torch.Tensor:
+        return nn.functional.mse_loss((query(rows) * candidate(rows)).sum(dim=1), ratings)
+
+    loss = torch.compile(loss_of) if compiled else loss_of
+
+    def epoch() -> None:
+        for start in range(0, len(labels), BATCH):
+            rows = {name: column[start : start + BATCH] for name, column in arrays.items()}
+            optimizer.zero_grad()
+            loss(rows, labels[start : start + BATCH]).backward()
+            optimizer.step()
+
+    return repeated(epoch, len(labels))
 
 
 def keras_rs() -> Job:
@@ -162,6 +209,8 @@ WORKLOAD = Workload(
             [
                 Contender(OURS, ours, "ours", libraries=("torch", "retrank")),
                 Contender(PEER, keras_rs, environment="keras-rs", libraries=("jax", "keras", "keras_rs", "tensorflow")),
+                Contender("plain torch, dense gradients", partial(plain_torch, compiled=False), libraries=("torch",)),
+                Contender("the same, torch.compile", partial(plain_torch, compiled=True), libraries=("torch",)),
                 Contender("limit: matrix products of the towers", limit, "limit"),
             ],
             [Goal(OURS, PEER, rate=2.0)],

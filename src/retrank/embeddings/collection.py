@@ -1,7 +1,7 @@
 """`EmbeddingCollection`: the tables of several features."""
 
-from collections.abc import Mapping, Sequence
-from typing import final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast, final
 
 from torch import Tensor, nn
 
@@ -70,7 +70,7 @@ class EmbeddingCollection(Embeddings):
     @property
     def dims(self) -> dict[str, int]:
         """The length of each feature's vector."""
-        return {feature: self[feature].dim for feature in self._places}
+        return {feature: table.dim for feature, table in self._owners()}
 
     def __getitem__(self, feature: str) -> Table:
         """Return the table of a feature."""
@@ -90,7 +90,7 @@ class EmbeddingCollection(Embeddings):
         Raises:
             DataError: a column is missing, or an id is outside of its table.
         """
-        return {feature: self[feature](batch[feature]) for feature in self._places}
+        return {feature: table(batch[feature]) for feature, table in self._owners()}
 
     def side_by_side(self, batch: Batch, others: Sequence[Tensor] = ()) -> Tensor:
         """Look up every feature, into one vector a row.
@@ -105,7 +105,7 @@ class EmbeddingCollection(Embeddings):
         Raises:
             DataError: a column is missing, or an id is outside of its table.
         """
-        lookups = [self[feature].lookup(batch[feature]) for feature in self._places]
+        lookups = [table.lookup(batch[feature]) for feature, table in self._owners()]
         try:
             return side_by_side([*lookups, *others])
         except (IndexError, RuntimeError):
@@ -123,3 +123,7 @@ class EmbeddingCollection(Embeddings):
             for table in dict.fromkeys(self[feature] for feature in self._places)
         }
         return EmbeddingCollection({feature: weights[self[feature]] for feature in self._places})
+
+    def _owners(self) -> Iterator[tuple[str, Table]]:
+        tables = cast("list[Table]", list(self.tables))
+        return ((feature, tables[place]) for feature, place in self._places.items())

@@ -49,7 +49,14 @@ class Adam(OptimizerSpec):
         """Build the optimizer; see `OptimizerSpec.build`."""
         parameters = require_parameters(named_parameters, self)
         return _dense_only(
-            torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+            torch.optim.Adam(
+                parameters,
+                lr=self.lr,
+                betas=self.betas,
+                eps=self.eps,
+                weight_decay=self.weight_decay,
+                fused=True,
+            )
         )
 
 
@@ -88,7 +95,14 @@ class AdamW(OptimizerSpec):
         """Build the optimizer; see `OptimizerSpec.build`."""
         parameters = require_parameters(named_parameters, self)
         return _dense_only(
-            torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+            torch.optim.AdamW(
+                parameters,
+                lr=self.lr,
+                betas=self.betas,
+                eps=self.eps,
+                weight_decay=self.weight_decay,
+                fused=True,
+            )
         )
 
 
