@@ -3,9 +3,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <new>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 static inline float *scratch_memory(int64_t floats) {
     struct Kept {
@@ -14,18 +11,14 @@ static inline float *scratch_memory(int64_t floats) {
         ~Kept() { free(start); }
     };
     static thread_local Kept kept;
-    constexpr int64_t page = 1 << 19;  // floats in a huge page of 2 MiB
     if (floats > kept.size) {
         free(kept.start);
-        kept.size = (floats + page - 1) / page * page;
-        kept.start = static_cast<float *>(aligned_alloc(page * 4, kept.size * 4));
+        kept.size = (floats + 15) / 16 * 16;  // whole cache lines
+        kept.start = static_cast<float *>(aligned_alloc(64, kept.size * 4));
         if (!kept.start) {
             kept.size = 0;
             throw std::bad_alloc();
         }
-#if defined(__linux__)
-        madvise(kept.start, kept.size * 4, MADV_HUGEPAGE);
-#endif
     }
     return kept.start;
 }

@@ -101,6 +101,8 @@ inline __attribute__((always_inline)) void outer_tile(const float *__restrict gr
                                                       const float *__restrict input, int64_t input_stride, int64_t rows,
                                                       float *to, int64_t to_stride, int64_t columns) {
     Vec sums[COUNT][HALVES] = {};
+    for (int i = 0; i < COUNT; i++)
+        for (int half = 0; half < HALVES; half++) __builtin_prefetch(to + i * to_stride + half * LANES, 1);
     for (int64_t row = 0; row < rows; row++, gradient += stride, input += input_stride) {
         Vec column[HALVES];
         for (int half = 0; half < HALVES; half++) column[half] = load(input + half * LANES);
@@ -120,6 +122,11 @@ void weight_gradient(const Layer &layer, const float *gradient, int64_t stride, 
                      int64_t input_stride, int64_t rows, int64_t first, float *to) {
     int64_t i = 0;
     const int64_t columns = layer.in - first;
+    if (layer.out >= 8 * ROWS && columns > WIDTH)  // the next panel, while there is much to do with this one
+        for (int64_t row = 0; row < rows; row++) {
+            __builtin_prefetch(input + row * input_stride + first + WIDTH);
+            __builtin_prefetch(input + row * input_stride + first + WIDTH + LANES);
+        }
     for (; i + ROWS <= layer.out; i += ROWS)
         outer_tile<ROWS, HALVES>(gradient + i, stride, input + first, input_stride, rows, to + i * layer.in + first,
                                  layer.in, columns);
