@@ -216,7 +216,7 @@ WORKLOAD = Workload(
             [Goal(OURS, PEER, rate=2.0)],
             note=(
                 "The squared error of ratings. All are given ids, the peers lists padded to 16 and 6. At 1,000 rows a "
-                "step, what Python does around the products takes longer than they do. JAX compiles the step as a whole; "
+                "step, what Python does around the products takes longer than they do. JAX compiles the whole step; "
                 "torch.compile leaves the calls of the backward pass and the optimizer."
             ),
             warm_ups=2,
