@@ -5,9 +5,11 @@ from functools import partial
 import numpy as np
 
 from benchmarks import data
+from benchmarks.environments import FOLDER
 from benchmarks.workload import Case, Contender, Goal, Job, Workload, repeated
 
 ROWS, PART, BATCH = 20_000_000, 400_000, 8192
+FILE = FOLDER / "data" / "rows.parquet"
 
 
 def columns(rows: int) -> data.Arrays:
@@ -30,6 +32,39 @@ def ours(rows: int) -> Job:
             pass
 
     return repeated(epoch, rows)
+
+
+def save_table() -> None:
+    """Write the table as a Parquet file."""
+    import polars as pl
+
+    if not FILE.exists():
+        FILE.parent.mkdir(parents=True, exist_ok=True)
+        pl.DataFrame(columns(ROWS)).write_parquet(FILE, row_group_size=1_000_000)
+
+
+def streaming(window: int) -> Job:
+    import polars as pl
+    import torch
+
+    import retrank as rr
+
+    def to_batch(piece: pl.DataFrame) -> rr.Batch:
+        return rr.Batch({name: torch.from_numpy(piece[name].to_numpy(writable=True)) for name in piece.columns})
+
+    loader = rr.data.StreamingLoader(str(FILE), to_batch, BATCH, shuffle_window=window)
+
+    def epoch() -> None:
+        for _ in loader:
+            pass
+
+    return repeated(epoch, ROWS)
+
+
+def decoder() -> Job:
+    import polars as pl
+
+    return repeated(lambda: pl.read_parquet(FILE), ROWS)
 
 
 def tensorflow_data(rows: int) -> Job:
@@ -100,6 +135,22 @@ WORKLOAD = Workload(
             note=f"Rates are per row: peers do {PART:,} rows. tf.data shuffles within a window of 100,000.",
         ),
         Case(
+            "streaming",
+            "An epoch of the same table, streamed from a Parquet file",
+            "rows",
+            [
+                Contender(OURS, partial(streaming, 0), "ours", libraries=("torch", "retrank")),
+                Contender(
+                    f"{OURS}, shuffled within 1,000,000 rows",
+                    partial(streaming, 1_000_000),
+                    "ours",
+                    libraries=("torch", "retrank"),
+                ),
+                Contender("limit: the file read at once by polars", decoder, "limit", libraries=("polars",)),
+            ],
+            note="The limit holds the whole table in memory, which a stream does not.",
+        ),
+        Case(
             "scaling",
             "The same as the rows grow",
             "rows",
@@ -110,4 +161,5 @@ WORKLOAD = Workload(
             grows="rows",
         ),
     ],
+    prepare=save_table,
 )
