@@ -1,6 +1,6 @@
 """The softmax among all candidates without the matrix of scores: computed in registers, and again for the gradient."""
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -9,6 +9,11 @@ from torch.autograd.function import once_differentiable
 from retrank.core.native import call, is_native, tile_shape
 
 __all__ = ["can_fuse", "fused_softmax_cross_entropy"]
+
+# Numbers: the exponentials of a few queries, and the candidates, that a core's caches are trusted to hold.
+_CACHED_SCORES: Final = 2**20
+_CACHED_CANDIDATES: Final = 2**20
+_MOST_TILES: Final = 8
 
 
 def can_fuse(queries: Tensor, candidates: Tensor) -> bool:
@@ -26,17 +31,25 @@ def can_fuse(queries: Tensor, candidates: Tensor) -> bool:
 
 
 def fused_softmax_cross_entropy(
-    queries: Tensor, candidates: Tensor, positives: Tensor, *, bias: Tensor | None = None, ids: Tensor | None = None
+    queries: Tensor,
+    candidates: Tensor,
+    positives: Tensor,
+    *,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    ids: Tensor | None = None,
 ) -> Tensor:
-    """Return -log softmax(queries · candidates + bias)[positive] of every query.
+    """Return weight · -log softmax(queries · candidates + bias)[positive] of every query.
 
     Equal to the same in plain torch, but for rounding, at a small part of its time and memory: for batch queries and N
-    candidates it keeps O((batch + N) · dim) numbers, not batch · N.
+    candidates it keeps O((batch + N) · dim) numbers, not batch · N. Where the scores of a few queries fit in the cache,
+    the gradients for a sum or mean of the losses are made together with them.
 
     Args:
         queries: `(batch, dim)` float32; see `can_fuse`.
         candidates: `(num_candidates, dim)` likewise.
         positives: `(batch,)` int64 candidate rows.
+        weight: `(batch,)` or None for 1; a query of weight 0 takes no part, even if its loss is infinite.
         bias: `(num_candidates,)` added to the scores of each candidate, without gradient; None for 0.
         ids: `(num_candidates,)` integers. A candidate with the id of a query's positive takes no part in its softmax,
             apart from the positive itself. None if all differ.
@@ -46,7 +59,10 @@ def fused_softmax_cross_entropy(
 
     Source: recomputation in blocks as in Dao et al., FlashAttention, 2022, for a loss instead of attention.
     """
-    losses: Tensor = _FusedSoftmax.apply(queries, candidates, positives, bias, ids)  # type: ignore[no-untyped-call]
+    weight = torch.ones_like(queries[:, 0]) if weight is None else weight.to(queries.dtype)
+    learns = torch.is_grad_enabled()
+    inputs = (queries, candidates, positives, weight, bias, ids, learns)
+    losses: Tensor = _FusedSoftmax.apply(*inputs)  # type: ignore[no-untyped-call]
     return losses
 
 
@@ -57,6 +73,7 @@ class _Columns:
         self.tile_rows, self.width, self.lanes = tile_shape()
         self.num_candidates, self.dim = candidates.shape
         self.num_panels = -(-self.num_candidates // self.width)
+        self.stride = -(-self.dim // self.lanes) * self.lanes
         self.panels = torch.empty(self.num_panels, self.dim, self.width)
         call("pack_panels", candidates, None, self.num_candidates, self.dim, self.panels)
         self.bias = torch.full((self.num_panels * self.width,), -torch.inf)  # nobody behind the last candidate
@@ -66,59 +83,95 @@ class _Columns:
         self.ids[: self.num_candidates] = numbers
         self.positive_ids = numbers[positives].to(torch.int32)
 
+    def rows(self, candidates: Tensor) -> Tensor:
+        """Return the candidates row by row, filled up to whole panels and registers."""
+        rows = candidates.new_zeros(self.num_panels * self.width, self.stride)
+        rows[: self.num_candidates, : self.dim] = candidates
+        return rows
+
+    def tiles_at_once(self) -> int:
+        """Return how many tiles of queries to take through the softmax and its gradient in one go; 0 if none fits."""
+        candidates = self.num_panels * self.width
+        fits = candidates * self.dim <= _CACHED_CANDIDATES
+        return min(_CACHED_SCORES // (self.tile_rows * candidates), _MOST_TILES) if fits else 0
+
 
 class _FusedSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, candidates: Tensor, positives: Tensor, bias: Tensor | None, ids: Tensor | None
+        ctx: Any,
+        queries: Tensor,
+        candidates: Tensor,
+        positives: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        ids: Tensor | None,
+        learns: bool,
     ) -> Tensor:
-        queries, candidates = queries.contiguous(), candidates.contiguous()
+        queries, candidates, weight = queries.contiguous(), candidates.contiguous(), weight.contiguous()
         columns = _Columns(candidates, positives, bias, ids)
         own = (queries * candidates[positives]).sum(dim=1) + columns.bias[positives]
         reference, others = own.clone(), torch.empty_like(own)
-        sizes = (*queries.shape, columns.panels, columns.num_panels, columns.bias, columns.ids)
-        call("softmax_forward", queries, *sizes, columns.positive_ids, reference, others)
+        tiles, made = columns.tiles_at_once() if learns else 0, None
+        sizes = (queries, *queries.shape, columns.panels, columns.num_panels)
+        if tiles == 0:
+            call("softmax_forward", *sizes, columns.bias, columns.ids, columns.positive_ids, reference, others)
+        else:
+            block = tiles * columns.tile_rows
+            of_queries = queries.new_zeros(-(-len(queries) // block) * block, columns.stride)
+            of_panels = queries.new_zeros(torch.get_num_threads(), *columns.panels.shape)
+            sizes = (*sizes, columns.rows(candidates), columns.stride, columns.bias, columns.ids, columns.positive_ids)
+            call("softmax_both", *sizes, own, weight, tiles, reference, others, of_queries, of_panels)
+            made = (of_queries[: len(queries), : columns.dim], of_panels.sum(dim=0))
         total = others + torch.exp(own - reference)
         losses = torch.where(reference > own, reference - own + torch.log(total), torch.log1p(others))
         losses = losses.masked_fill(own == torch.inf, torch.nan)  # as infinity less infinity
-        ctx.save_for_backward(queries, candidates, positives, reference, others, total)
-        ctx.columns = columns
-        return losses
+        ctx.save_for_backward(queries, candidates, positives, weight, reference, others, total)
+        ctx.columns, ctx.made = columns, made
+        return torch.where(weight == 0, 0, losses * weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        queries, candidates, positives, reference, others, total = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        queries, candidates, positives, weight, reference, others, total = ctx.saved_tensors
         columns: _Columns = ctx.columns
-        batch, dim = queries.shape
-        num_rows = -(-batch // columns.tile_rows) * columns.tile_rows
-        stride = -(-dim // columns.lanes) * columns.lanes
-        copies = torch.get_num_threads()
-        rows = queries.new_zeros(columns.num_panels * columns.width, stride)
-        rows[: columns.num_candidates, :dim] = candidates
-        query_gradients = queries.new_zeros(copies, num_rows, stride)
-        panel_gradients = torch.zeros_like(columns.panels)
-        call(
-            "softmax_backward",
-            _filled_up(queries, num_rows),
-            num_rows,
-            dim,
-            columns.panels,
-            columns.num_panels,
-            rows,
-            stride,
-            columns.bias,
-            columns.ids,
-            _filled_up(columns.positive_ids, num_rows),
-            _filled_up(reference, num_rows, fill=torch.inf),  # whose exponentials are 0
-            _filled_up(grad / total, num_rows),
-            query_gradients,
-            panel_gradients,
-        )
-        pull = (-grad * others / total).unsqueeze(1)  # of the positive: its probability less one
-        query_gradient = query_gradients.sum(dim=0)[:batch, :dim].addcmul(pull, candidates[positives])
-        candidate_gradient = panel_gradients.transpose(1, 2).reshape(-1, dim)[: columns.num_candidates]
-        return query_gradient, candidate_gradient.index_add(0, positives, pull * queries), None, None, None
+        is_the_same_for_all = grad.stride(0) == 0 or bool((grad == grad[0]).all())
+        factor = torch.where(weight == 0, 0, grad * weight)
+        if ctx.made is not None and is_the_same_for_all:
+            of_queries, of_panels = (gradient * grad[0] for gradient in ctx.made)
+        else:
+            of_queries, of_panels = _gradients(queries, candidates, columns, reference, factor / total)
+        pull = torch.where(weight == 0, 0, -factor * others / total).unsqueeze(1)  # of the positive: p less one
+        of_candidates = of_panels.transpose(1, 2).reshape(-1, columns.dim)[: columns.num_candidates]
+        of_queries = of_queries.addcmul(pull, candidates[positives])
+        return of_queries, of_candidates.index_add(0, positives, pull * queries), None, None, None, None, None
+
+
+def _gradients(
+    queries: Tensor, candidates: Tensor, columns: _Columns, reference: Tensor, factor: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what the candidates that are no positives do to the queries, and the queries to the panels."""
+    num_rows = -(-len(queries) // columns.tile_rows) * columns.tile_rows
+    of_queries = queries.new_zeros(torch.get_num_threads(), num_rows, columns.stride)
+    of_panels = torch.zeros_like(columns.panels)
+    call(
+        "softmax_backward",
+        _filled_up(queries, num_rows),
+        num_rows,
+        columns.dim,
+        columns.panels,
+        columns.num_panels,
+        columns.rows(candidates),
+        columns.stride,
+        columns.bias,
+        columns.ids,
+        _filled_up(columns.positive_ids, num_rows),
+        _filled_up(reference, num_rows, fill=torch.inf),  # whose exponentials are 0
+        _filled_up(factor, num_rows),
+        of_queries,
+        of_panels,
+    )
+    return of_queries.sum(dim=0)[: len(queries), : columns.dim], of_panels
 
 
 def _filled_up(tensor: Tensor, num_rows: int, *, fill: float = 0) -> Tensor:

@@ -223,7 +223,7 @@ class Retrieval(Task[CorpusMetric]):
                     for metric in self.batch_metrics:
                         metric.update(scores, positives, some)
         if self._can_fuse(contest):
-            return weighted(self._fused_losses(contest), weight)
+            return self._fused_losses(contest, weight)
         if len(contest.rows) <= size:
             return self._block_losses(contest, weight)
         # A loss of one's own may draw random numbers, which must be the same again.
@@ -268,14 +268,14 @@ class Retrieval(Task[CorpusMetric]):
             is_plain &= contest.log_q.shape == one_a_column and not contest.log_q.requires_grad
         return is_plain and can_fuse(contest.rows, contest.columns)
 
-    def _fused_losses(self, contest: Contest) -> Tensor:
+    def _fused_losses(self, contest: Contest, weight: Tensor | None) -> Tensor:
         outside = (contest.positives < 0) | (contest.positives >= len(contest.columns))
         if bool(outside.any()):
             return softmax_cross_entropy(contest.scores, contest.positives, reduction="none")  # says what is wrong
         ids = _needed(contest.ids, "candidate_ids") if self.remove_accidental_hits else None
         bias = None if contest.log_q is None else -contest.log_q
         rows = contest.rows / self.temperature
-        return fused_softmax_cross_entropy(rows, contest.columns, contest.positives, bias=bias, ids=ids)
+        return fused_softmax_cross_entropy(rows, contest.columns, contest.positives, weight=weight, bias=bias, ids=ids)
 
     def _check(
         self, queries: Tensor, candidates: Tensor, positives: Tensor | None, weight: Tensor | None, mask: Tensor | None

@@ -63,6 +63,97 @@ inline __attribute__((always_inline)) void add_panel_gradient(const float *queri
     for (int k = 0; k < COUNT; k++)
         for (int half = 0; half < 2; half++) store(gradient + k * WIDTH + half * LANES, sums[k][half]);
 }
+
+// What a few queries know of themselves while they meet all candidates.
+struct Queries {
+    int64_t count, tiles;
+    std::vector<float> packed, base, sums;
+    std::vector<int32_t> ids;
+    std::vector<double> total;
+
+    Queries(const float *queries, int64_t count, int64_t dim, const float *reference, const int32_t *positive_ids)
+        : count(count), tiles((count + ROWS - 1) / ROWS), packed(tiles * ROWS * dim), base(tiles * ROWS, INFINITY),  // so that rows that fill up a tile weigh nothing
+          sums(tiles * ROWS * LANES), ids(tiles * ROWS, -1), total(count) {
+        pack_queries(queries, count, dim, packed.data());
+        std::copy_n(reference, count, base.data());
+        std::copy_n(positive_ids, count, ids.data());
+    }
+    void flush(int64_t row) {
+        for (int lane = 0; lane < LANES; lane++) total[row] += sums[row * LANES + lane];
+        std::fill_n(&sums[row * LANES], LANES, 0.0f);
+    }
+    void flush() {
+        for (int64_t row = 0; row < count; row++) flush(row);
+    }
+    // Raise the base of rows of a tile that have scores far above it.
+    void raise(int64_t tile, const Vec scores[ROWS][2]) {
+        for (int64_t row = tile * ROWS; row < std::min(count, (tile + 1) * ROWS); row++) {
+            float best = base[row];
+            for (int lane = 0; lane < WIDTH; lane++)
+                best = std::max(best, scores[row - tile * ROWS][lane / LANES][lane % LANES]);
+            if (!(best > base[row] + HEADROOM)) continue;
+            flush(row);
+            total[row] *= exp(double(base[row]) - best);
+            base[row] = best;
+        }
+    }
+};
+
+// Add up exp(score - base) over all candidates, and with KEEP write each to `kept`, (panels, tiles, ROWS, WIDTH). Returns
+// whether a base was raised, after which what was kept before is too large.
+template <bool KEEP>
+bool sum_exponentials(Queries &queries, int64_t dim, const float *panels, int64_t num_panels, const float *bias,
+                      const int32_t *ids, float *kept) {
+    bool raised = false;
+    for (int64_t panel = 0; panel < num_panels; panel++) {
+        for (int64_t tile = 0; tile < queries.tiles; tile++) {
+            Vec scores[ROWS][2];
+            biased_tile(queries.packed.data() + tile * ROWS * dim, panels + panel * dim * WIDTH, bias + panel * WIDTH,
+                        ids + panel * WIDTH, queries.ids.data() + tile * ROWS, dim, scores);
+            const float *bases = queries.base.data() + tile * ROWS;
+            IntVec high = {};
+#pragma GCC unroll 16
+            for (int row = 0; row < ROWS; row++)
+                high |= (scores[row][0] > bases[row] + HEADROOM) | (scores[row][1] > bases[row] + HEADROOM);
+            if (__builtin_expect(any(high), 0)) {
+                queries.raise(tile, scores);
+                raised = true;
+            }
+            float *into = queries.sums.data() + tile * ROWS * LANES;
+#pragma GCC unroll 16
+            for (int row = 0; row < ROWS; row++) {
+                const Vec left = exponential(scores[row][0] - bases[row]);
+                const Vec right = exponential(scores[row][1] - bases[row]);
+                store(into + row * LANES, load(into + row * LANES) + left + right);
+                if (KEEP) {
+                    store(kept + row * WIDTH, left);
+                    store(kept + row * WIDTH + LANES, right);
+                }
+            }
+            if (KEEP) kept += ROWS * WIDTH;
+        }
+        if (panel % FLUSH == FLUSH - 1) queries.flush();
+    }
+    queries.flush();
+    return raised;
+}
+
+// gradients of queries and of a panel += what weights (tiles, ROWS, WIDTH) make of the other side
+inline void add_gradients(const float *packed, const float *weights, int64_t tiles, int64_t dim, const float *candidates,
+                          int64_t stride, float *query_gradients, float *panel_gradient) {
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        const float *mine = weights + tile * ROWS * WIDTH;
+        float *gradients = query_gradients + tile * ROWS * stride;
+        int64_t column = 0;
+        for (; column + WIDTH <= stride; column += WIDTH)
+            add_query_gradient<2>(mine, candidates + column, stride, gradients + column);
+        if (column < stride) add_query_gradient<1>(mine, candidates + column, stride, gradients + column);
+    }
+    int64_t k = 0;
+    for (; k + DEPTH <= dim; k += DEPTH)
+        add_panel_gradient<DEPTH>(packed + k * ROWS, weights, dim, tiles, panel_gradient + k * WIDTH);
+    for (; k < dim; k++) add_panel_gradient<1>(packed + k * ROWS, weights, dim, tiles, panel_gradient + k * WIDTH);
+}
 }  // namespace
 
 extern "C" {
@@ -76,50 +167,48 @@ void softmax_forward(int64_t threads, const float *queries, int64_t num_queries,
     const int64_t size = std::min(FORWARD_ROWS, (share + ROWS - 1) / ROWS * ROWS);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t first = 0; first < num_queries; first += size) {
-        const int64_t count = std::min(size, num_queries - first), tiles = (count + ROWS - 1) / ROWS;
-        std::vector<float> packed(tiles * ROWS * dim), base(tiles * ROWS), sums(tiles * ROWS * LANES);
-        std::vector<int32_t> row_ids(tiles * ROWS, -1);
-        std::vector<double> total(count);
-        pack_queries(queries + first * dim, count, dim, packed.data());
-        std::copy_n(reference + first, count, base.data());
-        std::copy_n(positive_ids + first, count, row_ids.data());
-        auto flush = [&](int64_t row) {
-            for (int lane = 0; lane < LANES; lane++) total[row] += sums[row * LANES + lane];
-            std::fill_n(&sums[row * LANES], LANES, 0.0f);
-        };
-        for (int64_t panel = 0; panel < num_panels; panel++) {
-            for (int64_t tile = 0; tile < tiles; tile++) {
-                Vec scores[ROWS][2];
-                biased_tile(packed.data() + tile * ROWS * dim, panels + panel * dim * WIDTH, bias + panel * WIDTH,
-                            ids + panel * WIDTH, row_ids.data() + tile * ROWS, dim, scores);
-                float *bases = base.data() + tile * ROWS;
-                IntVec high = {};
-#pragma GCC unroll 16
-                for (int row = 0; row < ROWS; row++)
-                    high |= (scores[row][0] > bases[row] + HEADROOM) | (scores[row][1] > bases[row] + HEADROOM);
-                if (__builtin_expect(any(high), 0))
-                    for (int64_t row = tile * ROWS; row < std::min(count, (tile + 1) * ROWS); row++) {
-                        float best = base[row];
-                        for (int lane = 0; lane < WIDTH; lane++)
-                            best = std::max(best, scores[row - tile * ROWS][lane / LANES][lane % LANES]);
-                        if (!(best > base[row] + HEADROOM)) continue;
-                        flush(row);
-                        total[row] *= exp(double(base[row]) - best);
-                        base[row] = best;
-                    }
-                float *into = sums.data() + tile * ROWS * LANES;
-#pragma GCC unroll 16
-                for (int row = 0; row < ROWS; row++)
-                    store(into + row * LANES, load(into + row * LANES) + exponential(scores[row][0] - bases[row]) +
-                                                  exponential(scores[row][1] - bases[row]));
+        const int64_t count = std::min(size, num_queries - first);
+        Queries some(queries + first * dim, count, dim, reference + first, positive_ids + first);
+        sum_exponentials<false>(some, dim, panels, num_panels, bias, ids, nullptr);
+        std::copy_n(some.base.data(), count, reference + first);
+        for (int64_t row = 0; row < count; row++) others[first + row] = float(some.total[row]);
+    }
+}
+
+// Both at once, where the exponentials of `tiles` tiles of queries stay in the cache: what softmax_forward does, and the
+// gradients of sum_i weight[i] * log(others[i] + exp(own[i] - reference[i])) but for the positives, as softmax_backward
+// gives them, with a copy of the panels' for each thread. num_queries need not be a multiple of anything.
+void softmax_both(int64_t threads, const float *queries, int64_t num_queries, int64_t dim, const float *panels,
+                  int64_t num_panels, const float *candidates, int64_t stride, const float *bias, const int32_t *ids,
+                  const int32_t *positive_ids, const float *own, const float *weight, int64_t tiles, float *reference,
+                  float *others, float *query_gradients, float *panel_gradients) {
+    const int64_t size = tiles * ROWS, blocks = (num_queries + size - 1) / size;
+#pragma omp parallel for num_threads(threads)
+    for (int64_t copy = 0; copy < threads; copy++) {
+        std::vector<float> kept(num_panels * size * WIDTH);
+        float *gradients = panel_gradients + copy * num_panels * dim * WIDTH;
+        for (int64_t block = blocks * copy / threads; block < blocks * (copy + 1) / threads; block++) {
+            const int64_t first = block * size, count = std::min(size, num_queries - first);
+            Queries some(queries + first * dim, count, dim, reference + first, positive_ids + first);
+            while (sum_exponentials<true>(some, dim, panels, num_panels, bias, ids, kept.data()))
+                std::fill(some.total.begin(), some.total.end(), 0.0);  // again, with the bases that fit
+            std::vector<float> factor(some.tiles * ROWS);
+            for (int64_t row = 0; row < count; row++) {
+                reference[first + row] = some.base[row];
+                others[first + row] = float(some.total[row]);
+                const float mass = others[first + row] + expf(own[first + row] - some.base[row]);
+                factor[row] = weight[first + row] == 0 ? 0 : weight[first + row] / mass;
             }
-            if (panel % FLUSH == FLUSH - 1)
-                for (int64_t row = 0; row < count; row++) flush(row);
-        }
-        for (int64_t row = 0; row < count; row++) {
-            flush(row);
-            reference[first + row] = base[row];
-            others[first + row] = float(total[row]);
+            for (int64_t panel = 0; panel < num_panels; panel++) {
+                float *weights = kept.data() + panel * some.tiles * ROWS * WIDTH;
+                for (int64_t row = 0; row < some.tiles * ROWS; row++)
+                    for (int half = 0; half < 2; half++) {
+                        float *at = weights + row * WIDTH + half * LANES;
+                        store(at, load(at) * factor[row]);
+                    }
+                add_gradients(some.packed.data(), weights, some.tiles, dim, candidates + panel * WIDTH * stride, stride,
+                              query_gradients + first * stride, gradients + panel * dim * WIDTH);
+            }
         }
     }
 }
@@ -151,20 +240,9 @@ void softmax_backward(int64_t threads, const float *queries, int64_t num_queries
                         for (int half = 0; half < 2; half++)
                             store(mine + row * WIDTH + half * LANES,
                                   exponential(scores[row][half] - reference[start + row]) * factor[start + row]);
-                    int64_t column = 0;
-                    const float *rows = candidates + panel * WIDTH * stride;
-                    for (; column + WIDTH <= stride; column += WIDTH)
-                        add_query_gradient<2>(mine, rows + column, stride, gradients + start * stride + column);
-                    if (column < stride)
-                        add_query_gradient<1>(mine, rows + column, stride, gradients + start * stride + column);
                 }
-                float *gradient = panel_gradients + panel * dim * WIDTH;
-                const float *tile = packed.data() + first * dim;
-                int64_t k = 0;
-                for (; k + DEPTH <= dim; k += DEPTH)
-                    add_panel_gradient<DEPTH>(tile + k * ROWS, weights.data(), dim, tiles, gradient + k * WIDTH);
-                for (; k < dim; k++)
-                    add_panel_gradient<1>(tile + k * ROWS, weights.data(), dim, tiles, gradient + k * WIDTH);
+                add_gradients(packed.data() + first * dim, weights.data(), tiles, dim, candidates + panel * WIDTH * stride,
+                              stride, gradients + first * stride, panel_gradients + panel * dim * WIDTH);
             }
     }
 }
