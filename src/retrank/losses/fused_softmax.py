@@ -10,10 +10,8 @@ from retrank.core.native import call, is_native, tile_shape
 
 __all__ = ["can_fuse", "fused_softmax_cross_entropy"]
 
-# Numbers: the exponentials of a few queries, and the candidates, that a core's caches are trusted to hold.
-_CACHED_SCORES: Final = 2**20
-_CACHED_CANDIDATES: Final = 2**20
-_MOST_TILES: Final = 8
+_KEPT_SCORES: Final = 2**23  # numbers that a thread may keep: the exponentials of a few queries with all candidates
+_TILES: Final = range(4, 9)  # of queries: with fewer the gradients of the candidates are read and written too often
 
 
 def can_fuse(queries: Tensor, candidates: Tensor) -> bool:
@@ -42,8 +40,8 @@ def fused_softmax_cross_entropy(
     """Return weight · -log softmax(queries · candidates + bias)[positive] of every query.
 
     Equal to the same in plain torch, but for rounding, at a small part of its time and memory: for batch queries and N
-    candidates it keeps O((batch + N) · dim) numbers, not batch · N. Where the scores of a few queries fit in the cache,
-    the gradients for a sum or mean of the losses are made together with them.
+    candidates it keeps O((batch + N) · dim) numbers, not batch · N. Up to some 100,000 candidates, the gradients for a
+    sum or mean of the losses are made together with them.
 
     Args:
         queries: `(batch, dim)` float32; see `can_fuse`.
@@ -90,10 +88,9 @@ class _Columns:
         return rows
 
     def tiles_at_once(self) -> int:
-        """Return how many tiles of queries to take through the softmax and its gradient in one go; 0 if none fits."""
-        candidates = self.num_panels * self.width
-        fits = candidates * self.dim <= _CACHED_CANDIDATES
-        return min(_CACHED_SCORES // (self.tile_rows * candidates), _MOST_TILES) if fits else 0
+        """Return how many tiles of queries to take through the softmax and its gradient in one go; 0 for none."""
+        tiles = min(_KEPT_SCORES // (self.tile_rows * self.num_panels * self.width), max(_TILES))
+        return tiles if tiles in _TILES else 0
 
 
 class _FusedSoftmax(torch.autograd.Function):
