@@ -13,6 +13,7 @@ from tests.allocations import Recorded, peak_memory
 import retrank as rr
 from retrank.core import native
 from retrank.core.errors import DataError, ShapeError
+from retrank.losses import fused_softmax
 from retrank.losses.fused_softmax import can_fuse, fused_softmax_cross_entropy
 from retrank.metrics import BatchTopK
 from retrank.tasks import Retrieval
@@ -396,3 +397,60 @@ def test_blocks_of_scores_are_dropped_before_the_next():
     with Recorded() as record:
         Retrieval(num_hard_negatives=2)(queries, candidates).backward()
     assert record.largest < batch * batch * 4 / 4
+
+
+def one_pass_and_two(monkeypatch, losses_of):
+    """Return what losses and gradients are with the gradients made beside the losses, and after them."""
+    first = losses_of()
+    monkeypatch.setattr(fused_softmax, "_KEPT_SCORES", 0)
+    return zip(first, losses_of(), strict=True)
+
+
+@pytest.mark.parametrize(("batch", "num_candidates", "dim"), [(1, 1, 1), (57, 300, 7), (200, 33, 32), (113, 1000, 65)])
+@pytest.mark.parametrize("size", [0.3, 20.0])  # large scores raise the base of rows on the way
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradients_beside_the_losses_are_those_after_them(batch, num_candidates, dim, size, weighted, monkeypatch):
+    queries, candidates = size * torch.randn(batch, dim), torch.randn(num_candidates, dim)
+    positives, ids = torch.randint(num_candidates, (batch,)), torch.randint(50, (num_candidates,))
+    weight = torch.rand(batch).where(torch.rand(batch) > 0.2, 0) if weighted else None
+
+    def losses_of():
+        leaves = [tensor.clone().requires_grad_() for tensor in (queries, candidates)]
+        losses = fused_softmax_cross_entropy(
+            *leaves, positives, weight=weight, bias=torch.zeros(num_candidates), ids=ids
+        )
+        return [losses, *torch.autograd.grad(losses.mean() * 3, leaves)]
+
+    for one, two in one_pass_and_two(monkeypatch, losses_of):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gradient_that_differs_from_row_to_row():
+    queries, candidates = torch.randn(40, 6, requires_grad=True), torch.randn(90, 6, requires_grad=True)
+    positives, pull = torch.arange(40), torch.rand(40)
+    weight = torch.rand(40)
+    outside = (fused_softmax_cross_entropy(queries, candidates, positives) * weight * pull).sum()
+    inside = (fused_softmax_cross_entropy(queries, candidates, positives, weight=weight) * pull).sum()
+    expected = torch.autograd.grad(outside, (queries, candidates))
+    for found, exact in zip(torch.autograd.grad(inside, (queries, candidates)), expected, strict=True):
+        torch.testing.assert_close(found, exact)
+
+
+def test_a_query_of_weight_zero_takes_no_part():
+    queries, candidates = torch.randn(20, 4), torch.randn(30, 4)
+    queries[3] = torch.inf
+    weight = torch.ones(20)
+    weight[3] = 0
+    leaves = [queries.requires_grad_(), candidates.requires_grad_()]
+    losses = fused_softmax_cross_entropy(*leaves, torch.arange(20), weight=weight)
+    assert losses[3] == 0
+    assert losses.isfinite().all()
+
+
+def test_without_gradients_none_are_made(monkeypatch):
+    called = []
+    monkeypatch.setattr(fused_softmax, "call", lambda name, *rest: (called.append(name), native.call(name, *rest)))
+    with torch.no_grad():
+        fused_softmax_cross_entropy(torch.randn(20, 4, requires_grad=True), torch.randn(30, 4), torch.arange(20))
+    assert "softmax_forward" in called
+    assert "softmax_both" not in called
