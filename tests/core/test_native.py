@@ -306,3 +306,12 @@ def test_they_are_right_on_other_processors(machine, monkeypatch, processor):
             for ours, theirs in zip(rounded, rounded_again, strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
             assert all(map(torch.equal, exact, exact_again))
+
+
+def test_a_subclass_of_tensor_is_left_to_torch():
+    class Elsewhere(torch.Tensor):
+        pass
+
+    numbers = torch.zeros(2)
+    assert not native.is_native(numbers.as_subclass(Elsewhere))
+    assert native.is_native(numbers, torch.nn.Parameter(numbers)) == (native.library() is not None)

@@ -179,3 +179,15 @@ def test_a_hundred_steps_of_a_tower_take_the_same_way():
     ours = trained()
     with native.without_kernels():
         torch.testing.assert_close(ours, trained(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_table_that_somebody_listens_to_is_called():
+    embeddings, heard = collection("mean"), []
+    ids = torch.arange(5)
+    batch = rr.Batch({"one": ids, "again": ids, "many": rr.Jagged.from_lists([[2]] * 5)})
+    expected = embeddings.side_by_side(batch)
+    handle = embeddings["many"].register_forward_hook(lambda module, args, output: heard.append(output))
+    torch.testing.assert_close(embeddings.side_by_side(batch), expected)
+    handle.remove()
+    embeddings.side_by_side(batch)
+    assert len(heard) == 1

@@ -196,3 +196,16 @@ def test_a_hundred_steps_take_the_same_way():
     ours = trained()
     with native.without_kernels():
         torch.testing.assert_close(ours, trained(), rtol=1e-3, atol=1e-4)
+
+
+def test_transforms_of_functions_go_through_torch():
+    mlp, inputs = MLP(4, [8, 1]), torch.randn(50, 4)
+    parameters = dict(mlp.named_parameters())
+
+    def loss(parameters, row):
+        return torch.func.functional_call(mlp, parameters, (row[None],)).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, inputs)
+    mlp(inputs).square().sum().backward()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(each[name].sum(dim=0), parameter.grad, rtol=1e-4, atol=1e-5)

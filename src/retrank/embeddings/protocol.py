@@ -92,14 +92,15 @@ class Table(Configurable, nn.Module, ABC):
             ids: `(batch,)` int64, or a `Jagged` of int64 ids.
 
         Returns:
-            What to look up; the vectors themselves if this table has more to do than read rows.
+            What to look up; the vectors themselves if this table has more to do than read rows, or has hooks.
 
         Raises:
             ShapeError: ids that are not int64 or of another shape.
             DataError: an id outside of the table, if the vectors are returned.
         """
         self._check(ids)
-        lookup = self._lookup(ids)
+        is_heard = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
+        lookup = None if is_heard else self._lookup(ids)
         if lookup is None:
             return self(ids)  # type: ignore[no-any-return]
         self._remember(ids)

@@ -15,6 +15,7 @@ __all__ = ["call", "is_native", "tile_shape", "without_kernels"]
 
 Argument: TypeAlias = "Tensor | array[int] | array[float] | int | float | None"
 
+_PLAIN: Final = (Tensor, torch.nn.Parameter)
 _switch: Final = {"on": True}
 
 
@@ -25,16 +26,18 @@ def is_native(*tensors: Tensor) -> bool:
         tensors: the floats that a kernel would read or write.
 
     Returns:
-        Whether all are float32 on the CPU and the kernels are there; the first question may build them.
+        Whether all are float32 on the CPU, outside of `torch.compile` and `torch.func`, and the kernels are there; the
+        first question may build them.
 
     Example:
         >>> import torch, retrank as rr
         >>> rr.core.native.is_native(torch.zeros(2, dtype=torch.float64))
         False
     """
-    if not _switch["on"] or torch.compiler.is_compiling():
+    if not _switch["on"] or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
-    fits = all(tensor.dtype is torch.float32 and tensor.is_cpu for tensor in tensors)
+    # A subclass, such as a tensor spread over devices, need not have its numbers where it says.
+    fits = all(type(tensor) in _PLAIN and tensor.dtype is torch.float32 and tensor.is_cpu for tensor in tensors)
     return fits and library() is not None
 
 
