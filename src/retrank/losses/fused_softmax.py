@@ -1,4 +1,4 @@
-"""The softmax among all candidates without the matrix of scores: computed in registers, and again for the gradient."""
+"""The softmax among all candidates without the matrix of scores, of which a few rows are there at a time."""
 
 from typing import Any, Final
 
@@ -55,7 +55,8 @@ def fused_softmax_cross_entropy(
     Returns:
         `(batch,)` losses, differentiable once in queries and candidates.
 
-    Source: recomputation in blocks as in Dao et al., FlashAttention, 2022, for a loss instead of attention.
+    Source: blocks as in Dao et al., FlashAttention, 2022, for a loss instead of attention; with more candidates, scores are
+    computed again for the gradient as they are there.
     """
     weight = torch.ones_like(queries[:, 0]) if weight is None else weight.to(queries.dtype)
     learns = torch.is_grad_enabled()
