@@ -55,8 +55,8 @@ def fused_softmax_cross_entropy(
     Returns:
         `(batch,)` losses, differentiable once in queries and candidates.
 
-    Source: blocks as in Dao et al., FlashAttention, 2022, for a loss instead of attention; with more candidates, scores are
-    computed again for the gradient as they are there.
+    Source: blocks as in Dao et al., FlashAttention, 2022, for a loss instead of attention; with more candidates, scores
+    are computed again for the gradient as they are there.
     """
     weight = torch.ones_like(queries[:, 0]) if weight is None else weight.to(queries.dtype)
     learns = torch.is_grad_enabled()

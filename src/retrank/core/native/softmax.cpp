@@ -1,5 +1,6 @@
 // The softmax cross-entropy of each query's positive among all candidates, and its gradients. The scores of a few
-// queries are kept until their gradients are made, or else computed again: all of them are never in memory. Candidates with the id of the query's positive take no part, apart from that positive.
+// queries are kept until their gradients are made, or else computed again: all of them are never in memory. Candidates
+// with the id of the query's positive take no part, apart from that positive.
 #include <algorithm>
 #include <cmath>
 #include <vector>
