@@ -103,7 +103,7 @@ def test_an_id_outside_of_its_table_is_named(wrong, feature):
     assert f"table '{feature}', row {row}" in str(raised.value)
 
 
-@pytest.mark.parametrize("offsets", [[0, 5, 2], [0, 3, 2], [0, 1, 99], [-3, 1, 2]])
+@pytest.mark.parametrize("offsets", [[0, 5, 2], [0, 3, 2], [0, 1, 99], [-3, 1, 2], [1, 1, 2], [0, 1, 1]])
 def test_offsets_that_are_no_offsets_are_refused_and_not_followed(offsets):
     if not native.is_native(torch.zeros(1)):
         pytest.skip("torch has its own answer")

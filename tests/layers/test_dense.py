@@ -209,3 +209,14 @@ def test_transforms_of_functions_go_through_torch():
     mlp(inputs).square().sum().backward()
     for name, parameter in parameters.items():
         torch.testing.assert_close(each[name].sum(dim=0), parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("widths", [(3, 9), (9, 3)])
+def test_widths_that_do_not_fit_are_refused_and_not_read_beyond(widths):
+    given, wanted = widths
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        dense(torch.randn(50, given), torch.randn(4, wanted))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        dense_stack(
+            torch.randn(50, 5), [Dense(torch.randn(given, 5), None, True), Dense(torch.randn(2, wanted), None, False)]
+        )

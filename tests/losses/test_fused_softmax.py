@@ -454,3 +454,10 @@ def test_without_gradients_none_are_made(monkeypatch):
         fused_softmax_cross_entropy(torch.randn(20, 4, requires_grad=True), torch.randn(30, 4), torch.arange(20))
     assert "softmax_forward" in called
     assert "softmax_both" not in called
+
+
+def test_weights_that_learn_have_gradients():
+    queries, candidates, positives = torch.randn(20, 4), torch.randn(30, 4), torch.arange(20)
+    weight = torch.rand(20, requires_grad=True)
+    fused_softmax_cross_entropy(queries, candidates, positives, weight=weight).sum().backward()
+    torch.testing.assert_close(weight.grad, F.cross_entropy(queries @ candidates.T, positives, reduction="none"))

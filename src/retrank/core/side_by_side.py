@@ -88,6 +88,8 @@ def _fits(parts: Sequence[Tensor | Lookup]) -> bool:
             lengths.add(part.shape[0])
             floats.append(part)
             continue
+        if not (part.ids.values if isinstance(part.ids, Jagged) else part.ids).is_cpu:
+            return False
         lengths.add(len(part.ids) if isinstance(part.ids, Jagged) else part.ids.shape[0])
         floats.append(part.weight)
         if isinstance(part.ids, Jagged) and part.ids.weights is not None:
@@ -141,9 +143,10 @@ class _SideBySide(torch.autograd.Function):
         table = array("q", chain.from_iterable(numbers))
         call("side_by_side", table, len(parts), *output.shape, output)
         if any(found & _OUT_OF_RANGE for found in table[len(numbers[0]) - 1 :: len(numbers[0])]):
-            raise IndexError("an id outside of its table")
+            raise IndexError("an id outside of its table, or lists whose offsets are not those of their ids")
         ctx.parts = parts
-        ctx.save_for_backward(*(part.ids for part in parts if part.ids is not None))  # torch notices if they change
+        read_again = (tensor for part in parts for tensor in (part.ids, part.offsets) if tensor is not None)
+        ctx.save_for_backward(*read_again)  # torch notices if they change
         return output
 
     @staticmethod

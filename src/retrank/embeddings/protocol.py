@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.hooks import has_hooks
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
 from retrank.core.side_by_side import Lookup
@@ -99,10 +100,10 @@ class Table(Configurable, nn.Module, ABC):
             DataError: an id outside of the table, if the vectors are returned.
         """
         self._check(ids)
-        is_heard = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
-        lookup = None if is_heard else self._lookup(ids)
+        lookup = None if has_hooks(self) else self._deferred(ids)
         if lookup is None:
-            return self(ids)  # type: ignore[no-any-return]
+            vectors: Tensor = self(ids)
+            return vectors
         self._remember(ids)
         return lookup
 
@@ -146,7 +147,7 @@ class Table(Configurable, nn.Module, ABC):
     def _grow(self, num_ids: int) -> None:
         """Add the rows that ids below `num_ids` need."""
 
-    def _lookup(self, ids: Tensor | Jagged) -> Lookup | None:  # noqa: ARG002
+    def _deferred(self, ids: Tensor | Jagged) -> Lookup | None:  # noqa: ARG002
         """Say which rows make the vectors of ids, if that is all there is to say."""
         return None
 

@@ -112,7 +112,7 @@ class EmbeddingTable(Table):
     def _look_up(self, ids: Tensor) -> Tensor:
         return gather(self.weight, ids, dtype=None if self.dtype == "float32" else torch.float32)
 
-    def _lookup(self, ids: Tensor | Jagged) -> Lookup | None:
+    def _deferred(self, ids: Tensor | Jagged) -> Lookup | None:
         if self.dtype != "float32" or self.combiner == "max":
             return None
         if isinstance(ids, Jagged):
@@ -120,7 +120,7 @@ class EmbeddingTable(Table):
         return Lookup(self.weight, ids, "sum", partial(self._look_up, ids)) if ids.dim() == 1 else None
 
     def _pool(self, lists: Jagged) -> Tensor:
-        lookup = self._lookup(lists)
+        lookup = self._deferred(lists)
         return super()._pool(lists) if lookup is None else side_by_side([lookup])
 
     def _pool_by_torch(self, lists: Jagged) -> Tensor:

@@ -60,12 +60,22 @@ def dense_stack(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
         tensor.contiguous() for layer in layers for tensor in (layer.weight, layer.bias) if tensor is not None
     ]
     num_rows = inputs.numel() // max(inputs.shape[-1], 1)
-    if num_rows < _FEW_ROWS or torch.is_autocast_enabled("cpu") or not is_native(inputs, *parameters):
+    is_plain = num_rows >= _FEW_ROWS and not torch.is_autocast_enabled("cpu") and is_native(inputs, *parameters)
+    if not is_plain or not _fit(inputs.shape[-1], layers):
         return _by_torch(inputs, layers)
     shape = tuple((layer.bias is not None, layer.rectified) for layer in layers)
     flat = inputs if inputs.dim() == 2 else inputs.reshape(num_rows, inputs.shape[-1])
     outputs: Tensor = _DenseStack.apply(shape, torch.is_grad_enabled(), flat, *parameters)  # type: ignore[no-untyped-call]
     return outputs if inputs.dim() == 2 else outputs.view(*inputs.shape[:-1], outputs.shape[1])
+
+
+def _fit(width: int, layers: Sequence[Dense]) -> bool:
+    """Say whether each layer takes what the one before gives; torch says what is wrong, a kernel would read beyond."""
+    for weight, bias, _ in layers:
+        if weight.dim() != 2 or weight.shape[1] != width or (bias is not None and bias.shape != weight.shape[:1]):
+            return False
+        width = weight.shape[0]
+    return True
 
 
 def _by_torch(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:

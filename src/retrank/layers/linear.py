@@ -1,13 +1,12 @@
 """Linear maps with Keras' initialisation, of a given or an inferred input size."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
 from retrank.layers.dense import dense
 
-__all__ = ["has_hooks", "is_linear", "linear", "materialize", "unsized"]
+__all__ = ["is_linear", "linear", "materialize", "unsized"]
 
 
 def linear(in_features: int | None, out_features: int, *, bias: bool) -> nn.Linear:
@@ -36,19 +35,6 @@ def is_linear(module: nn.Module) -> bool:
         Whether weight and bias say all that it does.
     """
     return type(module) is _GlorotLinear
-
-
-def has_hooks(modules: Iterable[nn.Module]) -> bool:
-    """Say whether somebody wants to hear when one of these modules is called.
-
-    Args:
-        modules: any.
-
-    Returns:
-        Whether one has a hook, so that it must be called.
-    """
-    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, name) for module in modules for name in names)
 
 
 def unsized() -> nn.Parameter:

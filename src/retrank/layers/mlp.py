@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.hooks import has_hooks
 from retrank.layers.dense import Dense, dense_stack
-from retrank.layers.linear import has_hooks, is_linear, linear
+from retrank.layers.linear import is_linear, linear
 
 __all__ = ["MLP"]
 
@@ -114,7 +115,7 @@ class MLP(Configurable, nn.Module):
         activations = all(type(module) in (nn.ReLU, nn.Identity) for module in self.activations)
         drops = self.training and self.dropout.p > 0
         modules = [*self.linears, *self.activations]
-        return activations and not drops and all(is_linear(layer) for layer in self.linears) and not has_hooks(modules)
+        return activations and not drops and all(is_linear(layer) for layer in self.linears) and not has_hooks(*modules)
 
     def _check(self, inputs: Tensor) -> None:
         first: Any = self.linears[0]

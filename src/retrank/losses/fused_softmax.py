@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from retrank.core.native import call, is_native, tile_shape
+from retrank.losses.softmax import weighted
 
 __all__ = ["can_fuse", "fused_softmax_cross_entropy"]
 
@@ -40,8 +41,8 @@ def fused_softmax_cross_entropy(
     """Return weight · -log softmax(queries · candidates + bias)[positive] of every query.
 
     Equal to the same in plain torch, but for rounding, at a small part of its time and memory: for batch queries and N
-    candidates it keeps O((batch + N) · dim) numbers, not batch · N. Up to some 100,000 candidates, the gradients for a
-    sum or mean of the losses are made together with them.
+    candidates it keeps O((batch + N) · dim) numbers, not batch · N. Up to 100,000 candidates and more, the gradients
+    for a sum or mean of the losses are made together with them.
 
     Args:
         queries: `(batch, dim)` float32; see `can_fuse`.
@@ -58,7 +59,9 @@ def fused_softmax_cross_entropy(
     Source: blocks as in Dao et al., FlashAttention, 2022, for a loss instead of attention; with more candidates, scores
     are computed again for the gradient as they are there.
     """
-    weight = torch.ones_like(queries[:, 0]) if weight is None else weight.to(queries.dtype)
+    if weight is not None and weight.requires_grad:
+        return weighted(fused_softmax_cross_entropy(queries, candidates, positives, bias=bias, ids=ids), weight)
+    weight = torch.ones_like(queries[:, 0]) if weight is None else weight.to(queries.dtype).expand(len(queries))
     learns = torch.is_grad_enabled()
     inputs = (queries, candidates, positives, weight, bias, ids, learns)
     losses: Tensor = _FusedSoftmax.apply(*inputs)  # type: ignore[no-untyped-call]

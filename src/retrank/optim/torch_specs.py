@@ -1,7 +1,7 @@
 """torch's own optimizers as specs: `Adam`, `AdamW`, `SGD`."""
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import Any, final
 
 import torch
@@ -48,16 +48,7 @@ class Adam(OptimizerSpec):
     def build(self, named_parameters: NamedParameters) -> torch.optim.Optimizer:
         """Build the optimizer; see `OptimizerSpec.build`."""
         parameters = require_parameters(named_parameters, self)
-        return _dense_only(
-            torch.optim.Adam(
-                parameters,
-                lr=self.lr,
-                betas=self.betas,
-                eps=self.eps,
-                weight_decay=self.weight_decay,
-                fused=True,
-            )
-        )
+        return _dense_only(torch.optim.Adam(parameters, fused=True, **asdict(self)))
 
 
 @final
@@ -94,16 +85,7 @@ class AdamW(OptimizerSpec):
     def build(self, named_parameters: NamedParameters) -> torch.optim.Optimizer:
         """Build the optimizer; see `OptimizerSpec.build`."""
         parameters = require_parameters(named_parameters, self)
-        return _dense_only(
-            torch.optim.AdamW(
-                parameters,
-                lr=self.lr,
-                betas=self.betas,
-                eps=self.eps,
-                weight_decay=self.weight_decay,
-                fused=True,
-            )
-        )
+        return _dense_only(torch.optim.AdamW(parameters, fused=True, **asdict(self)))
 
 
 @final

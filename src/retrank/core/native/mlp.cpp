@@ -268,12 +268,13 @@ void mlp_backward(int64_t threads, const int64_t *table, int64_t num_layers, con
                     const int64_t read_stride = before ? before->stride : first_stride, stride = spread(layer.out);
                     sum -= layer.out * (layer.in + 1);
                     packed -= stack.size(i, true);
-                    if (layer.weight_gradient)
+                    if (layer.weight_gradient) {
                         for (int64_t first = 0; first < layer.in; first += WIDTH)
                             if (layer.in - first > LANES)
                                 weight_gradient<2>(layer, rows, stride, input, read_stride, count, first, sum);
                             else
                                 weight_gradient<1>(layer, rows, stride, input, read_stride, count, first, sum);
+                    }
                     if (layer.bias_gradient)
                         for (int64_t row = 0; row < count; row++)
                             for (int64_t k = 0; k < layer.out; k++) sum[layer.out * layer.in + k] += rows[row * stride + k];

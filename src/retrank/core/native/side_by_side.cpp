@@ -58,6 +58,8 @@ extern "C" {
 
 void side_by_side(int64_t threads, int64_t *table, int64_t num_parts, int64_t batch, int64_t width, float *rows) {
     Part *parts = (Part *)table;
+    for (Part *part = parts; part < parts + num_parts; part++)
+        if (part->offsets && (part->offsets[0] != 0 || part->offsets[batch] != part->num_ids)) part->found = OUT_OF_RANGE;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t row = 0; row < batch; row++) {
         float *to = rows + row * width;

@@ -3,6 +3,7 @@
 // with the id of the query's positive take no part, apart from that positive.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "exponential.h"
@@ -186,12 +187,12 @@ void softmax_both(int64_t threads, const float *queries, int64_t num_queries, in
     const int64_t size = tiles * ROWS, blocks = (num_queries + size - 1) / size;
 #pragma omp parallel for num_threads(threads)
     for (int64_t copy = 0; copy < threads; copy++) {
-        std::vector<float> kept(num_panels * size * WIDTH);
+        const std::unique_ptr<float[]> kept(new float[num_panels * size * WIDTH]);
         float *gradients = panel_gradients + copy * num_panels * dim * WIDTH;
         for (int64_t block = blocks * copy / threads; block < blocks * (copy + 1) / threads; block++) {
             const int64_t first = block * size, count = std::min(size, num_queries - first);
             Queries some(queries + first * dim, count, dim, reference + first, positive_ids + first);
-            while (sum_exponentials<true>(some, dim, panels, num_panels, bias, ids, kept.data()))
+            while (sum_exponentials<true>(some, dim, panels, num_panels, bias, ids, kept.get()))
                 std::fill(some.total.begin(), some.total.end(), 0.0);  // again, with the bases that fit
             std::vector<float> factor(some.tiles * ROWS);
             for (int64_t row = 0; row < count; row++) {
@@ -201,7 +202,7 @@ void softmax_both(int64_t threads, const float *queries, int64_t num_queries, in
                 factor[row] = weight[first + row] == 0 ? 0 : weight[first + row] / mass;
             }
             for (int64_t panel = 0; panel < num_panels; panel++) {
-                float *weights = kept.data() + panel * some.tiles * ROWS * WIDTH;
+                float *weights = kept.get() + panel * some.tiles * ROWS * WIDTH;
                 for (int64_t row = 0; row < some.tiles * ROWS; row++)
                     for (int half = 0; half < 2; half++) {
                         float *at = weights + row * WIDTH + half * LANES;
