@@ -1,0 +1,21 @@
+"""Bundles that the first version wrote still load and answer alike; `write_v0.py` wrote them, with the code of then."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import retrank as rr
+
+WRITTEN = Path(__file__).parent / "v0"
+EXPECTED = json.loads((WRITTEN / "expected.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["two_stage", "faiss"])
+def test_a_bundle_still_loads_and_answers_alike(name):
+    recommender = rr.Recommender.load(WRITTEN / name)
+    for user, expected in zip(("u3", "u7", "nobody"), EXPECTED[name], strict=True):
+        found = recommender.recommend({"user": user}, k=5).select("song", "score", "stage").rows()
+        assert [row[0] for row in found] == [row[0] for row in expected]
+        assert [row[1] for row in found] == pytest.approx([row[1] for row in expected], rel=1e-4)
+        assert [row[2] for row in found] == [row[2] for row in expected]
