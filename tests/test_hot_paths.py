@@ -162,7 +162,7 @@ def test_another_feature_costs_no_other_pass_over_the_vectors():
 
         def run():
             embeddings.zero_grad()
-            embeddings.side_by_side(batch).backward(pull)
+            embeddings.concatenate(batch).backward(pull)
 
         return recorded(run)
 
@@ -181,7 +181,7 @@ def test_a_step_of_all_parameters_takes_no_memory(optimizer):
 
     def learn():
         moved.zero_grad()
-        model[1](embeddings.side_by_side(batch)).sum().backward()
+        model[1](embeddings.concatenate(batch)).sum().backward()
 
     learn()
     moved.step()  # makes its state

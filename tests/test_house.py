@@ -13,10 +13,10 @@ import retrank
 ROOT = Path(retrank.__file__).parent
 ROWS = {
     "core": 0,
-    "data": 1,
-    **dict.fromkeys(("features", "embeddings", "layers", "losses", "optim", "sampling", "index", "datasets"), 2),
-    **dict.fromkeys(("tasks", "metrics"), 3),
-    "training": 4,
+    **dict.fromkeys(("data", "ops"), 1),
+    **dict.fromkeys(("embeddings", "layers", "losses", "optim", "sampling"), 2),
+    **dict.fromkeys(("tasks", "features", "index", "datasets"), 3),
+    **dict.fromkeys(("training", "metrics"), 4),
     "models": 5,
     **dict.fromkeys(("recommender", "evaluation"), 6),
     "serving": 7,

@@ -12,12 +12,12 @@ from torch import nn
 from retrank.core import native
 from retrank.core.errors import ConfigError
 from retrank.embeddings.table import EmbeddingTable
+from retrank.ops.rounding import draw_seed, round_randomly
 from retrank.optim.adagrad import Adagrad
 from retrank.optim.clippy_adagrad import ClippyAdagrad
 from retrank.optim.composite import Composite
 from retrank.optim.ftrl import FTRL
 from retrank.optim.lazy_adam import LazyAdam
-from retrank.optim.rounding import draw_seed, round_randomly
 from retrank.optim.rowwise_adagrad import RowwiseAdagrad
 from retrank.optim.torch_specs import SGD, Adam
 

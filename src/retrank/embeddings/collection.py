@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError
-from retrank.core.side_by_side import side_by_side
 from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.protocol import Table
 from retrank.embeddings.table import EmbeddingTable
+from retrank.ops.concatenate_lookups import concatenate_lookups
 
 __all__ = ["EmbeddingCollection"]
 
@@ -92,7 +92,7 @@ class EmbeddingCollection(Embeddings):
         """
         return {feature: table(batch[feature]) for feature, table in self._owners()}
 
-    def side_by_side(self, batch: Batch, others: Sequence[Tensor] = ()) -> Tensor:
+    def concatenate(self, batch: Batch, others: Sequence[Tensor] = ()) -> Tensor:
         """Look up every feature, into one vector a row.
 
         Args:
@@ -107,7 +107,7 @@ class EmbeddingCollection(Embeddings):
         """
         lookups = [table.lookup(batch[feature]) for feature, table in self._owners()]
         try:
-            return side_by_side([*lookups, *others])
+            return concatenate_lookups([*lookups, *others])
         except (IndexError, RuntimeError):
             self(batch)  # says which column and row
             raise

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from retrank.core.schema import PADDING_ID
-from retrank.core.side_by_side import row_gradient
+from retrank.ops.concatenate_lookups import row_gradient
 
 __all__ = ["gather", "pool"]
 

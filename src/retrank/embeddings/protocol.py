@@ -10,9 +10,9 @@ from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.hooks import has_hooks
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
-from retrank.core.side_by_side import Lookup
 from retrank.embeddings.pooling import Combiner, pool_vectors, require_combiner
 from retrank.embeddings.recent import RecentLookups, no_penalty
+from retrank.ops.concatenate_lookups import Lookup
 
 __all__ = ["Table"]
 
@@ -87,7 +87,7 @@ class Table(Configurable, nn.Module, ABC):
         return vectors
 
     def lookup(self, ids: Tensor | Jagged) -> Tensor | Lookup:
-        """Prepare what `forward` does, for `side_by_side`, which reads several tables at once.
+        """Prepare what `forward` does, for `concatenate_lookups`, which reads several tables at once.
 
         Args:
             ids: `(batch,)` int64, or a `Jagged` of int64 ids.

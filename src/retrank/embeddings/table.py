@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
-from retrank.core.side_by_side import Lookup, side_by_side
 from retrank.embeddings.int8 import Int8Table
 from retrank.embeddings.lookup import gather, pool
 from retrank.embeddings.pooling import Combiner, coefficients
 from retrank.embeddings.protocol import Table
+from retrank.ops.concatenate_lookups import Lookup, concatenate_lookups
 
 __all__ = ["EmbeddingTable"]
 
@@ -121,7 +121,7 @@ class EmbeddingTable(Table):
 
     def _pool(self, lists: Jagged) -> Tensor:
         lookup = self._deferred(lists)
-        return super()._pool(lists) if lookup is None else side_by_side([lookup])
+        return super()._pool(lists) if lookup is None else concatenate_lookups([lookup])
 
     def _pool_by_torch(self, lists: Jagged) -> Tensor:
         factors = coefficients(lists, self.combiner, self.weight.dtype)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
-from retrank.index.panels import Panels
+from retrank.ops.panels import Panels
 
 __all__ = [
     "BlockCells",

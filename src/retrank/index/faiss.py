@@ -18,7 +18,7 @@ from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, r
 from retrank.index.pairs import PairFilter
 from retrank.index.protocol import Index, SearchResult
 from retrank.index.storage import KEYS_FILE, check_format, key_series, read_embeddings, read_keys, write_embeddings
-from retrank.index.top_k import merge, nothing, pack, unpack
+from retrank.ops.top_k import merge, nothing, pack, unpack
 
 __all__ = ["Faiss"]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from retrank.core.jagged import Jagged
 from retrank.index.blocks import check_pairs
-from retrank.index.top_k import pack, unpack
+from retrank.ops.top_k import pack, unpack
 
 __all__ = ["PairFilter"]
 

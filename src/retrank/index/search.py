@@ -10,8 +10,8 @@ from retrank.core.jagged import Jagged
 from retrank.core.native import is_native
 from retrank.index.blocks import BlockGrid, check_pairs
 from retrank.index.filters import BlockFilter
-from retrank.index.panels import BestCandidates, Panels
-from retrank.index.top_k import best_of_block, merge, nothing, unpack
+from retrank.ops.panels import BestCandidates, Panels
+from retrank.ops.top_k import best_of_block, merge, nothing, unpack
 
 __all__ = ["search_blocks", "search_panels", "takes_panels"]
 

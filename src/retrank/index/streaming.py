@@ -15,11 +15,11 @@ from retrank.core.jagged import Jagged
 from retrank.data.background import background
 from retrank.index.blocks import BlockGrid, as_float32, check_finite
 from retrank.index.keys import KeysLike, RawKeys, joined, raw_keys
-from retrank.index.panels import Panels
 from retrank.index.protocol import Index, SearchResult
 from retrank.index.search import search_blocks, search_panels, takes_panels
 from retrank.index.storage import check_format, key_series
 from retrank.index.streams import CandidateStream, table_stream
+from retrank.ops.panels import Panels
 
 __all__ = ["Streaming"]
 

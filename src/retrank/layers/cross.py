@@ -8,8 +8,8 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
-from retrank.layers.dense import dense
 from retrank.layers.linear import materialize, unsized
+from retrank.ops.dense import dense
 
 __all__ = ["Cross"]
 

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 from retrank.layers.cross import Cross
-from retrank.layers.thin_crosses import can_fuse_crosses, thin_crosses
+from retrank.ops.rank_one_crosses import can_fuse_crosses, rank_one_crosses
 
 __all__ = ["DCN"]
 
@@ -84,7 +84,7 @@ class DCN(Configurable, nn.Module):
         if self._is_thin and inputs.dim() == 2 and not any(map(is_lazy, self.parameters())):
             downs, kernels, biases = (list(parts) for parts in zip(*map(_parts, self.layers), strict=True))
             if inputs.shape[1] == kernels[0].shape[0] and can_fuse_crosses(inputs, *kernels):
-                return thin_crosses(inputs, torch.stack(downs), torch.stack(kernels), torch.stack(biases))
+                return rank_one_crosses(inputs, torch.stack(downs), torch.stack(kernels), torch.stack(biases))
         crossed = inputs
         for layer in self.layers:
             crossed = layer(inputs, crossed)

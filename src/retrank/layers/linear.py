@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from retrank.layers.dense import dense
+from retrank.ops.dense import dense
 
 __all__ = ["is_linear", "linear", "materialize", "unsized"]
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.hooks import has_hooks
-from retrank.layers.dense import Dense, dense_stack
 from retrank.layers.linear import is_linear, linear
+from retrank.ops.dense import Dense, dense_stack
 
 __all__ = ["MLP"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ShapeError
-from retrank.core.side_by_side import side_by_side
+from retrank.ops.concatenate_lookups import concatenate_lookups
 
 __all__ = ["concatenate", "require_alike", "stack_fields"]
 
@@ -44,7 +44,7 @@ def concatenate(inputs: Sequence[Tensor]) -> Tensor:
     Returns:
         `(..., sum of the widths)`.
     """
-    return side_by_side(inputs) if inputs[0].dim() == 2 else torch.cat(list(inputs), dim=-1)
+    return concatenate_lookups(inputs) if inputs[0].dim() == 2 else torch.cat(list(inputs), dim=-1)
 
 
 def stack_fields(inputs: Sequence[Tensor] | Tensor, layer: str) -> Tensor:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.ops.softmax import weighted
 
-__all__ = ["softmax_cross_entropy", "weighted"]
+__all__ = ["softmax_cross_entropy"]
 
 _IGNORE_NOTHING = torch.iinfo(torch.int64).min  # torch's default skips rows whose positive is -100 without a word
 
@@ -61,19 +62,6 @@ def softmax_cross_entropy(
     if reduction == "none":
         return losses
     return losses.sum() / max(len(scores), 1) if reduction == "mean" else losses.sum()
-
-
-def weighted(losses: Tensor, weight: Tensor | None) -> Tensor:
-    """Multiply each row's loss by its weight.
-
-    Args:
-        losses: `(batch,)`.
-        weight: `(batch,)`, or None for 1. A row of weight 0 takes no part: an infinite loss would make it NaN.
-
-    Returns:
-        `(batch,)`.
-    """
-    return losses if weight is None else torch.where(weight == 0, 0, losses * weight)
 
 
 def _check(scores: Tensor, positives: Tensor, weight: Tensor | None, reduction: str) -> None:

@@ -12,8 +12,8 @@ from retrank.core.jagged import Jagged
 from retrank.core.native import is_native
 from retrank.core.seeds import generator
 from retrank.index.blocks import BlockCells, BlockGrid, ScoreBlocks, as_float32, check_pairs
-from retrank.index.panels import count_better
 from retrank.metrics.metric import SumMetric
+from retrank.ops.panels import count_better
 
 __all__ = ["FullCorpusTopK", "rank_of_positive"]
 

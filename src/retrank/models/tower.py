@@ -108,7 +108,7 @@ class Tower(Configurable, nn.Module):
         if self.residual is not None and self.residual_feature is not None:
             residual = self.residual(batch[self.residual_feature])
             others += [] if self.residual_feature in self.features else [residual]
-        inputs = torch.cat(others, dim=1) if self.embeddings is None else self.embeddings.side_by_side(batch, others)
+        inputs = torch.cat(others, dim=1) if self.embeddings is None else self.embeddings.concatenate(batch, others)
         output: Tensor = inputs if self.mlp is None else self.mlp(inputs)
         return output if residual is None else residual + output
 

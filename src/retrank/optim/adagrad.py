@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from retrank.optim.kernel import Rule
+from retrank.ops.optimizer_step import Rule
 from retrank.optim.row_sparse import RowSparseOptimizer
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
 

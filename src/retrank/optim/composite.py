@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from retrank.core.errors import ConfigError
-from retrank.optim.rounding import restore_state
+from retrank.ops.rounding import restore_state
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require_parameters
 
 __all__ = ["Composite"]

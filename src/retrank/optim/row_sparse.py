@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retrank.core.errors import ShapeError
-from retrank.optim.kernel import KernelStep, Rule
-from retrank.optim.rounding import HALF_PRECISION, draw_seed, restore_state, round_randomly
+from retrank.ops.optimizer_step import KernelStep, Rule
+from retrank.ops.rounding import HALF_PRECISION, draw_seed, restore_state, round_randomly
 
 __all__ = ["RowSparseOptimizer", "merge_rows"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError
-from retrank.optim.rounding import HALF_PRECISION
+from retrank.ops.rounding import HALF_PRECISION
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
 
 __all__ = ["SGD", "Adam", "AdamW"]

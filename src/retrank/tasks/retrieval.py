@@ -15,8 +15,8 @@ from retrank.core.collectives import world_size
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.notices import warn_once
-from retrank.losses.fused_softmax import can_fuse, fused_softmax_cross_entropy
-from retrank.losses.softmax import softmax_cross_entropy, weighted
+from retrank.losses.softmax import softmax_cross_entropy
+from retrank.ops.softmax import can_fuse, fused_softmax_cross_entropy, weighted
 from retrank.sampling.frequency import StreamingFrequency
 from retrank.tasks.contest import Contest, across_processes, reverse_across_processes
 from retrank.tasks.logits import (

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from retrank.core.allocator import retain_freed_memory
 from retrank.core.errors import ConfigError, DataError
-from retrank.core.heap import kept_heap
 from retrank.data.batches import Batches
 from retrank.training.device import Precision, autocast, model_device
 from retrank.training.mode import evaluating
@@ -43,7 +43,7 @@ def evaluate(
     sums = EpochSums(device)
     reset_metrics(model)  # outside of inference mode, as state made inside of it cannot be changed in training
     try:
-        with evaluating(model), torch.inference_mode(), kept_heap():
+        with evaluating(model), torch.inference_mode(), retain_freed_memory():
             try:
                 model.begin_evaluation()
                 for batch in batches:
@@ -77,7 +77,7 @@ def predict(
     materialize(model, batches)
     device = model_device(model)
     outputs: list[Tensor] = []
-    with evaluating(model), torch.no_grad(), kept_heap():
+    with evaluating(model), torch.no_grad(), retain_freed_memory():
         for batch in batches:
             with autocast(device, precision):
                 output = model.predict_step(batch.to(device, non_blocking=True))

@@ -10,10 +10,10 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from retrank.core.allocator import retain_freed_memory
 from retrank.core.config import Configurable, to_config
 from retrank.core.errors import ConfigError
 from retrank.core.files import ensure_replaceable
-from retrank.core.heap import kept_heap
 from retrank.data.batches import Batches
 from retrank.training.checkpoint import has_checkpoint, read_checkpoint, shapes, write_checkpoint
 from retrank.training.device import resolve_device
@@ -71,7 +71,7 @@ class Loop:
             The numbers of every epoch.
         """
         run, devices = self._run, [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), kept_heap(), self._progress, self._interrupts:
+        with torch.random.fork_rng(devices=devices), retain_freed_memory(), self._progress, self._interrupts:
             torch.manual_seed(self._options.seed)
             reset_metrics(self._model)
             self._resume()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retrank.core.jagged import Jagged
 from retrank.core.native import call, tile_shape
-from retrank.index.top_k import nothing
+from retrank.ops.top_k import nothing
 
 __all__ = ["BestCandidates", "Panels", "count_better"]
 

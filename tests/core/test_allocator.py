@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from retrank.core import heap
-from retrank.core.heap import kept_heap
+from retrank.core import allocator
+from retrank.core.allocator import retain_freed_memory
 
 MEGABYTES = 2**20
 
@@ -24,12 +24,12 @@ def step():
     assert all(array[-1] == 1 for array in arrays)
 
 
-@pytest.mark.skipif(heap._glibc() is None, reason="another C library")
+@pytest.mark.skipif(allocator._glibc() is None, reason="another C library")
 def test_a_step_finds_the_memory_of_the_one_before():
-    with kept_heap():
+    with retain_freed_memory():
         step()
         warm = faults_of(step)
-    with kept_heap():  # the memory was given back in between
+    with retain_freed_memory():  # the memory was given back in between
         cold = faults_of(step)
     assert warm < cold / 5
 
@@ -37,26 +37,26 @@ def test_a_step_finds_the_memory_of_the_one_before():
 def test_blocks_may_be_nested_and_in_threads():
     def work():
         for _ in range(3):
-            with kept_heap(), kept_heap():
+            with retain_freed_memory(), retain_freed_memory():
                 step()
 
     threads = [threading.Thread(target=work) for _ in range(3)]
-    with kept_heap():
+    with retain_freed_memory():
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert heap._inside == 0
+    assert allocator._inside == 0
     step()
 
 
 def test_an_error_within_ends_it():
-    with pytest.raises(RuntimeError), kept_heap():
+    with pytest.raises(RuntimeError), retain_freed_memory():
         raise RuntimeError
-    assert heap._inside == 0
+    assert allocator._inside == 0
 
 
 def test_without_glibc_nothing_happens(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("none")))
-    with kept_heap():
+    with retain_freed_memory():
         step()

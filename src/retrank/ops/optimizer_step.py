@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from retrank.core.native import call, is_native
-from retrank.optim.rounding import draw_seed
+from retrank.ops.rounding import draw_seed
 
 __all__ = ["KernelStep", "Rule"]
 

@@ -99,7 +99,7 @@ class _DenseStack(torch.autograd.Function):
         outputs = inputs.new_empty(len(inputs), len(layers[-1].weight))
         places = [(rows.data_ptr(), rows.shape[1]) for rows in (*hidden, outputs)]
         table = _table(layers, places, [(None, None)] * len(layers))
-        call("mlp_forward", table, len(layers), inputs.data_ptr(), inputs.stride(0), len(inputs))
+        call("dense_forward", table, len(layers), inputs.data_ptr(), inputs.stride(0), len(inputs))
         if learns:
             ctx.save_for_backward(inputs, outputs if layers[-1].rectified else None, *parameters)
             ctx.shape, ctx.hidden, ctx.places = shape, hidden, places
@@ -124,7 +124,7 @@ class _DenseStack(torch.autograd.Function):
             pairs.append((next(of_parameters), next(of_parameters) if has_bias else None))
         table = _table(_layers(ctx.shape, parameters), ctx.places, pairs)
         sizes = (inputs.stride(0), grad.data_ptr(), grad.stride(0), len(inputs))
-        call("mlp_backward", table, len(ctx.shape), inputs.data_ptr(), *sizes, gradients[0])
+        call("dense_backward", table, len(ctx.shape), inputs.data_ptr(), *sizes, gradients[0])
         return None, None, *gradients
 
 

@@ -1,4 +1,4 @@
-"""`kept_heap`: memory that one step frees is still there for the next."""
+"""`retain_freed_memory`: memory that one step frees is still there for the next."""
 
 import ctypes
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-__all__ = ["kept_heap"]
+__all__ = ["retain_freed_memory"]
 
 # Of glibc's malloc.h, and the values that its own rule ends at once a program has freed a large block.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
@@ -18,7 +18,7 @@ _inside = 0
 
 
 @contextmanager
-def kept_heap() -> Iterator[None]:
+def retain_freed_memory() -> Iterator[None]:
     """Keep freed memory within the block, and give all of it back to the system at the end.
 
     By default glibc gives large blocks back at once. A training step that needs the same 100 MB again then waits for
@@ -26,8 +26,8 @@ def kept_heap() -> Iterator[None]:
     Blocks may be nested, also in threads; the outermost counts, for the whole process.
 
     Example:
-        >>> from retrank.core.heap import kept_heap
-        >>> with kept_heap():
+        >>> from retrank.core.allocator import retain_freed_memory
+        >>> with retain_freed_memory():
         ...     steps = [bytearray(10**7) for _ in range(3)]
     """
     global _inside  # noqa: PLW0603 (so is the heap)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import retrank as rr
 from retrank.core import native
-from retrank.core.side_by_side import Lookup, side_by_side
+from retrank.ops.concatenate_lookups import Lookup, concatenate_lookups
 
 pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
@@ -48,7 +48,7 @@ def test_a_collection_puts_its_vectors_side_by_side(rows, combiner):
         }
     )
     others = [torch.randn(len(rows), 2, requires_grad=True)]
-    found = embeddings.side_by_side(batch, others)
+    found = embeddings.concatenate(batch, others)
     one, many = (embeddings[name].weight.detach().double().numpy() for name in ("one", "many"))
     first, again = (one[batch[name].numpy()] for name in ("one", "again"))
     expected = [first, pooled(many, lists, None, combiner), again, others[0].detach().numpy()]
@@ -99,7 +99,7 @@ def test_an_id_outside_of_its_table_is_named(wrong, feature):
     columns["many"].values[2] = wrong if feature == "many" else 3
     row = 1 if feature == "one" else 2
     with pytest.raises(rr.errors.DataError, match=f"got {wrong}") as raised:
-        embeddings.side_by_side(rr.Batch(columns))
+        embeddings.concatenate(rr.Batch(columns))
     assert f"table '{feature}', row {row}" in str(raised.value)
 
 
@@ -115,17 +115,17 @@ def test_offsets_that_are_no_offsets_are_refused_and_not_followed(offsets):
 def test_parts_that_do_not_lie_in_a_row():
     columns, wide = torch.randn(3, 40).T, torch.randn(40, 9)
     parts = [columns, wide[:, 2:5], wide[:, :1], torch.randn(1, 2).expand(40, 2)]
-    assert torch.equal(side_by_side(parts), torch.cat(parts, dim=1))
+    assert torch.equal(concatenate_lookups(parts), torch.cat(parts, dim=1))
 
 
 def test_parts_of_different_length_are_refused():
     with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
-        side_by_side([torch.ones(3, 2), torch.ones(4, 2)])
+        concatenate_lookups([torch.ones(3, 2), torch.ones(4, 2)])
 
 
 def test_it_can_be_derived_twice():
     parts = [torch.randn(5, 2, requires_grad=True), torch.randn(5, 3, requires_grad=True)]
-    first = torch.autograd.grad(side_by_side(parts).pow(3).sum(), parts, create_graph=True)
+    first = torch.autograd.grad(concatenate_lookups(parts).pow(3).sum(), parts, create_graph=True)
     second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), parts)
     for part, gradient in zip(parts, second, strict=True):
         torch.testing.assert_close(gradient, 36 * part.detach() ** 3)
@@ -136,7 +136,7 @@ def test_a_second_derivative_of_a_table_is_refused_and_not_wrong():
     lookup = table.lookup(torch.tensor([2, 3]))
     assert isinstance(lookup, Lookup)
     inputs = torch.randn(2, 3, requires_grad=True)
-    rows = side_by_side([lookup, inputs])
+    rows = concatenate_lookups([lookup, inputs])
     first = torch.autograd.grad(rows.pow(3).sum(), [table.weight, inputs], create_graph=True)
     torch.testing.assert_close(first[1], 3 * inputs.detach().square())
     with pytest.raises(RuntimeError):
@@ -157,7 +157,7 @@ def test_tables_of_any_kind_stand_beside_others(settings):
     )
     vectors = embeddings(batch)
     penalty = embeddings["a"].regularization()
-    torch.testing.assert_close(embeddings.side_by_side(batch), torch.cat(list(vectors.values()), dim=1))
+    torch.testing.assert_close(embeddings.concatenate(batch), torch.cat(list(vectors.values()), dim=1))
     torch.testing.assert_close(embeddings["a"].regularization(), penalty)
 
 
@@ -170,7 +170,7 @@ def test_a_hundred_steps_of_a_tower_take_the_same_way():
         for _ in range(100):
             lists = [torch.randint(7, (size,)).tolist() for size in torch.randint(4, (50,)).tolist()]
             ids = {name: torch.randint(9, (50,)) for name in ("one", "again")}
-            rows = embeddings.side_by_side(rr.Batch({**ids, "many": rr.Jagged.from_lists(lists)}), [torch.randn(50, 2)])
+            rows = embeddings.concatenate(rr.Batch({**ids, "many": rr.Jagged.from_lists(lists)}), [torch.randn(50, 2)])
             optimizer.zero_grad()
             (top(rows)[:, 0] - ids["one"]).square().mean().backward()
             optimizer.step()
@@ -185,9 +185,9 @@ def test_a_table_that_somebody_listens_to_is_called():
     embeddings, heard = collection("mean"), []
     ids = torch.arange(5)
     batch = rr.Batch({"one": ids, "again": ids, "many": rr.Jagged.from_lists([[2]] * 5)})
-    expected = embeddings.side_by_side(batch)
+    expected = embeddings.concatenate(batch)
     handle = embeddings["many"].register_forward_hook(lambda module, args, output: heard.append(output))
-    torch.testing.assert_close(embeddings.side_by_side(batch), expected)
+    torch.testing.assert_close(embeddings.concatenate(batch), expected)
     handle.remove()
-    embeddings.side_by_side(batch)
+    embeddings.concatenate(batch)
     assert len(heard) == 1

@@ -52,7 +52,7 @@ struct Bfloat16 {
         }
     }
 
-    // The random bits of retrank.optim.rounding: those of a row from SplitMix64, of a number in it from lowbias32.
+    // The random bits of retrank.ops.rounding: those of a row from SplitMix64, of a number in it from lowbias32.
     uint32_t key_of(int64_t row) const {
         uint64_t z = seed + uint64_t(row) * 0x9e3779b97f4a7c15;
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;

@@ -1,4 +1,4 @@
-"""`side_by_side`: vectors in one tensor, those that have yet to be looked up in tables included."""
+"""`concatenate_lookups`: vectors in one tensor, those that have yet to be looked up in tables included."""
 
 from array import array
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 from retrank.core.jagged import Jagged
 from retrank.core.native import call, is_native
 
-__all__ = ["Lookup", "row_gradient", "side_by_side"]
+__all__ = ["Lookup", "row_gradient", "concatenate_lookups"]
 
 _POOLING: Final = {"sum": 0, "mean": 1, "sqrtn": 2}
 _OUT_OF_RANGE: Final = 1
@@ -31,7 +31,7 @@ class Lookup(NamedTuple):
     """Makes the same vectors in plain torch."""
 
 
-def side_by_side(parts: Sequence[Tensor | Lookup]) -> Tensor:
+def concatenate_lookups(parts: Sequence[Tensor | Lookup]) -> Tensor:
     """Put the vectors of each row one after another.
 
     On the CPU one kernel reads all tables and lists, and writes each row once; its gradient goes back in one pass as
@@ -48,15 +48,15 @@ def side_by_side(parts: Sequence[Tensor | Lookup]) -> Tensor:
 
     Example:
         >>> import torch
-        >>> from retrank.core.side_by_side import Lookup, side_by_side
+        >>> from retrank.ops.concatenate_lookups import Lookup, concatenate_lookups
         >>> table, ids = torch.tensor([[0.0, 0.0], [1.0, 2.0]]), torch.tensor([1, 0])
-        >>> side_by_side([torch.tensor([[5.0], [6.0]]), Lookup(table, ids, "mean", lambda: table[ids])])
+        >>> concatenate_lookups([torch.tensor([[5.0], [6.0]]), Lookup(table, ids, "mean", lambda: table[ids])])
         tensor([[5., 1., 2.],
                 [6., 0., 0.]])
     """
     if _fits(parts):
         values = [part.weight if isinstance(part, Lookup) else part for part in parts]
-        rows: Tensor = _SideBySide.apply(parts, *values)  # type: ignore[no-untyped-call]
+        rows: Tensor = _ConcatenateLookups.apply(parts, *values)  # type: ignore[no-untyped-call]
         return rows
     return _by_torch(parts)
 
@@ -132,7 +132,7 @@ class _Part(NamedTuple):
         return (*place, *self.shape, *lists, self.factors.data_ptr(), made, 0)
 
 
-class _SideBySide(torch.autograd.Function):
+class _ConcatenateLookups(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, given: Sequence[Tensor | Lookup], *values: Tensor) -> Tensor:
         parts = [_Part.of(part) for part in given]
@@ -141,7 +141,7 @@ class _SideBySide(torch.autograd.Function):
         output = values[0].new_empty(len(first), sum(part.shape[1] for part in parts))
         numbers = [part.numbers(value) for part, value in zip(parts, values, strict=True)]
         table = array("q", chain.from_iterable(numbers))
-        call("side_by_side", table, len(parts), *output.shape, output)
+        call("concatenate_lookups", table, len(parts), *output.shape, output)
         if any(found & _OUT_OF_RANGE for found in table[len(numbers[0]) - 1 :: len(numbers[0])]):
             raise IndexError("an id outside of its table, or lists whose offsets are not those of their ids")
         ctx.parts = parts
@@ -164,7 +164,7 @@ class _SideBySide(torch.autograd.Function):
         ]
         numbers = [part.numbers(gradient=own) for part, own in zip(parts, gradients, strict=True)]
         table = array("q", chain.from_iterable(numbers))
-        call("side_by_side_backward", table, len(parts), len(grad), grad.data_ptr(), grad.stride(0))
+        call("concatenate_lookups_backward", table, len(parts), len(grad), grad.data_ptr(), grad.stride(0))
         return None, *(
             own if own is None or part.ids is None else row_gradient(part.ids, own, part.shape)
             for part, own in zip(parts, gradients, strict=True)

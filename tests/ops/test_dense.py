@@ -9,8 +9,8 @@ from torch import nn
 
 import retrank as rr
 from retrank.core import native
-from retrank.layers.dense import Dense, dense, dense_stack
 from retrank.layers.mlp import MLP
+from retrank.ops.dense import Dense, dense, dense_stack
 
 pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from retrank.core import native
 from retrank.core.jagged import Jagged
 from retrank.index import Exact, Streaming
-from retrank.index.panels import BestCandidates, Panels, count_better
-from retrank.index.top_k import unpack
+from retrank.ops.panels import BestCandidates, Panels, count_better
+from retrank.ops.top_k import unpack
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 

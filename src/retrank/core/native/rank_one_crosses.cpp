@@ -21,7 +21,7 @@ inline float product(const float *left, const float *right, int64_t length) {
 
 extern "C" {
 
-void crosses(int64_t threads, const float *inputs, int64_t batch, int64_t dim, int64_t layers, int64_t stride,
+void rank_one_crosses(int64_t threads, const float *inputs, int64_t batch, int64_t dim, int64_t layers, int64_t stride,
              const float *down, const float *kernel, const float *bias, float *outputs) {
 #pragma omp parallel num_threads(threads)
     {
@@ -45,7 +45,7 @@ void crosses(int64_t threads, const float *inputs, int64_t batch, int64_t dim, i
 
 // Gradients of the inputs (batch, dim), and for each thread those of down, kernel and bias: (threads, 3, layers, stride)
 // that come as zeros. What the layers saw is computed again.
-void crosses_backward(int64_t threads, const float *inputs, const float *gradients, int64_t batch, int64_t dim,
+void rank_one_crosses_backward(int64_t threads, const float *inputs, const float *gradients, int64_t batch, int64_t dim,
                       int64_t layers, int64_t stride, const float *down, const float *kernel, const float *bias,
                       float *input_gradients, float *parameter_gradients) {
 #pragma omp parallel for num_threads(threads)

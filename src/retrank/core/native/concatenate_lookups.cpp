@@ -56,7 +56,7 @@ int64_t pool(const Part &part, int64_t row, float *__restrict to) {
 
 extern "C" {
 
-void side_by_side(int64_t threads, int64_t *table, int64_t num_parts, int64_t batch, int64_t width, float *rows) {
+void concatenate_lookups(int64_t threads, int64_t *table, int64_t num_parts, int64_t batch, int64_t width, float *rows) {
     Part *parts = (Part *)table;
     for (Part *part = parts; part < parts + num_parts; part++)
         if (part->offsets && (part->offsets[0] != 0 || part->offsets[batch] != part->num_ids)) part->found = OUT_OF_RANGE;
@@ -82,7 +82,7 @@ void side_by_side(int64_t threads, int64_t *table, int64_t num_parts, int64_t ba
 }
 
 // The gradient of each part in memory of its own: of a table, a row for each id, zeros for padding.
-void side_by_side_backward(int64_t threads, const int64_t *table, int64_t num_parts, int64_t batch, const float *rows,
+void concatenate_lookups_backward(int64_t threads, const int64_t *table, int64_t num_parts, int64_t batch, const float *rows,
                            int64_t stride) {
     const Part *parts = (const Part *)table;
 #pragma omp parallel for schedule(static) num_threads(threads)

@@ -9,11 +9,11 @@ from torch.autograd.function import once_differentiable
 
 from retrank.core.native import call, is_native, tile_shape
 
-__all__ = ["can_fuse_crosses", "thin_crosses"]
+__all__ = ["can_fuse_crosses", "rank_one_crosses"]
 
 
 def can_fuse_crosses(inputs: Tensor, *parameters: Tensor) -> bool:
-    """Say whether `thin_crosses` takes these tensors.
+    """Say whether `rank_one_crosses` takes these tensors.
 
     Args:
         inputs: of the network.
@@ -25,7 +25,7 @@ def can_fuse_crosses(inputs: Tensor, *parameters: Tensor) -> bool:
     return inputs.dim() == 2 and not torch.is_autocast_enabled("cpu") and is_native(inputs, *parameters)
 
 
-def thin_crosses(inputs: Tensor, down: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+def rank_one_crosses(inputs: Tensor, down: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     """Return x after x ← x + x₀ ⊙ ((down · x) kernel + bias) for every layer, from x = x₀ on.
 
     Args:
@@ -37,18 +37,18 @@ def thin_crosses(inputs: Tensor, down: Tensor, kernel: Tensor, bias: Tensor) -> 
     Returns:
         `(batch, dim)`, differentiable once.
     """
-    outputs: Tensor = _ThinCrosses.apply(inputs, down, kernel, bias)  # type: ignore[no-untyped-call]
+    outputs: Tensor = _RankOneCrosses.apply(inputs, down, kernel, bias)  # type: ignore[no-untyped-call]
     return outputs
 
 
-class _ThinCrosses(torch.autograd.Function):
+class _RankOneCrosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, down: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         _, _, lanes = tile_shape()
         filling = (0, -inputs.shape[1] % lanes)
         inputs, *parameters = (inputs.contiguous(), *(F.pad(tensor, filling) for tensor in (down, kernel, bias)))
         outputs = torch.empty_like(inputs)
-        call("crosses", inputs, *inputs.shape, *parameters[0].shape, *parameters, outputs)
+        call("rank_one_crosses", inputs, *inputs.shape, *parameters[0].shape, *parameters, outputs)
         ctx.save_for_backward(inputs, *parameters)
         return outputs
 
@@ -59,5 +59,5 @@ class _ThinCrosses(torch.autograd.Function):
         input_gradient = torch.empty_like(inputs)
         copies = inputs.new_zeros(torch.get_num_threads(), 3, *parameters[0].shape)
         sizes = (*inputs.shape, *parameters[0].shape)
-        call("crosses_backward", inputs, grad.contiguous(), *sizes, *parameters, input_gradient, copies)
+        call("rank_one_crosses_backward", inputs, grad.contiguous(), *sizes, *parameters, input_gradient, copies)
         return input_gradient, *copies.sum(dim=0)[..., : inputs.shape[1]].unbind(0)

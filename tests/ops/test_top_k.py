@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrank.index.top_k import best_of_block, merge, nothing, unpack
+from retrank.ops.top_k import best_of_block, merge, nothing, unpack
 
 VALUES = [-np.inf, -3.4e38, -2.5, -1e-40, -0.0, 0.0, 1e-45, 1.0, np.nextafter(np.float32(1), 2), 3.4e38]
 

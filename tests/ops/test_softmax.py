@@ -13,9 +13,9 @@ from tests.allocations import Recorded, peak_memory
 import retrank as rr
 from retrank.core import native
 from retrank.core.errors import DataError, ShapeError
-from retrank.losses import fused_softmax
-from retrank.losses.fused_softmax import can_fuse, fused_softmax_cross_entropy
 from retrank.metrics import BatchTopK
+from retrank.ops import softmax as fused_softmax
+from retrank.ops.softmax import can_fuse, fused_softmax_cross_entropy
 from retrank.tasks import Retrieval
 from retrank.tasks import retrieval as retrieval_module
 

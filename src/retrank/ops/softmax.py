@@ -7,9 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from retrank.core.native import call, is_native, tile_shape
-from retrank.losses.softmax import weighted
 
-__all__ = ["can_fuse", "fused_softmax_cross_entropy"]
+__all__ = ["can_fuse", "fused_softmax_cross_entropy", "weighted"]
 
 _KEPT_SCORES: Final = 2**23  # numbers that a thread may keep: the exponentials of a few queries with all candidates
 _TILES: Final = range(4, 9)  # of queries: with fewer the gradients of the candidates are read and written too often
@@ -66,6 +65,19 @@ def fused_softmax_cross_entropy(
     inputs = (queries, candidates, positives, weight, bias, ids, learns)
     losses: Tensor = _FusedSoftmax.apply(*inputs)  # type: ignore[no-untyped-call]
     return losses
+
+
+def weighted(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Multiply each row's loss by its weight.
+
+    Args:
+        losses: `(batch,)`.
+        weight: `(batch,)`, or None for 1. A row of weight 0 takes no part: an infinite loss would make it NaN.
+
+    Returns:
+        `(batch,)`.
+    """
+    return losses if weight is None else torch.where(weight == 0, 0, losses * weight)
 
 
 class _Columns:

@@ -196,7 +196,7 @@ inline int64_t share_of(int64_t rows, int64_t threads) { return ((rows + threads
 
 extern "C" {
 
-void mlp_forward(int64_t threads, const int64_t *table, int64_t num_layers, const float *inputs, int64_t input_stride,
+void dense_forward(int64_t threads, const int64_t *table, int64_t num_layers, const float *inputs, int64_t input_stride,
                  int64_t num_rows) {
     const Stack stack(table, num_layers, false);
     float *memory = scratch_memory(stack.packed_size + threads * 2 * stack.scratch()), *blocks = memory + stack.packed_size;
@@ -232,7 +232,7 @@ void mlp_forward(int64_t threads, const int64_t *table, int64_t num_layers, cons
     }
 }
 
-void mlp_backward(int64_t threads, const int64_t *table, int64_t num_layers, const float *inputs, int64_t input_stride,
+void dense_backward(int64_t threads, const int64_t *table, int64_t num_layers, const float *inputs, int64_t input_stride,
                   const float *gradient, int64_t gradient_stride, int64_t num_rows, float *input_gradient) {
     const Stack stack(table, num_layers, true);
     const int64_t own = 3 * stack.scratch() + stack.num_weights;

@@ -38,7 +38,7 @@ def round_randomly(numbers: Tensor, rows: Tensor, dtype: torch.dtype, *, seed: i
 
     Example:
         >>> import torch
-        >>> from retrank.optim.rounding import round_randomly
+        >>> from retrank.ops.rounding import round_randomly
         >>> numbers, rows = torch.full((10_000, 10), 1 + 2**-10), torch.arange(10_000)
         >>> rounded = round_randomly(numbers, rows, torch.bfloat16, seed=0)
         >>> rounded.unique().tolist(), round((rounded.double().mean().item() - 1) * 2**10, 1)
