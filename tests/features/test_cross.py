@@ -60,7 +60,7 @@ def test_name_and_order_give_other_buckets(table):
 
 
 @pytest.mark.parametrize(
-    ("rank_one_crosses", "words"),
+    ("crosses", "words"),
     [
         (lambda: [F.Cross("a", "n", bins=5)], r"cross 'a_x_n'.*'n', which emits numbers; discretise it first"),
         (lambda: [F.Cross("a", "l", bins=5)], "'l', which emits lists of ids"),

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import retrank as rr
 from retrank.core.errors import DataError
+from retrank.data.blocks import in_blocks
+from retrank.data.key_tables import DenseTable, HashTable, key_table
 from retrank.features import statistics
 from retrank.features.bins import places_among
-from retrank.features.blocks import in_blocks
 from retrank.features.counting import count_keys
-from retrank.features.key_tables import DenseTable, HashTable, key_table
 from retrank.features.statistics import KeyCounts, ValueCounts
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -61,7 +61,7 @@ def test_large_tables_find_every_key_and_no_stranger(kind: str) -> None:
     column = pl.Series("key", numbers if kind != "sparse" else numbers * 2**40 + 7)
     column = column.cast(pl.String) + " a tail beyond twelve bytes" if kind == "text" else column
     keys, strangers = column[:200_000], column[200_000:]
-    index = rr.features.KeyIndex(keys)
+    index = rr.data.KeyIndex(keys)
     assert (index.find(keys) == np.arange(200_000)).all()
     assert (index.find(strangers) == -1).all()
     assert index.find(pl.concat([strangers[:1], keys[-1:]])).tolist() == [-1, 199_999]  # two chunks

@@ -34,7 +34,7 @@ def fitted(case):
     constructor = case["arguments"]["constructor"]
     crosses = [
         rr.features.Cross(*cross["feature_names"], bins=cross["crossing_dim"], name="_X_".join(cross["feature_names"]))
-        for cross in constructor["rank_one_crosses"]
+        for cross in constructor["crosses"]
     ]
     space = rr.FeatureSpace({name: kind_of(spec) for name, spec in constructor["features"].items()}, crosses)
     return space.fit(pl.DataFrame(case["inputs"]["adapt"]))

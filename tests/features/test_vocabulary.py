@@ -39,7 +39,7 @@ def test_few_and_many_keys_are_looked_up_alike(as_text):
     queries = rng.integers(-20_000, 20_000, size=3_000)
     place = {number: row for row, number in enumerate(numbers.tolist())}
     convert = (lambda values: [f"k{value}" for value in values]) if as_text else list
-    index = rr.features.KeyIndex(pl.Series("key", convert(numbers.tolist())))
+    index = rr.data.KeyIndex(pl.Series("key", convert(numbers.tolist())))
     series = pl.Series("key", convert(queries.tolist()))
     many = index.find(series)
     assert many.tolist() == [place.get(query, -1) for query in queries.tolist()]
@@ -48,7 +48,7 @@ def test_few_and_many_keys_are_looked_up_alike(as_text):
 
 
 def test_nulls_are_found_nowhere_by_either_road():
-    index = rr.features.KeyIndex(pl.Series("key", [5, 3]))
+    index = rr.data.KeyIndex(pl.Series("key", [5, 3]))
     assert index.find(pl.Series([3, None])).tolist() == [1, -1]
     assert index.find(pl.Series([3, None] * 200)).tolist() == [1, -1] * 200
 

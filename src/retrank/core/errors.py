@@ -44,8 +44,8 @@ class RetrankError(Exception):
         retrank.core.errors.DataError: column 'age', row 3: expected no nulls, got null; fill it first
     """
 
-    def __init__(self, expected: str, got: str, where: str, fix: str) -> None:
-        super().__init__(f"{where}: expected {expected}, got {got}; {fix}")
+    def __init__(self, expected: str, got: str, where: str, fix: str | None = None) -> None:
+        super().__init__(f"{where}: expected {expected}, got {got}" + (f"; {fix}" if fix else ""))
         self.expected, self.got, self.where, self.fix = expected, got, where, fix
 
 

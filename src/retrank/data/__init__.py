@@ -17,8 +17,10 @@ from retrank.data.checks import (
     require_time,
     require_unique,
 )
+from retrank.data.events import EventLog
 from retrank.data.file_source import FileSource
 from retrank.data.frame_source import FrameSource
+from retrank.data.key_index import KeyIndex
 from retrank.data.lists import sample_lists
 from retrank.data.loader import Loader
 from retrank.data.protocol import Source, shard_range
@@ -30,8 +32,10 @@ from retrank.data.streaming import StreamingLoader
 __all__ = [
     "ArrowCapsule",
     "Batches",
+    "EventLog",
     "FileSource",
     "FrameSource",
+    "KeyIndex",
     "Loader",
     "Source",
     "StreamingLoader",

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError
 from retrank.data.checks import require_columns, require_keys
+from retrank.data.keys import KeyType, as_keys, key_type
 from retrank.data.sources import TableLike, frame
 from retrank.evaluation.baselines import Baseline
 from retrank.evaluation.interactions import int64, query_and_candidate
 from retrank.evaluation.protocol import Recommends
 from retrank.evaluation.report import Report
 from retrank.evaluation.significance import bootstrap
-from retrank.features.keys import KeyType, as_keys, key_type
 from retrank.metrics.ranking import average_precision, hit_rate, mrr, ndcg, precision, recall
 
 __all__ = ["RANKING_METRICS", "evaluate", "per_query_metrics"]

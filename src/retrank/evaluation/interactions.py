@@ -11,9 +11,9 @@ from torch import Tensor
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.data.checks import require_keys, require_time
+from retrank.data.key_index import KeyIndex
+from retrank.data.keys import as_keys, key_type
 from retrank.data.sources import TableLike, frame
-from retrank.features.keys import as_keys, key_type
-from retrank.features.lookup import KeyIndex
 from retrank.layers.co_occurrence import co_occurrences
 
 __all__ = ["InteractionMatrix", "int64", "query_and_candidate"]

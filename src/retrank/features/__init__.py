@@ -19,7 +19,6 @@ from retrank.features.fitting import TableSummary
 from retrank.features.hashed import Hashed
 from retrank.features.history import History
 from retrank.features.kinds import Feature
-from retrank.features.lookup import KeyIndex
 from retrank.features.numeric import Log, Normalized, NumberFeature, Rescaled
 from retrank.features.passthrough import Passthrough
 from retrank.features.recent import Recent
@@ -40,7 +39,6 @@ __all__ = [
     "FeatureSpace",
     "Hashed",
     "History",
-    "KeyIndex",
     "Log",
     "Normalized",
     "NumberFeature",

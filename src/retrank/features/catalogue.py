@@ -11,8 +11,8 @@ from torch import Tensor
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import DataError
-from retrank.features.keys import KeyType, as_keys, key_type
-from retrank.features.lookup import KeyIndex
+from retrank.data.key_index import KeyIndex
+from retrank.data.keys import KeyType, as_keys, key_type
 
 __all__ = ["Catalogue", "Keys"]
 

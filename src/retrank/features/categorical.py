@@ -10,8 +10,8 @@ from torch import Tensor
 from retrank.core.errors import DataError, RetrankWarning, StorageError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
+from retrank.data.keys import Nulls, as_keys, key_type
 from retrank.features.arguments import check_count, check_nulls
-from retrank.features.keys import Nulls, as_keys, key_type
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.lists import flatten
 from retrank.features.state import State

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from retrank.features.key_tables import is_dense
+from retrank.data.key_tables import is_dense
 
 __all__ = ["count_cells", "count_keys"]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from retrank.core.jagged import Jagged
 from retrank.core.notices import warn_once
 from retrank.data.checks import require_columns
+from retrank.data.key_index import KeyIndex
+from retrank.data.keys import KeyType, as_keys, key_type
 from retrank.data.sources import TableLike, frame
 from retrank.features.catalogue import Catalogue, Keys, to_array, to_series
-from retrank.features.keys import KeyType, as_keys, key_type
-from retrank.features.lookup import KeyIndex
 
 __all__ = ["History"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
-from retrank.features.keys import Nulls
+from retrank.data.keys import Nulls
 
 __all__ = ["Lists", "flatten"]
 

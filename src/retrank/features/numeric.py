@@ -11,8 +11,8 @@ from torch import Tensor
 
 from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
+from retrank.data.blocks import in_blocks
 from retrank.features.arguments import check_number
-from retrank.features.blocks import in_blocks
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.numbers import Floats, known_numbers, read_numbers
 from retrank.features.state import State

@@ -9,9 +9,9 @@ import torch
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
+from retrank.data.keys import Nulls, as_keys, key_type
 from retrank.features.arguments import check_count, check_nulls, check_number
 from retrank.features.categorical import VocabularyFeature
-from retrank.features.keys import Nulls, as_keys, key_type
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.lists import flatten
 from retrank.features.statistics import Agreement

@@ -49,7 +49,7 @@ def write_space(directory: str | Path, space: Stored) -> None:
                 write_frame(draft / file, state.frames[frame])
             entries.append({"name": name, "kind": to_config(feature), "learned": state.values, "frames": frames})
         crosses = [cross.to_json() for cross in space.crosses]
-        write_json(draft / _MAIN, {"num_rows": space.num_rows, "features": entries, "rank_one_crosses": crosses})
+        write_json(draft / _MAIN, {"num_rows": space.num_rows, "features": entries, "crosses": crosses})
         write_manifest(draft, {"kind": _KIND, "format": _FORMAT})
 
 
@@ -78,4 +78,4 @@ def read_space(directory: str | Path) -> Stored:
         frames = {frame: read_frame(directory / file) for frame, file in entry["frames"].items()}
         feature.load_state(State(entry["learned"], frames), where=f"feature '{entry['name']}' in {directory}")
         features[entry["name"]] = feature
-    return Stored(int(content["num_rows"]), features, [Cross.from_json(cross) for cross in content["rank_one_crosses"]])
+    return Stored(int(content["num_rows"]), features, [Cross.from_json(cross) for cross in content["crosses"]])

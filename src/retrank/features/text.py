@@ -9,13 +9,13 @@ import torch
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS
+from retrank.data.key_index import KeyIndex
+from retrank.data.keys import Nulls
 from retrank.features.arguments import check_count
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.counting import count_keys
-from retrank.features.keys import Nulls
 from retrank.features.kinds import Emits
 from retrank.features.lists import Lists, flatten
-from retrank.features.lookup import KeyIndex
 from retrank.features.statistics import KeyCounts
 
 __all__ = ["Text"]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import NUM_SPECIAL_IDS
-from retrank.features.keys import KeyType, as_keys, key_type
-from retrank.features.lookup import KeyIndex
+from retrank.data.key_index import KeyIndex
+from retrank.data.keys import KeyType, as_keys, key_type
 from retrank.features.state import read_frame, write_frame
 from retrank.features.statistics import KeyCounts
 

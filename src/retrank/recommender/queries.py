@@ -7,7 +7,7 @@ import polars as pl
 
 from retrank.core.errors import DataError
 from retrank.data.checks import require_columns, require_no_nulls
-from retrank.features.keys import KeyType, as_keys, key_type
+from retrank.data.keys import KeyType, as_keys, key_type
 
 __all__ = ["QueryTable"]
 

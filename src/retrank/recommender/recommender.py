@@ -13,9 +13,9 @@ from torch import Tensor
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
 from retrank.data.checks import require_columns, require_rows
+from retrank.data.keys import as_keys
 from retrank.data.sources import TableLike, frame
 from retrank.features.history import History
-from retrank.features.keys import as_keys
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
 from retrank.index.protocol import Index

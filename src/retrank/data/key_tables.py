@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["DenseTable", "HashTable", "KeyTable", "is_dense", "key_table"]
+__all__ = ["DenseTable", "HashTable", "KeyTable", "SingleKeys", "is_dense", "key_table"]
 
 Places = npt.NDArray[np.int64]
 
@@ -40,7 +40,7 @@ class DenseTable(KeyTable):
 
     Example:
         >>> import polars as pl
-        >>> from retrank.features.key_tables import DenseTable
+        >>> from retrank.data.key_tables import DenseTable
         >>> DenseTable(pl.Series([7, 5])).find(pl.Series([5, 6, 7, None])).tolist()
         [1, -1, 0, -1]
     """
@@ -75,7 +75,7 @@ class HashTable(KeyTable):
 
     Example:
         >>> import polars as pl
-        >>> from retrank.features.key_tables import HashTable
+        >>> from retrank.data.key_tables import HashTable
         >>> HashTable(pl.Series(["Heat", "Big"])).find(pl.Series(["Big", "Alien", None])).tolist()
         [1, -1, -1]
     """
@@ -109,6 +109,40 @@ class HashTable(KeyTable):
         if len(others):
             places[others] = self._find(values[others], level + 1)
         return places
+
+
+@final
+class SingleKeys:
+    """Finds one key at a time, without the fixed cost of a column: Python's own hashes, sorted.
+
+    No Python object is kept per key, only 16 bytes.
+
+    Args:
+        keys: `(n,)` distinct `pl.Int64`, `pl.String` or `pl.Boolean`.
+
+    Example:
+        >>> import polars as pl
+        >>> from retrank.data.key_tables import SingleKeys
+        >>> SingleKeys(pl.Series(["Heat", "Big"])).place("Big")
+        1
+    """
+
+    def __init__(self, keys: pl.Series) -> None:
+        self._keys = keys
+        hashes = np.fromiter(map(hash, keys.to_list()), np.int64, len(keys))
+        self._places = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._places]
+
+    def place(self, key: str | int) -> int:
+        """Return the place of a key, -1 where there is none."""
+        wanted = hash(key)
+        at = int(self._hashes.searchsorted(wanted))
+        while at < len(self._hashes) and self._hashes[at] == wanted:
+            place = int(self._places[at])
+            if self._keys[place] == key:
+                return place
+            at += 1
+        return -1
 
 
 def _slots_of(keys: pl.Series, level: int, num_slots: int) -> npt.NDArray[np.int64]:

@@ -28,7 +28,7 @@ def in_blocks(values: pl.Series, dtype: npt.DTypeLike, convert: Convert) -> npt.
 
     Example:
         >>> import numpy as np, polars as pl
-        >>> from retrank.features.blocks import in_blocks
+        >>> from retrank.data.blocks import in_blocks
         >>> in_blocks(pl.Series([1, 2]), np.float32, lambda block, first_row: block.to_numpy() * 0.5)
         array([0.5, 1. ], dtype=float32)
     """
