@@ -250,9 +250,13 @@ class EventLog:
         if len(times) != count or _family(times.dtype) != _family(self.time_type):
             raise DataError(f"{count} times of type {self.time_type}", f"{len(times)} of {times.dtype}", "times")
         try:
-            return _physical(_require_times(times).cast(self.time_type))
+            cast = _require_times(times).cast(self.time_type)
         except pl.exceptions.PolarsError as error:
             raise DataError(f"times of type {self.time_type}", str(error), f"column '{times.name}'") from error
+        if times.dtype.is_float() and not bool((cast.cast(pl.Float64) == times).all()):
+            row = int((cast.cast(pl.Float64) != times).arg_max() or 0)
+            raise DataError(f"times of type {self.time_type}", str(times[row]), f"column '{times.name}', row {row}")
+        return _physical(cast)
 
     def _require_times_for(self, what: str, length: int | None) -> None:
         if self.time is None:
