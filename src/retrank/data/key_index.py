@@ -51,6 +51,11 @@ class KeyIndex:
         """The keys by place."""
         return pl.concat(self._parts, rechunk=True) if len(self._parts) > 1 else self._parts[0]
 
+    def keys_from(self, place: int) -> pl.Series:
+        """Return the keys from a place on, without looking at the others if they were added of late."""
+        first = len(self._parts[0])
+        return self._parts[1][place - first :] if len(self._parts) > 1 and place >= first else self.keys[place:]
+
     def find(self, values: pl.Series) -> npt.NDArray[np.int64]:
         """Look up many keys.
 

@@ -1,6 +1,6 @@
 """`Catalogue`: the candidates, one row each."""
 
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -57,8 +57,20 @@ class Catalogue(Configurable):
     def __len__(self) -> int:
         return len(self._index)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # a value: copies of the models that hold it share it
+
     def __repr__(self) -> str:
         return f"Catalogue({len(self):,} candidates by '{self.key}', features {list(self.batch.names)})"
+
+    @property
+    def key_column(self) -> pl.Series:
+        """`(candidates,)` the raw keys as a column."""
+        return self._index.keys
+
+    def row(self, key: str | int) -> int:
+        """Look up one candidate by a key of the catalogue's type; -1 if it is not here."""
+        return self._index.place(key)
 
     def rows(self, keys: Keys) -> Tensor:
         """Look candidates up.

@@ -22,8 +22,9 @@ from retrank.features.catalogue import Catalogue
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.cross import Cross
 from retrank.features.description import describe
-from retrank.features.fitting import TableSummary, column_of, summarize_table
+from retrank.features.fitting import TableSummary, summarize_table
 from retrank.features.kinds import Feature
+from retrank.features.layout import Layout
 from retrank.features.recent import share_vocabularies
 from retrank.features.storage import Stored, read_space, write_space
 from retrank.features.vocabulary import Vocabulary
@@ -73,6 +74,7 @@ class FeatureSpace(Configurable):
                 raise ConfigError("a feature kind", repr(kind), f"feature '{name}'", fix)
         self._features = _copies(features)
         share_vocabularies(self._features)
+        self._is_frozen = False
         self._crosses = {cross.name: cross for cross in crosses}
         self._num_rows: int | None = None
         if len(self._crosses) < len(crosses) or self._crosses.keys() & features.keys():
@@ -84,7 +86,12 @@ class FeatureSpace(Configurable):
     @property
     def names(self) -> list[str]:
         """The names of all features, then of all crosses."""
-        return [*self._features, *self._crosses]
+        return self.layout.names
+
+    @property
+    def layout(self) -> Layout:
+        """Which columns and features the features and crosses are made of."""
+        return Layout(self._features, self._crosses)
 
     @property
     def features(self) -> dict[str, Feature]:
@@ -129,7 +136,7 @@ class FeatureSpace(Configurable):
         Raises:
             ConfigError: an unknown feature.
         """
-        return list(dict.fromkeys(self._column(name) for name in self._parts(self._select(features))))
+        return self.layout.columns(self.layout.select(features))
 
     def vocabulary(self, name: str) -> Vocabulary:
         """Return the fitted vocabulary of a feature.
@@ -197,6 +204,7 @@ class FeatureSpace(Configurable):
             >>> space.fit_summaries(space.summarize(views, shard=(i, 2)) for i in range(2)).schema["user_id"].num_ids
             4
         """
+        self._require_not_frozen("fit")
         total = reduce(TableSummary.merge, summaries, TableSummary(0, {}))
         if not total.num_rows:
             raise DataError("at least one row", "none", "FeatureSpace.fit", "check the table")
@@ -223,6 +231,7 @@ class FeatureSpace(Configurable):
             NotFittedError: before `fit`.
         """
         self._require_fitted()
+        self._require_not_frozen("grow")
         for name in features or ():
             self.vocabulary(name)
         names = [name for name, kind in self._features.items() if kind.can_grow] if features is None else list(features)
@@ -250,19 +259,37 @@ class FeatureSpace(Configurable):
             NotFittedError: before `fit`.
         """
         self._require_fitted()
-        names = self._select(features)
-        parts = self._parts(names)
-        columns = list(dict.fromkeys(map(self._column, parts)))
+        layout = self.layout
+        names = layout.select(features)
+        columns = layout.columns(names)
         rows = table if isinstance(table, pl.DataFrame) else frame(table, columns)
         require_columns(rows, columns)
         made: dict[str, Column] = {
-            name: self._features[name].transform(rows.get_column(self._column(name)), name) for name in parts
+            name: self._features[name].transform(rows.get_column(layout.column(name)), name)
+            for name in layout.parts(names)
         }
-        for name in names:
-            if name in self._crosses:
-                cross = self._crosses[name]
-                made[name] = cross.combine([torch.as_tensor(made[part]) for part in cross.features])
-        return Batch({name: made[name] for name in names})
+        return layout.combine(made, names)
+
+    def frozen(self) -> "FeatureSpace":
+        """Return the space as it is now, unable to change.
+
+        Returns:
+            A space that shares what was learned. Its `fit` and `grow` raise; those of this space do not reach it.
+
+        Raises:
+            NotFittedError: before `fit`.
+
+        Example:
+            >>> import polars as pl, retrank as rr
+            >>> space = rr.FeatureSpace({"film": rr.features.Categorical()}).fit(pl.DataFrame({"film": ["Heat"]}))
+            >>> served = space.frozen()
+            >>> space.grow(pl.DataFrame({"film": ["Big"]})).schema["film"].num_ids, served.schema["film"].num_ids
+            (4, 3)
+        """
+        self._require_fitted()
+        space = copy.copy(self)
+        space._is_frozen = True
+        return space
 
     def loader(
         self,
@@ -297,7 +324,7 @@ class FeatureSpace(Configurable):
             NotFittedError: before `fit`.
         """
         self._require_fitted()
-        names = self._select(features)
+        names = self.layout.select(features)
         if not streaming:
             rows = self.transform(table, names)
             return Loader(rows, batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, device=device)
@@ -328,7 +355,7 @@ class FeatureSpace(Configurable):
         rows = frame(table)
         if features is None:
             features = [name for name in self.names if set(self.columns([name])) <= set(rows.columns)]
-        column = self._column(key) if key in self._features else key
+        column = self.layout.column(key) if key in self._features else key
         require_columns(rows, [column], "catalogue")
         return Catalogue(rows.get_column(column), self.transform(rows, features), key)
 
@@ -379,26 +406,15 @@ class FeatureSpace(Configurable):
         if not self.is_fitted:
             raise NotFittedError("a fitted space", "one that was not fitted", "FeatureSpace", "call fit(table) first")
 
-    def _select(self, features: Sequence[str] | None) -> list[str]:
-        if features is None:
-            return self.names
-        if isinstance(features, str):
-            raise ConfigError("a list of names", repr(features), "features", f"write [{features!r}]")
-        for name in features:
-            if name not in self._features and name not in self._crosses:
-                raise ConfigError(f"some of {self.names}", f"'{name}'", "features", "fix the name")
-        return list(features)
-
-    def _parts(self, names: Iterable[str]) -> list[str]:
-        """Return the features that are needed for features and crosses, each once."""
-        crossed = ((self._crosses[name].features if name in self._crosses else (name,)) for name in names)
-        return list(dict.fromkeys(name for parts in crossed for name in parts))
-
-    def _column(self, name: str) -> str:
-        return column_of(name, self._features[name])
+    def _require_not_frozen(self, change: str) -> None:
+        if self._is_frozen:
+            raise ConfigError(
+                "a space of your own", "the frozen one of a recommender", f"FeatureSpace.{change}",
+                "change the space that it was built from, and build another recommender",
+            )  # fmt: skip
 
     def _where(self, name: str) -> str:
-        return f"feature '{name}', column '{self._column(name)}'"
+        return f"feature '{name}', column '{self.layout.column(name)}'"
 
 
 def _copies(features: Mapping[str, Feature]) -> dict[str, Feature]:
