@@ -141,7 +141,7 @@ def _personal(parts: Parts, batch: Batch, exclude: Jagged, rules: Rules) -> Cand
 
 def _excluded(parts: Parts, asked: AskedQueries, rules: Rules) -> Jagged:
     """Return the catalogue rows that each query must not get; a row may be there twice."""
-    found = [rules.denied_of(torch.arange(len(asked)))]
+    found = [rules.denied if len(asked) == len(rules.denied) else rules.denied_of(torch.arange(len(asked)))]
     if rules.exclude_seen:
         found.append(parts.history.rows_of(parts.history.events.events(asked.events)))
         found += [
@@ -150,6 +150,9 @@ def _excluded(parts: Parts, asked: AskedQueries, rules: Rules) -> Jagged:
     filled = [part for part in found if len(part.values)]
     if len(filled) < 2:
         return filled[0] if filled else found[0]
+    if len(asked) == 1:
+        values = torch.cat([part.values for part in filled])
+        return Jagged(values, torch.tensor([0, len(values)]))
     owners = torch.cat([part.row_index() for part in filled])
     return Jagged.group(owners, torch.cat([part.values for part in filled]), len(asked))
 

@@ -1,4 +1,8 @@
-"""Lists as tables: rows of the catalogue become keys and details at the public edge."""
+"""Lists as tables: rows of the catalogue become keys and details at the public edge.
+
+Columns are indexed, not gathered: `Series.gather` goes through polars' query engine, which takes ten times as long for
+a short list, and whose threads do not survive a fork.
+"""
 
 import polars as pl
 import torch
@@ -25,11 +29,11 @@ def list_with_details(parts: Parts, answers: Answers) -> pl.DataFrame:
     stage = _stage(parts, bool(answers.is_popular[0]))
     columns = [
         pl.Series("rank", torch.arange(1, len(rows) + 1).numpy(), dtype=pl.Int64),
-        candidates.table[candidates.column].gather(rows),
+        candidates.table[candidates.column][rows],
         pl.Series("score", answers.scores[0][there].numpy(), dtype=pl.Float32),
         pl.Series("stage", [stage] * len(rows), dtype=pl.String),
     ]
-    details = [column.gather(rows) for column in candidates.table if column.name != candidates.column]
+    details = [column[rows] for column in candidates.table if column.name != candidates.column]
     return pl.DataFrame([*columns, *details])
 
 
@@ -50,11 +54,11 @@ def table_of_lists(parts: Parts, keys: pl.Series, answers: Answers) -> pl.DataFr
     stages = pl.Series("stage", [_stage(parts, False), _stage(parts, True)])
     return pl.DataFrame(
         [
-            keys.gather(query.numpy()),
-            candidates.table[candidates.column].gather(answers.rows[there].numpy()),
+            keys[query.numpy()],
+            candidates.table[candidates.column][answers.rows[there].numpy()],
             pl.Series("rank", (place + 1).numpy(), dtype=pl.Int64),
             pl.Series("score", answers.scores[there].numpy(), dtype=pl.Float32),
-            stages.gather(answers.is_popular[query].long().numpy()),
+            stages[answers.is_popular[query].long().numpy()],
         ]
     )
 

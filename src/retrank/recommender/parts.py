@@ -173,8 +173,6 @@ def build_parts(
     card: Card,
 ) -> Parts:
     """Build what answers requests; arguments and errors are those of `Recommender`, models and space are frozen."""
-    if num_retrieved < 1:
-        raise ConfigError("num_retrieved >= 1", str(num_retrieved), "Recommender")
     model = retrieval.model
     table = CandidateTable.of(candidates, space, model.candidate_id)
     query = space.columns([model.query_id])[0]
@@ -188,12 +186,15 @@ def build_parts(
         queries, query=query, space=space, names=names, events=events, candidate_id=model.candidate_id
     )
     _require_fitting(model, space)
+    past = History.of(events, table.catalogue)
+    if isinstance(history, pl.DataFrame):
+        past.warn_of_others()
     return Parts(
         space=space,
         retrieval=retrieval,
         ranking=ranking,
         candidates=table,
-        history=History.of(events, table.catalogue),
+        history=past,
         queries=known,
         index=serving_index(model, table.catalogue) if index is None else _same_candidates(index, table.catalogue),
         num_retrieved=num_retrieved,

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self, final
 
 import polars as pl
@@ -179,14 +180,36 @@ class QueryFeatures:
         Raises:
             DataError: a value that a feature refuses, with the row in the caller's table.
         """
+        usable = self._usable(asked)
+        if len(asked) == 1 and not asked.brought and int(asked.places) >= 0:
+            return self._one_known(int(asked.places), asked.events), usable
         made = {name: self._part(name, asked) for name in self._parts}
-        return self._layout.combine(made, self._names), self._usable(asked)
+        return self._layout.combine(made, self._names), usable
+
+    def _one_known(self, place: int, event: Tensor) -> Batch:
+        """Collect the features of one known query that brings nothing: views, nothing is gathered."""
+        rows = slice(place, place + 1)
+        return Batch(
+            {
+                name: self._latest(name, event) if name in self._of_history else self._whole[name][rows]
+                for name in self._names
+            }
+        )
+
+    @cached_property
+    def _whole(self) -> dict[str, Column]:
+        """The features and crosses of all known queries, without those that come from the event log."""
+        names = [name for name in self._names if name not in self._of_history]
+        return dict(self._layout.combine(self._stored, names).items()) if names else {}
+
+    def _latest(self, name: str, events: Tensor) -> Jagged:
+        lists = self._events.latest(events, self._of_history[name].length)
+        return self._of_history[name].weighted(Jagged(self._ids[name][lists.values], lists.offsets))
 
     def _part(self, name: str, asked: AskedQueries) -> Column:
         column, kind = self._columns[name], self._kinds[name]
         if name in self._of_history:
-            lists = self._events.latest(asked.events, self._of_history[name].length)
-            made: Column = self._of_history[name].weighted(Jagged(self._ids[name][lists.values], lists.offsets))
+            made: Column = self._latest(name, asked.events)
         else:
             made = self._known(name, asked)
         brought = self._brought(column, asked)
@@ -205,8 +228,6 @@ class QueryFeatures:
 
     def _known(self, name: str, asked: AskedQueries) -> Column:
         stored, places = self._stored[name], asked.places
-        if len(asked) == 1 and (place := int(places)) >= 0:
-            return stored[place : place + 1]  # views: nothing is gathered for a request
         unknown = (places < 0).nonzero()[:, 0]
         if not len(unknown):
             return _take(stored, places)

@@ -8,7 +8,7 @@ from typing import Any, Self, final
 import polars as pl
 import torch
 
-from retrank.core.errors import DataError
+from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
 from retrank.data.keys import as_key
 from retrank.data.sources import TableLike, frame
@@ -96,6 +96,8 @@ class Recommender:
         index: Index | None = None,
         card: Card | None = None,
     ) -> None:
+        if num_retrieved < 1:
+            raise ConfigError("num_retrieved >= 1", str(num_retrieved), "Recommender")
         frozen = space.frozen()
         self._parts = build_parts(
             FrozenModel.of(retrieval, frozen),
