@@ -14,7 +14,7 @@ import retrank as rr
 from retrank.core import native
 from retrank.core.errors import DataError, ShapeError
 from retrank.metrics import BatchTopK
-from retrank.ops import softmax
+from retrank.ops import softmax_by_kernel, softmax_by_torch
 from retrank.ops.softmax import dot_product_cross_entropy
 from retrank.tasks import Retrieval
 
@@ -202,7 +202,7 @@ def test_columns_of_other_layouts():
 
 def test_what_the_kernels_cannot_take_goes_through_torch(monkeypatch):
     called, floats = [], torch.zeros(3, 2)
-    monkeypatch.setattr(softmax, "call", lambda name, *rest: (called.append(name), native.call(name, *rest)))
+    monkeypatch.setattr(softmax_by_kernel, "call", lambda name, *rest: (called.append(name), native.call(name, *rest)))
 
     def is_fused(queries, candidates, **more):
         called.clear()
@@ -383,7 +383,7 @@ def test_blocks_are_one_block(settings, inputs, heads, monkeypatch):
 
     expected = everything()
     for limit in (1, 50 * 7, 50 * 39):  # blocks of one row, of seven, and one that leaves a single row
-        monkeypatch.setattr(softmax, "_SCORES_AT_ONCE_CPU", limit)
+        monkeypatch.setattr(softmax_by_torch, "_SCORES_AT_ONCE_CPU", limit)
         for ours, theirs in zip(everything(), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -407,7 +407,7 @@ def test_blocks_of_scores_are_dropped_before_the_next():
 def one_pass_and_two(monkeypatch, losses_of):
     """Return what losses and gradients are with the gradients made beside the losses, and after them."""
     first = losses_of()
-    monkeypatch.setattr(softmax, "_KEPT_SCORES", 0)
+    monkeypatch.setattr(softmax_by_kernel, "_KEPT_SCORES", 0)
     return zip(first, losses_of(), strict=True)
 
 
@@ -452,7 +452,7 @@ def test_a_query_of_weight_zero_takes_no_part():
 
 def test_without_gradients_none_are_made(monkeypatch):
     called = []
-    monkeypatch.setattr(softmax, "call", lambda name, *rest: (called.append(name), native.call(name, *rest)))
+    monkeypatch.setattr(softmax_by_kernel, "call", lambda name, *rest: (called.append(name), native.call(name, *rest)))
     with torch.no_grad():
         dot_product_cross_entropy(torch.randn(20, 4, requires_grad=True), torch.randn(30, 4), torch.arange(20))
     assert "softmax_forward" in called

@@ -210,7 +210,7 @@ class _ConcatenateLookups(torch.autograd.Function):
             array("q", num_rows),
             _contiguous(ids),
             _contiguous(offsets),
-            factors,
+            _contiguous(factors),
             grad.stride(0),
             grad,
             gradients,

@@ -136,7 +136,8 @@ class _DenseStack(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs, outputs, *others = ctx.saved_tensors
         num_hidden = len(ctx.shape) - 1
-        hidden, parameters, wanted = others[:num_hidden], others[num_hidden:], ctx.needs_input_grad[2:]
+        parameters, wanted = others[num_hidden:], ctx.needs_input_grad[2:]
+        hidden = [rows.contiguous() for rows in others[:num_hidden]]  # as they were, unless a hook has kept them
         if torch.is_grad_enabled():  # the gradients will be derived in their turn
             return None, None, *derive_by_torch(partial(_by_torch, ctx.shape), (inputs, *parameters), grad, wanted)
         gradients = [
@@ -149,8 +150,9 @@ class _DenseStack(torch.autograd.Function):
             of_biases.append(next(of_parameters) if has_bias else None)
         layers = _layers(ctx.shape, [parameter.contiguous() for parameter in parameters])
         rows, grad = _with_contiguous_rows(inputs), _with_contiguous_rows(grad)
+        made = None if outputs is None else outputs.contiguous()
         sizes = (*_described(layers, len(rows), hidden), len(rows), rows.stride(0), rows)
-        call("dense_backward", *sizes, outputs, grad.stride(0), grad, of_weights, of_biases, gradients[0])
+        call("dense_backward", *sizes, made, grad.stride(0), grad, of_weights, of_biases, gradients[0])
         return None, None, *gradients
 
 

@@ -16,7 +16,8 @@ from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.notices import warn_once
 from retrank.losses.softmax import softmax_cross_entropy
-from retrank.ops.softmax import dot_product_cross_entropy, rows_at_once, weighted
+from retrank.ops.softmax import dot_product_cross_entropy
+from retrank.ops.softmax_by_torch import rows_at_once, weighted
 from retrank.sampling.frequency import StreamingFrequency
 from retrank.tasks.contest import Contest, across_processes, reverse_across_processes
 from retrank.tasks.logits import (
