@@ -77,6 +77,6 @@ def test_new_candidates_go_into_the_index_that_is_there(plays):
     assert isinstance(recommender.index, rr.index.Faiss)
     assert recommender.recommend({"user": "u1"}, where=pl.col("year") == 2024)["song"].to_list() == ["new"]
     fixed = build(plays, in_pieces)
-    with pytest.raises(rr.errors.ConfigError, match="add"):
+    with pytest.raises(rr.errors.ConfigError, match="with_added"):
         fixed.add_candidates(pl.DataFrame({"song": ["new"], "year": [2024]}))
     assert len(fixed.catalogue) == SONGS

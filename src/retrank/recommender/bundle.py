@@ -13,8 +13,8 @@ from retrank.core.config import from_config, to_config
 from retrank.core.errors import StorageError
 from retrank.core.files import atomic_directory, read_json, read_manifest, write_json, write_manifest, write_text
 from retrank.features.space import FeatureSpace
+from retrank.index.index import Index
 from retrank.index.loading import load_index
-from retrank.index.protocol import Index
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.card import Card
 from retrank.training.model import Model

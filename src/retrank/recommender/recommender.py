@@ -18,7 +18,7 @@ from retrank.features.history import History
 from retrank.features.keys import as_keys
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.models.multitask import MultiTaskRanking
 from retrank.models.pairs import PAIR_COLUMNS, Candidates
 from retrank.models.retrieval import RetrievalModel
@@ -210,7 +210,8 @@ class Recommender:
             changed.index = serving_index(self.retrieval, changed.catalogue)
         else:
             added = changed.catalogue.batch[len(self.candidates) :]
-            self.index.add(self.retrieval.embed_candidates(added).cpu(), changed.catalogue.keys[len(self.candidates) :])
+            keys = changed.catalogue.keys[len(self.candidates) :]
+            changed.index = self.index.with_added(self.retrieval.embed_candidates(added).cpu(), keys)
         self.__dict__.update(changed.__dict__)
 
     def save(self, directory: str | Path) -> None:

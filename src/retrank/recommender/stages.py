@@ -8,7 +8,7 @@ from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.features.catalogue import Catalogue
 from retrank.index.exact import Exact
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.models.pairs import Candidates, pair_batch
 from retrank.models.retrieval import RetrievalModel
 
@@ -52,7 +52,7 @@ def retrieve(
     """
     embeddings = model.embed_queries(queries).cpu()
     allowed = None if allow is None else Jagged(allow, torch.tensor([0, len(allow)]))
-    return Candidates(*index.search_ids(embeddings, k, exclude=exclude, allow=allowed))
+    return Candidates(*index.search_rows(embeddings, k, exclude=exclude, allow=allowed))
 
 
 def by_popularity(counts: Tensor, k: int, *, exclude: Jagged, allow: Tensor | None = None) -> Candidates:
