@@ -9,7 +9,7 @@ from torch import Tensor
 
 from retrank.core.batch import Batch
 from retrank.core.jagged import Jagged
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.models.pairs import Candidates
 from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import AskedQueries
@@ -124,11 +124,7 @@ def search(index: Index, embeddings: Tensor, k: int, exclude: Jagged, allowed: T
         exclude: rows that a query must not get; one may be named twice.
         allowed: `(candidates,)` bool, which rows any query may get; None for all.
     """
-    allow = None
-    if allowed is not None:
-        rows = allowed.nonzero()[:, 0]
-        allow = Jagged(rows, torch.tensor([0, len(rows)]))
-    return Candidates(*index.search_ids(embeddings, k, exclude=exclude, allow=allow))
+    return Candidates(*index.search_rows(embeddings, k, exclude=exclude, allow=allowed))
 
 
 def _personal(parts: Parts, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:

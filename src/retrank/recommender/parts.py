@@ -20,7 +20,7 @@ from retrank.features.history import History
 from retrank.features.recent import Recent
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.models.multitask import MultiTaskRanking
 from retrank.models.pairs import PAIR_COLUMNS
 from retrank.models.retrieval import RetrievalModel
