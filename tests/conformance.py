@@ -459,6 +459,28 @@ class IndexConformance:
             assert torch.equal(alone.rows, whole.rows[row : row + 1])
         assert index.search_rows(queries[:0], 5).rows.shape == (0, 5)
 
+    def test_a_mask_and_a_list_of_rows_allow_the_same(self, case):
+        mask = torch.arange(40) % 3 > 0
+        allowed = rr.Jagged.from_lists([mask.nonzero()[:, 0].tolist()])
+        index, queries = self.index(case), torch.from_numpy(self.queries)
+        by_mask, by_rows = (index.search_rows(queries, 9, allow=allow) for allow in (mask, allowed))
+        self.judge(case, by_mask, [np.arange(0, 40, 3)] * len(queries), 9)
+        assert torch.equal(by_mask.scores, by_rows.scores)
+
+    def test_a_change_makes_another_index(self, case):
+        index, queries = self.index(case), torch.from_numpy(self.queries)
+        before, new = index.search_rows(queries, 40), torch.full((1, 6), 2.0)
+        for change in (lambda: index.with_added(new, [40]), lambda: index.with_updated(new, [3])):
+            try:
+                other = change()
+            except rr.errors.ConfigError:
+                continue  # not every kind can
+            scores = other.search_rows(new, other.num_candidates).scores
+            assert (scores == 24).any()
+            assert other is not index
+        after = index.search_rows(queries, 40)
+        assert all(map(torch.equal, after, before))
+
     @pytest.mark.parametrize("keys", [[f"k{i}" for i in range(40)], list(range(100, 140))])
     def test_saved_and_loaded_it_finds_the_same(self, case, keys, tmp_path):
         index, queries = self.index(case, keys), torch.from_numpy(self.queries)

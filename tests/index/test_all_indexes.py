@@ -1,5 +1,6 @@
 """What every index promises, exact or not, with the exact one as the judge of all."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -138,6 +139,8 @@ RULES = {  # lengths of the exclusions; lengths of the allow-lists, or of the on
     "one list": (None, 90),
     "one short list and exclusions": ([0, 3, 600], 4),
     "one empty list": (None, 0),
+    "a mask": (None, 300),
+    "a mask and exclusions": ([0, 3, 600], 300),
 }
 
 
@@ -155,6 +158,9 @@ def test_rules_hold_and_k_are_found_unless_none_is_left(indexes, name, rule, k):
         own = isinstance(allowed_lengths, list)
         allowed = draw_lists(rng, 23, allowed_lengths) if own else draw_lists(rng, 1, [allowed_lengths])
         lists["allow"] = Jagged.from_lists([row + row[:1] for row in allowed])
+        if rule.startswith("a mask"):
+            lists["allow"] = torch.zeros(NUM, dtype=torch.bool)
+            lists["allow"][allowed[0]] = True
         may = [set(row) for row in (allowed if own else allowed * 23)]
     scores, rows = index.search_rows(queries, k, **lists)
     assert scores.shape == rows.shape == (23, k)
@@ -177,7 +183,8 @@ def test_rules_hold_and_k_are_found_unless_none_is_left(indexes, name, rule, k):
         assert torch.equal(rows, expected.rows)
         assert torch.equal(scores, expected.scores)
     if rule != "one empty list":
-        assert index.evaluate(queries, k, judge, **lists) >= kind.recall - 0.2 * (kind.recall < 1)
+        slack = 0.3 * (kind.recall < 1)  # 23 queries: the first place alone is found or not
+        assert index.evaluate(queries, k, judge, **lists) >= kind.recall - slack
         if rule in ("one list", "one short list and exclusions") and kind.scores_are_true:
             assert index.evaluate(queries, k, judge, **lists) == 1.0  # short allow-lists are scored, not searched
 
@@ -202,6 +209,21 @@ def test_one_query_gets_what_it_gets_among_others(indexes, name):
         alone = index.search_rows(queries[row : row + 1], 12, exclude=exclude[row : row + 1])
         assert torch.equal(alone.rows[0], whole.rows[row])
         assert torch.equal(alone.scores[0], whole.scores[row])
+
+
+@each_kind
+def test_threads_that_search_at_once_find_what_one_finds(indexes, name):
+    index, queries = indexes(name), embed(32, seed=3)
+    exclude, mask = Jagged.from_lists([list(range(row)) for row in range(32)]), torch.arange(NUM) % 3 > 0
+    whole = index.search_rows(queries, 12, exclude=exclude, allow=mask)
+
+    def search(row):
+        return index.search_rows(queries[row : row + 1], 12, exclude=exclude[row : row + 1], allow=mask)
+
+    with ThreadPoolExecutor(16) as workers:
+        for row, found in enumerate(workers.map(search, range(32))):
+            assert torch.equal(found.rows[0], whole.rows[row])
+            assert torch.equal(found.scores[0], whole.scores[row])
 
 
 @each_kind
@@ -281,6 +303,15 @@ def test_bad_searches_are_refused(indexes, name):
     for bad in (torch.nan, torch.inf):
         with pytest.raises(DataError, match="queries, row 1"):
             index.search_rows(torch.tensor([0.0, bad, 1.0])[:, None].expand(3, DIM), 1)
+    for mask in (torch.ones(NUM + 1, dtype=torch.bool), torch.ones(NUM)):
+        with pytest.raises(ShapeError, match="allow: expected a bool mask"):
+            index.search_rows(queries, 1, allow=mask)
+    with pytest.raises(ShapeError, match="allow: expected a Jagged"):
+        index.search_rows(queries, 1, allow=[[1]])
+    for offsets in ([0, 2, 1, 3], [0, 1, 2, 9], [1, 1, 2, 3]):
+        for rule in ("exclude", "allow"):
+            with pytest.raises(ShapeError, match=f"{rule}, row .*offsets that ascend from 0 to 3"):
+                index.search_rows(queries, 1, **{rule: Jagged(torch.tensor([1, 2, 3]), torch.tensor(offsets))})
     for rows in ([[0], [], [NUM]], [[0], [], [-1]]):
         for rule in ("exclude", "allow"):
             with pytest.raises(DataError, match=f"{rule}, row 2"):
