@@ -8,21 +8,29 @@ import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
+from retrank.core.directories import atomic_directory
 from retrank.core.errors import ConfigError, DataError, ShapeError, StorageError
 from retrank.core.extras import optional
-from retrank.core.files import atomic_directory, read_json, write_json, write_manifest
+from retrank.core.files import write_json
 from retrank.core.jagged import Jagged
+from retrank.core.manifest import write_manifest
+from retrank.core.snapshots import Snapshot
+from retrank.core.values import checked
 from retrank.index.blocks import as_float32, check_finite
+from retrank.index.faiss_files import parse_faiss, write_faiss
 from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, rows_left, rows_to_change
 from retrank.index.pairs import PairFilter
 from retrank.index.protocol import Index, SearchResult
-from retrank.index.storage import KEYS_FILE, check_format, key_series, read_embeddings, read_keys, write_embeddings
+from retrank.index.storage import KEYS_FILE, check_format, read_embeddings, read_keys, write_embeddings, write_keys
 from retrank.ops.top_k import merge, nothing, pack, unpack
 
 __all__ = ["Faiss"]
 
 _FORMAT: Final = {"format": "retrank.index.faiss", "version": 2}
+_INDEX_FILE: Final = "index.faiss"
+_SETTINGS_FILE: Final = "settings.json"
 _EMBEDDINGS_FILE: Final = "embeddings.safetensors"
 _LISTS: Final = ("IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
 _GRAPHS: Final = ("IndexHNSWFlat", "IndexHNSWSQ")
@@ -30,6 +38,12 @@ _WHOLE: Final = ("IndexIVFFlat", "IndexHNSWFlat")  # hold embeddings, not codes
 _MAX_OVERFETCH: Final = (
     1024  # exclusions that are fetched in excess and dropped; longer lists are looked up in the search
 )
+
+
+class _Settings(TypedDict):
+    factory: str
+    effort: int
+    rescore: int | None
 
 
 @final
@@ -239,21 +253,20 @@ class Faiss(Index):
             directory: replaced as a whole if it exists.
         """
         with atomic_directory(directory) as draft:
-            self._faiss.write_index(self._index, str(draft / "index.faiss"))
-            labels = pl.Series("label", self._labels.numpy())
-            pl.DataFrame([key_series(self._keys), labels]).write_parquet(draft / KEYS_FILE)
+            write_faiss(self._faiss, self._index, draft / _INDEX_FILE)
+            write_keys(draft / KEYS_FILE, self._keys, label=pl.Series(self._labels.numpy()))
             settings = {"factory": self._factory, "effort": self.effort, "rescore": self.rescore}
-            write_json(draft / "settings.json", settings)
+            write_json(draft / _SETTINGS_FILE, settings)
             if self._originals is not None:
                 write_embeddings(draft / _EMBEDDINGS_FILE, self._originals)
             write_manifest(draft, _FORMAT)
 
     @classmethod
-    def load(cls, directory: str | Path) -> Self:
-        """Read an index that `save` wrote.
+    def from_snapshot(cls, snapshot: Snapshot) -> Self:
+        """Read an index; see `Index.from_snapshot`.
 
         Args:
-            directory: where it stands.
+            snapshot: what `save` wrote.
 
         Returns:
             An index with the same results.
@@ -262,23 +275,21 @@ class Faiss(Index):
             MissingExtraError: Faiss is not installed.
             StorageError: files missing, damaged or of another kind.
         """
-        check_format(directory, _FORMAT)
+        check_format(snapshot, _FORMAT)
         self = cls.__new__(cls)
         self._faiss = optional("faiss", extra="ann")
-        settings, (self._keys, table) = read_json(Path(directory) / "settings.json"), read_keys(directory)
+        settings = checked(snapshot.json(_SETTINGS_FILE), _Settings, snapshot.where(_SETTINGS_FILE))
         self._factory, self.effort = settings["factory"], settings["effort"]
-        self._labels = torch.from_numpy(table["label"].to_numpy(writable=True))
-        file = Path(directory) / "index.faiss"
-        try:
-            self._index = self._faiss.read_index(str(file))
-        except RuntimeError as error:
-            raise StorageError("an index of Faiss", _reason(error), str(file), "save the index anew") from error
+        self._keys, table = read_keys(snapshot)
+        self._labels = _labels(table, snapshot.where(KEYS_FILE))
+        file = snapshot.where(_INDEX_FILE)
+        self._index = parse_faiss(self._faiss, snapshot.read(_INDEX_FILE), file)
         if type(self._index).__name__ not in _LISTS + _GRAPHS or self._index.ntotal != len(self._labels):
-            raise StorageError(f"{len(self._labels)} candidates", "another index", str(file), "save the index anew")
-        originals = Path(directory) / _EMBEDDINGS_FILE
-        self._originals = read_embeddings(originals) if originals.exists() else None
+            raise StorageError(f"{len(self._labels)} candidates", "another index", file, "save the index anew")
+        self._originals = read_embeddings(snapshot, _EMBEDDINGS_FILE) if _EMBEDDINGS_FILE in snapshot else None
         if self._originals is not None and self._originals.shape != (len(self._labels), self._index.d):
-            raise StorageError(f"{len(self._labels)} embeddings", "others", str(originals), "save the index anew")
+            where = snapshot.where(_EMBEDDINGS_FILE)
+            raise StorageError(f"{len(self._labels)} embeddings", "others", where, "save the index anew")
         self.rescore = settings["rescore"]
         return self
 
@@ -364,6 +375,13 @@ class Faiss(Index):
                 f"Faiss.{change}",
                 "build the index anew, or choose another structure",
             )
+
+
+def _labels(table: pl.DataFrame, where: str) -> Tensor:
+    labels = table["label"] if "label" in table.columns else pl.Series("label", dtype=pl.Null)
+    if labels.dtype != pl.Int64 or labels.null_count() or (labels.diff() <= 0).any() or (labels < 0).any():
+        raise StorageError("ascending integer labels", str(labels.dtype), where, "save the index anew")
+    return torch.from_numpy(labels.to_numpy(writable=True))
 
 
 def _built(faiss: Any, vectors: npt.NDArray[np.float32], factory: str) -> Any:

@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from retrank.core.allocator import retain_freed_memory
 from retrank.core.config import Configurable, to_config
+from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError
-from retrank.core.files import ensure_replaceable
 from retrank.data.batches import Batches
 from retrank.training.checkpoint import has_checkpoint, read_checkpoint, shapes, write_checkpoint
 from retrank.training.device import resolve_device
