@@ -179,8 +179,8 @@ def _built(name: str, arguments: dict[str, Any]) -> Any:
     kind = known_by_name(registry, name, "type")
     if kind is nn.Sequential:
         children = arguments.get("children")
-        if arguments.keys() != {"children"} or not isinstance(children, list):
-            raise ConfigError("the children of a Sequential", f"the arguments {list(arguments)}", name, _FIX)
+        if not isinstance(children, list) or not all(isinstance(child, nn.Module) for child in children):
+            raise ConfigError("modules as children", f"the arguments {list(arguments)}", name, _FIX)
         return nn.Sequential(*children)
     check_arguments(kind, arguments, name)
     try:

@@ -130,9 +130,11 @@ def standing_version(path: str | Path) -> Path:
 
 def _not_ours(place: Path) -> str | None:
     """Say what stands at a place that must not be deleted."""
-    if not os.path.lexists(place):
+    try:
+        mode = place.lstat().st_mode
+    except FileNotFoundError:
         return None
-    if not place.is_dir():
+    if not stat.S_ISDIR(mode):
         return "a file"
     listed: set[str] | None = None
     with contextlib.suppress(OSError, StorageError):

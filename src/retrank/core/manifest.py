@@ -105,7 +105,8 @@ def is_ours(payload: dict[str, Any]) -> bool:
 def _is_inside(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return (
-        name.isprintable()
+        name != ""
+        and name.isprintable()
         and "/".join(parts) == name
         and not {"", ".", ".."} & set(parts)
         and not any(character in name for character in "\\:")

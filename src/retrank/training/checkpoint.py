@@ -26,7 +26,7 @@ __all__ = ["has_checkpoint", "load_weights", "read_checkpoint", "save_weights", 
 _FORMAT: Final = "retrank.checkpoint"
 _VERSION: Final = 1
 _TENSORS_FILE: Final = "tensors.safetensors"
-_STATE_FILE: Final = "state.json"
+STATE_FILE: Final = "state.json"
 
 
 class _Weights(TypedDict):
@@ -52,7 +52,7 @@ def write_checkpoint(directory: str | Path, state: Any, configuration: Mapping[s
     structure, tensors = flatten(state)
     with atomic_directory(directory) as draft:
         write_tensors(draft / _TENSORS_FILE, tensors)
-        write_json(draft / _STATE_FILE, structure)
+        write_json(draft / STATE_FILE, structure)
         write_manifest(draft, {"format": _FORMAT, "version": _VERSION, "configuration": dict(configuration)})
 
 
@@ -72,7 +72,7 @@ def has_checkpoint(directory: str | Path) -> bool:
         place = standing_version(directory)
         if not place.exists() or (place.is_dir() and not any(place.iterdir())):
             return False
-        if place.is_dir() and any((place / name).exists() for name in (MANIFEST, _STATE_FILE)):
+        if place.is_dir() and any((place / name).exists() for name in (MANIFEST, STATE_FILE)):
             return True  # whole, or damaged: reading it says so
     raise ConfigError(
         "a directory for checkpoints alone", "other files", str(directory), "name a new or empty directory"
@@ -108,7 +108,7 @@ def _parse_checkpoint(snapshot: Snapshot, configuration: Mapping[str, Any] | Non
     if configuration is not None:
         _compare(payload.get("configuration"), json.loads(json.dumps(configuration)), snapshot.directory)
     tensors = parse_tensors(snapshot.read(_TENSORS_FILE), snapshot.where(_TENSORS_FILE))
-    return unflatten(snapshot.json(_STATE_FILE), tensors, where=snapshot.where(_STATE_FILE))
+    return unflatten(snapshot.json(STATE_FILE), tensors, where=snapshot.where(STATE_FILE))
 
 
 def save_weights(directory: str | Path, model: nn.Module, facts: Mapping[str, Any] | None = None) -> None:
@@ -146,7 +146,7 @@ def load_weights(directory: str | Path, model: nn.Module) -> dict[str, Any]:
         >>> bool((first.weight == second.weight).all())
         True
     """
-    where = str(Path(directory, _STATE_FILE))
+    where = str(Path(directory, STATE_FILE))
     state = checked(read_checkpoint(directory, {"shapes": shapes(model)}), _Weights, where)
     load_weights_of(model, state["model"], where)
     return state["facts"]
