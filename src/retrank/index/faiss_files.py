@@ -10,7 +10,7 @@ import numpy as np
 
 from retrank.core.errors import StorageError
 
-__all__ = ["parse_faiss", "write_faiss"]
+__all__ = ["faiss_reason", "parse_faiss", "write_faiss"]
 
 _LARGER: Final = 16  # tables that are computed from what the file holds
 _LEAST_LIMIT: Final = 2**28
@@ -32,7 +32,7 @@ def write_faiss(faiss: Any, index: Any, file: Path) -> None:
     try:
         faiss.write_index(index, str(file))
     except RuntimeError as error:
-        raise StorageError("a file that can be written", _reason(error), str(file), "check the disk") from error
+        raise StorageError("a file that can be written", faiss_reason(error), str(file), "check the disk") from error
 
 
 def parse_faiss(faiss: Any, content: bytes, where: str) -> Any:
@@ -53,7 +53,7 @@ def parse_faiss(faiss: Any, content: bytes, where: str) -> Any:
         with _vectors_of_at_most(faiss, max(_LARGER * len(content), _LEAST_LIMIT)):
             return faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
     except (RuntimeError, MemoryError, ValueError) as error:
-        raise StorageError("an index of Faiss", _reason(error), where, "save the index anew") from error
+        raise StorageError("an index of Faiss", faiss_reason(error), where, "save the index anew") from error
 
 
 @contextmanager
@@ -71,5 +71,10 @@ def _vectors_of_at_most(faiss: Any, size: int) -> Iterator[None]:
             faiss.set_deserialization_vector_byte_limit(before)
 
 
-def _reason(error: BaseException) -> str:
+def faiss_reason(error: BaseException) -> str:
+    """Return what Faiss says, without the place in its sources.
+
+    Args:
+        error: that it raised.
+    """
     return str(error).rpartition("Error: ")[2].strip() or type(error).__name__

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from retrank.core.errors import StorageError
 from retrank.core.snapshots import Snapshot, read_directory
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 
 __all__ = ["index_from_snapshot", "load_index"]
 

@@ -1,6 +1,7 @@
 """`Parts`: what a recommender consists of, built once and never changed."""
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import final
 
@@ -20,7 +21,7 @@ from retrank.features.history import History
 from retrank.features.recent import Recent
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.models.multitask import MultiTaskRanking
 from retrank.models.pairs import PAIR_COLUMNS
 from retrank.models.retrieval import RetrievalModel
@@ -89,6 +90,7 @@ class Parts:
         index: the candidates' embeddings; its rows are those of the catalogue.
         num_retrieved: how many candidates are retrieved for ranking.
         card: what a reader must know.
+        process: the number of the process in which the parts were built.
     """
 
     space: FeatureSpace
@@ -100,6 +102,21 @@ class Parts:
     index: Index
     num_retrieved: int
     card: Card
+    process: int = field(default_factory=os.getpid, compare=False)
+
+    def require_own_process(self, what: str) -> None:
+        """Refuse what would hang in a process that was forked after polars had started its threads.
+
+        Raises:
+            ConfigError: this is such a process.
+        """
+        if os.getpid() != self.process:
+            raise ConfigError(
+                "a recommender that this process built or loaded",
+                "one from before it was forked",
+                what,
+                "load the bundle in each worker after the fork, or start workers with spawn",
+            )
 
     @cached_property
     def popular(self) -> PopularCandidates:
@@ -178,10 +195,14 @@ def build_parts(
     query = space.columns([model.query_id])[0]
     _require_key_column(query, table.column)
     names = _query_features(model, None if ranking is None else ranking.model, table.catalogue)
-    events = history if isinstance(history, EventLog) else _events(history, query, table.column, time)
-    if queries is None:
-        assert isinstance(history, pl.DataFrame)
-        queries = _latest_rows(history, events, space, names, model.candidate_id)
+    if isinstance(history, EventLog):
+        events = history
+    else:
+        events, last_rows = _events(history, query, table.column, time)
+        if queries is None:
+            _require_times(events, space, names, model.candidate_id)
+            queries = history[last_rows.numpy()]
+    assert queries is not None
     known = QueryFeatures(
         queries, query=query, space=space, names=names, events=events, candidate_id=model.candidate_id
     )
@@ -202,26 +223,23 @@ def build_parts(
     )
 
 
-def _events(table: pl.DataFrame, query: str, candidate: str, time: str | None) -> EventLog:
+def _events(table: pl.DataFrame, query: str, candidate: str, time: str | None) -> tuple[EventLog, torch.Tensor]:
     require_columns(table, [query, candidate], "history")
     time = time_column(table.schema, (query, candidate)) if time is None else time
-    return EventLog(table, query=query, candidate=candidate, time=time)
+    return EventLog.with_last_rows(table, query=query, candidate=candidate, time=time)
 
 
-def _latest_rows(
-    history: pl.DataFrame, events: EventLog, space: FeatureSpace, names: list[str], candidate_id: str
-) -> pl.DataFrame:
-    """Return the feature columns of queries as their last events have them, last by time if there are times."""
+def _require_times(events: EventLog, space: FeatureSpace, names: list[str], candidate_id: str) -> None:
+    """Refuse to guess what a query did last from the order of a table."""
     for name in space.layout.parts(names):
         kind = space.layout.features[name]
         if isinstance(kind, Recent) and kind.of == candidate_id and events.time is None:
             raise ConfigError(
                 "a history with times, to know what each query did last",
-                f"the columns {history.columns}",
+                "one without",
                 f"feature '{name}'",
                 "name the column of times, with time=, or pass queries= with the lists as they stand now",
             )
-    return history if events.time is None else history.sort(events.time, maintain_order=True)
 
 
 def _query_features(retrieval: RetrievalModel, ranking: Model | None, catalogue: Catalogue) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
@@ -23,6 +23,7 @@ class _Random(TypedDict):
     cuda: Any
 
 
+@final
 class RunState(TypedDict):
     """What `Loop` saves. What optimizers, schedules, loaders and callbacks put in, they check themselves."""
 
