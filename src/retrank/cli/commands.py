@@ -22,8 +22,8 @@ from retrank.cli.pipeline import Pipeline
 from retrank.cli.showing import Showing
 from retrank.cli.tables import Tables, read_interactions
 from retrank.cli.values import cast, condition
+from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError, DataError
-from retrank.core.files import ensure_replaceable
 from retrank.core.version import __version__
 from retrank.evaluation import Recommends, Report, baselines, evaluate
 from retrank.recommender import Card, Recommender

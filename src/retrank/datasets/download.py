@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, final
 
-from retrank.core.errors import DownloadError
-from retrank.core.files import atomic_directory
+from retrank.core.directories import atomic_directory
+from retrank.core.errors import DownloadError, StorageError
 
 __all__ = ["Archive", "Download", "Wheel", "cache_directory", "fetch_url", "fetch_wheel", "verify"]
 
@@ -157,6 +157,10 @@ def _unpack(archive: Path, members: Mapping[str, str], directory: Path) -> None:
             for member, name in members.items():
                 with content.open(member) as source, (draft / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
+    except StorageError as error:
+        if all((directory / name).is_file() for name in members.values()):
+            return  # another process was faster
+        raise DownloadError("room for the files", str(error), archive.name, "check the disk") from error
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise DownloadError(
             f"a zip file with {', '.join(members)}, and room for it in {directory}",

@@ -190,7 +190,7 @@ class Table(Configurable, nn.Module, ABC):
 
     def _remember_size(self) -> None:
         # The configuration rebuilds a table of this size, not of the size that the schema once had.
-        self.__dict__["_arguments"].update(rows=self.num_ids, name=self.name)
+        self._record(rows=self.num_ids, name=self.name)
 
     def _config_error(self, expected: str, got: str) -> ConfigError:
         return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'", "correct the argument")

@@ -9,9 +9,11 @@ import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from retrank.core.errors import ConfigError, DataError, StorageError
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
+from retrank.core.values import checked
 from retrank.data.blocks import in_blocks
 from retrank.features.arguments import check_count, check_number
 from retrank.features.kinds import Emits, Feature, fitted
@@ -22,6 +24,10 @@ from retrank.features.statistics import Agreement, Summary, ValueCounts
 __all__ = ["BinFeature", "Bucketized", "Discretized", "places_among"]
 
 _FEW: Final = 32
+
+
+class _Boundaries(TypedDict):
+    boundaries: list[float]
 
 
 class BinFeature(Feature):
@@ -125,10 +131,10 @@ class Discretized(BinFeature):
 
     def load_state(self, state: State, *, where: str) -> None:
         """Take over boundaries; see `Feature.load_state`."""
-        try:
-            boundaries = np.array(state.values["boundaries"], dtype=np.float64)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StorageError("boundaries", str(state.values), where, "restore the directory") from error
+        boundaries = np.array(checked(state.values, _Boundaries, where)["boundaries"], dtype=np.float64)
+        if len(boundaries) >= self.bins or (np.diff(boundaries) < 0).any():
+            got = f"{len(boundaries)} boundaries"
+            raise StorageError(f"ascending boundaries of {self.bins} bins", got, where, "restore the directory")
         self._boundaries = boundaries
 
 

@@ -1,15 +1,16 @@
 """Keys as ids without a vocabulary: by a stable hash."""
 
-from typing import ClassVar, cast, final
+from typing import ClassVar, final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
-from retrank.core.errors import StorageError
 from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID, ColumnSchema
+from retrank.core.values import checked
 from retrank.data.blocks import in_blocks
 from retrank.data.keys import KeyType, Nulls, as_keys, key_type
 from retrank.features.arguments import check_count, check_nulls
@@ -19,6 +20,10 @@ from retrank.features.state import State
 from retrank.features.statistics import Agreement, Summary
 
 __all__ = ["Hashed"]
+
+
+class _Learned(TypedDict):
+    key_type: KeyType
 
 
 @final
@@ -88,7 +93,4 @@ class Hashed(Feature):
 
     def load_state(self, state: State, *, where: str) -> None:
         """Take over a key type; see `Feature.load_state`."""
-        found = state.values.get("key_type")
-        if found not in ("string", "integer", "boolean"):
-            raise StorageError("a key type", repr(found), where, "restore the directory")
-        self._key_type = cast("KeyType", found)
+        self._key_type = checked(state.values, _Learned, where)["key_type"]

@@ -8,9 +8,11 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
+from retrank.core.values import checked
 from retrank.data.blocks import in_blocks
 from retrank.features.arguments import check_number
 from retrank.features.kinds import Emits, Feature, fitted
@@ -19,6 +21,11 @@ from retrank.features.state import State
 from retrank.features.statistics import Agreement, Moments, Summary
 
 __all__ = ["Log", "Normalized", "NumberFeature", "Rescaled"]
+
+
+class _MeanAndVariance(TypedDict):
+    mean: float
+    variance: float
 
 
 class NumberFeature(Feature):
@@ -158,10 +165,10 @@ class Normalized(NumberFeature):
 
     def load_state(self, state: State, *, where: str) -> None:
         """Take over mean and variance; see `Feature.load_state`."""
-        try:
-            self._mean_and_variance = (float(state.values["mean"]), float(state.values["variance"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StorageError("mean and variance", str(state.values), where, "restore the directory") from error
+        found = checked(state.values, _MeanAndVariance, where)
+        if found["variance"] < 0:
+            raise StorageError("a variance of at least 0", str(found["variance"]), where, "restore the directory")
+        self._mean_and_variance = (float(found["mean"]), float(found["variance"]))
 
 
 @final

@@ -6,9 +6,11 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
+from retrank.core.values import checked
 from retrank.features.arguments import check_number
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.lists import flatten
@@ -17,6 +19,10 @@ from retrank.features.state import State
 from retrank.features.statistics import Agreement, Summary
 
 __all__ = ["Passthrough"]
+
+
+class _Width(TypedDict):
+    width: int
 
 
 @final
@@ -91,7 +97,7 @@ class Passthrough(Feature):
 
     def load_state(self, state: State, *, where: str) -> None:
         """Take over a width; see `Feature.load_state`."""
-        width = state.values.get("width")
-        if not isinstance(width, int) or width < 1:
-            raise StorageError("a width", repr(width), where, "restore the directory")
+        width = checked(state.values, _Width, where)["width"]
+        if width < 1:
+            raise StorageError("a width of at least 1", repr(width), where, "restore the directory")
         self._width = width

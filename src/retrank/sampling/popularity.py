@@ -58,7 +58,7 @@ class Popularity(Sampler):
     ) -> None:
         super().__init__()
         counts = None if counts is None else checked_counts(counts, "Popularity")
-        self.__dict__["_arguments"].update(counts=counts)
+        self._record(counts=counts)
         if counts is not None and num_ids not in (None, len(counts) + NUM_SPECIAL_IDS):
             raise self._config_error(f"num_ids={len(counts) + NUM_SPECIAL_IDS}, one a count", str(num_ids), "drop it")
         self.num_negatives, self.unique, self._counts = num_negatives, unique, counts

@@ -8,9 +8,10 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError
 from retrank.core.extras import optional
-from retrank.core.files import ensure_replaceable, write_text
+from retrank.core.files import write_text
 from retrank.training.checkpoint import load_weights, save_weights
 from retrank.training.history import Mode, look_up
 from retrank.training.run import Run
