@@ -54,8 +54,8 @@ def doctor(folder, **environment):
     inherited = {name: value for name, value in os.environ.items() if name not in ("RETRANK_NATIVE", "CXX")}
     paths = {"XDG_CACHE_HOME": str(folder), "PYTHONPATH": str(Path(rr.__file__).parents[1])}
     command = [sys.executable, "-m", "retrank", "doctor", "--json"]
-    options = {"env": {**inherited, **paths, **environment}, "capture_output": True, "text": True, "check": True}
-    return json.loads(subprocess.run(command, **options).stdout)
+    environment = {**inherited, **paths, **environment}
+    return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
 def test_kernels_that_were_switched_off(tmp_path):

@@ -126,3 +126,11 @@ def test_rows_that_are_not_there_are_refused(rows):
 
 def test_offsets_are_not_looked_at_where_one_would_have_to_wait():
     Jagged(torch.empty(2, device="meta"), torch.empty(3, dtype=torch.int64, device="meta")).check()
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested:UserWarning")
+def test_nested_tensors_are_not_taken_for_their_values():
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(1)])
+    for parts in ((nested, torch.tensor([0, 2])), (torch.ones(2), torch.tensor([0, 2]), nested)):
+        with pytest.raises(ShapeError, match="Jagged"):
+            Jagged(*parts)

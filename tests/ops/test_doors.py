@@ -219,7 +219,7 @@ def lookups_case(data):
             if values.dim() == 0 or len(values) != sum(lengths):
                 values = torch.zeros(sum(lengths), dtype=torch.int64)
             weights = data.draw(floats(sum(lengths))) if data.draw(st.booleans()) else None
-            if weights is not None and (weights.shape != values.shape[:1] or weights.dim() != 1):
+            if weights is not None and (weights.is_nested or weights.shape != values.shape[:1] or weights.dim() != 1):
                 weights = None
             ids = rr.Jagged(values, torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int64), weights)
             if data.draw(st.integers(0, 9)) == 0:  # behind the back of its constructor
