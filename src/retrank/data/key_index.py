@@ -46,10 +46,20 @@ class KeyIndex:
     def __len__(self) -> int:
         return sum(map(len, self._parts))
 
+    @property
+    def dtype(self) -> pl.DataType:
+        """The type of the keys."""
+        return self._parts[0].dtype
+
     @cached_property
     def keys(self) -> pl.Series:
         """The keys by place."""
         return pl.concat(self._parts, rechunk=True) if len(self._parts) > 1 else self._parts[0]
+
+    def keys_from(self, place: int) -> pl.Series:
+        """Return the keys from a place on, without looking at the others if they were added of late."""
+        first = len(self._parts[0])
+        return self._parts[1][place - first :] if len(self._parts) > 1 and place >= first else self.keys[place:]
 
     def find(self, values: pl.Series) -> npt.NDArray[np.int64]:
         """Look up many keys.
@@ -63,9 +73,10 @@ class KeyIndex:
         Raises:
             DataError: keys of another dtype.
         """
-        dtype = self._parts[0].dtype
-        if values.dtype != dtype:
-            raise DataError(f"keys of type {dtype}", str(values.dtype), f"column '{values.name}'", "cast the column")
+        if values.dtype != self.dtype:
+            raise DataError(
+                f"keys of type {self.dtype}", str(values.dtype), f"column '{values.name}'", "cast the column"
+            )
         places = in_blocks(values, np.int64, lambda block, _: self._table.find(block))
         if self._added_table is not None:
             missing = np.flatnonzero(places < 0)

@@ -1,6 +1,6 @@
 """`Catalogue`: the candidates, one row each."""
 
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,11 @@ from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import DataError
 from retrank.data.key_index import KeyIndex
-from retrank.data.keys import KeyType, as_keys, key_type
+from retrank.data.keys import KeyType, as_key, as_keys, key_type
 
 __all__ = ["Catalogue", "Keys"]
+
+_FEW = 32  # keys that are looked up one by one sooner than as a column
 
 Keys = pl.Series | npt.NDArray[Any] | list[Any]
 """Raw keys: strings, integers or booleans."""
@@ -57,8 +59,16 @@ class Catalogue(Configurable):
     def __len__(self) -> int:
         return len(self._index)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # a value: copies of the models that hold it share it
+
     def __repr__(self) -> str:
         return f"Catalogue({len(self):,} candidates by '{self.key}', features {list(self.batch.names)})"
+
+    @property
+    def key_column(self) -> pl.Series:
+        """`(candidates,)` the raw keys as a column."""
+        return self._index.keys
 
     def rows(self, keys: Keys) -> Tensor:
         """Look candidates up.
@@ -72,6 +82,10 @@ class Catalogue(Configurable):
         Raises:
             DataError: keys of another type.
         """
+        if isinstance(keys, list) and len(keys) <= _FEW:
+            where = f"keys of '{self.key}'"
+            places = [-1 if key is None else self._index.place(as_key(key, self.key_type, where)) for key in keys]
+            return torch.tensor(places, dtype=torch.int64)
         return torch.from_numpy(self._index.find(as_keys(to_series(keys, self.key), self.key_type, "unknown")))
 
 

@@ -1,18 +1,17 @@
-"""`History`: who interacted with what."""
+"""`History`: who interacted with what, as rows of a catalogue."""
 
-from typing import Any, final
+from functools import cached_property
+from typing import Any, Self, final
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from retrank.core.jagged import Jagged
 from retrank.core.notices import warn_once
-from retrank.data.checks import require_columns
-from retrank.data.key_index import KeyIndex
-from retrank.data.keys import KeyType, as_keys, key_type
-from retrank.data.sources import TableLike, frame
+from retrank.data.events import EventLog
+from retrank.data.keys import as_keys
+from retrank.data.sources import TableLike
 from retrank.features.catalogue import Catalogue, Keys, to_array, to_series
 
 __all__ = ["History"]
@@ -20,15 +19,17 @@ __all__ = ["History"]
 
 @final
 class History:
-    """The distinct candidates of each query, as catalogue rows: what to exclude, and how popular candidates are.
+    """The past events of each query as catalogue rows: what to exclude, and how popular candidates are.
 
-    Interactions with candidates that the catalogue does not hold are left out, with a warning.
+    A value: `with_events` and `with_catalogue` return another history that shares what is the same. Events with
+    candidates that the catalogue does not hold are left out of all results; a new history warns of them.
 
     Args:
-        table: interactions, a row each; repeats count once.
+        table: one row per event, in any order.
         catalogue: the candidates.
         query: the column of query keys.
         candidate: the column of candidate keys; the catalogue's key by default.
+        time: the column of times; None if the events have none.
 
     Raises:
         DataError: a missing column, a null key, or keys of another type than the catalogue's.
@@ -43,29 +44,42 @@ class History:
         ([[0, 2], []], [1, 0, 2])
     """
 
-    def __init__(self, table: TableLike, catalogue: Catalogue, *, query: str, candidate: str | None = None) -> None:
+    def __init__(
+        self,
+        table: TableLike,
+        catalogue: Catalogue,
+        *,
+        query: str,
+        candidate: str | None = None,
+        time: str | None = None,
+    ) -> None:
         candidate = catalogue.key if candidate is None else candidate
-        interactions = frame(table, [query, candidate])
-        require_columns(interactions, [query, candidate], "history")
-        query_keys = as_keys(interactions.get_column(query), None, "error")
-        rows = catalogue.rows(as_keys(interactions.get_column(candidate), None, "error")).numpy()
-        if outside := int((rows < 0).sum()):
-            message = f"{outside} of {len(rows)} interactions are with candidates that the catalogue does not hold"
-            warn_once(f"column '{candidate}': {message}; they are left out")
-        self._key_type: KeyType = key_type(query_keys)
-        self._index = KeyIndex(query_keys.unique(maintain_order=True))
-        pairs = self._index.find(query_keys)[rows >= 0] * len(catalogue) + rows[rows >= 0]
-        queries, candidates = np.divmod(np.unique(pairs), max(len(catalogue), 1))
-        self._pairs = torch.from_numpy(queries), torch.from_numpy(candidates)
-        self._num_candidates = len(catalogue)
-        # One more row than queries: the empty one, for queries that are not here.
-        self._rows = Jagged.group(*self._pairs, num_rows=len(self._index) + 1)
+        self._bind(EventLog(table, query=query, candidate=candidate, time=time), catalogue)
+        self.warn_of_others()
+
+    @classmethod
+    def of(cls, events: EventLog, catalogue: Catalogue) -> Self:
+        """Read a log of events as rows of a catalogue.
+
+        Args:
+            events: the log.
+            catalogue: the candidates.
+
+        Returns:
+            A history that shares the log.
+
+        Raises:
+            DataError: the log's candidate keys are of another type than the catalogue's.
+        """
+        history = cls.__new__(cls)
+        history._bind(events, catalogue)
+        return history
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self.events.queries)
 
     def __repr__(self) -> str:
-        return f"History({len(self):,} queries, {len(self._pairs[0]):,} distinct interactions)"
+        return f"History({len(self):,} queries, {len(self.matrix()[0]):,} distinct interactions)"
 
     def __getitem__(self, keys: Keys) -> Jagged:
         """Return the catalogue rows of each query, ascending.
@@ -79,18 +93,41 @@ class History:
         Raises:
             DataError: keys of another type.
         """
-        places = self._index.find(as_keys(to_series(keys, self._index.keys.name), self._key_type, "unknown"))
-        return self._rows.take(torch.from_numpy(np.where(places < 0, len(self), places)))
+        series = as_keys(to_series(keys, self.events.query), self.events.query_type, "unknown")
+        rows = self.rows_of(self.events.events(torch.from_numpy(self.events.queries.find(series))))
+        codes = torch.unique(rows.row_index() * self._num_candidates + rows.values)
+        lengths = torch.bincount(codes // max(self._num_candidates, 1), minlength=len(rows))
+        return Jagged.from_lengths(codes % max(self._num_candidates, 1), lengths)
 
     @property
     def queries(self) -> npt.NDArray[Any]:
         """`(queries,)` the distinct raw query keys, in order of appearance."""
-        return to_array(self._index.keys)
+        return to_array(self.events.queries.keys)
 
-    @property
+    @cached_property
     def counts(self) -> Tensor:
         """`(candidates,)` int64, the number of different queries of each catalogue row."""
-        return torch.bincount(self._pairs[1], minlength=self._num_candidates)
+        counts = torch.zeros(self._num_candidates, dtype=torch.int64)
+        here = self._rows >= 0
+        counts[self._rows[here]] = self.events.num_queries_of[here]
+        return counts
+
+    def rows_of(self, candidates: Jagged) -> Jagged:
+        """Turn places of the log's candidates into catalogue rows; those that the catalogue does not hold fall out.
+
+        Args:
+            candidates: what the log's `events` or `latest` returned.
+
+        Returns:
+            As many rows of int64 catalogue rows, in the same order.
+        """
+        rows = self._rows[candidates.values]
+        if self._holds_all:
+            return Jagged(rows, candidates.offsets)
+        here = rows >= 0
+        kept = torch.zeros(len(rows) + 1, dtype=torch.int64)
+        torch.cumsum(here, dim=0, out=kept[1:])
+        return Jagged(rows[here], kept[candidates.offsets])
 
     def matrix(self) -> tuple[Tensor, Tensor]:
         """Return the interactions as coordinates.
@@ -98,4 +135,52 @@ class History:
         Returns:
             `(pairs,)` int64 places in `queries` and `(pairs,)` int64 catalogue rows, sorted, each pair once.
         """
-        return self._pairs
+        queries, candidates = self.events.pairs()
+        rows = self._rows[candidates]
+        here = rows >= 0
+        codes = (queries[here] * self._num_candidates + rows[here]).sort().values
+        return codes // max(self._num_candidates, 1), codes % max(self._num_candidates, 1)
+
+    def with_events(self, table: TableLike) -> Self:
+        """Append events.
+
+        Args:
+            table: one row per event, with the columns of the others.
+
+        Returns:
+            A history that shares the old events, unless there are many new ones.
+
+        Raises:
+            DataError: a missing column, a null key or time, or keys or times of another type.
+        """
+        events = self.events.with_events(table)
+        added = self._catalogue.rows(events.candidates.keys_from(len(self.events.candidates)))
+        history = type(self).__new__(type(self))
+        history._bind(events, self._catalogue, torch.cat([self._rows, added]))
+        return history
+
+    def with_catalogue(self, catalogue: Catalogue) -> Self:
+        """Return the same events for other candidates.
+
+        Args:
+            catalogue: the candidates.
+
+        Returns:
+            A history that shares the events.
+        """
+        return self.of(self.events, catalogue)
+
+    def warn_of_others(self) -> None:
+        """Warn of events with candidates that the catalogue does not hold, if there are any."""
+        if not self._holds_all:
+            codes = self.events.codes()[1]
+            message = (
+                f"{int((self._rows < 0)[codes].sum())} of {len(codes)} interactions are with candidates that the "
+                "catalogue does not hold; they are left out"
+            )
+            warn_once(f"column '{self.events.candidate}': {message}")
+
+    def _bind(self, events: EventLog, catalogue: Catalogue, rows: Tensor | None = None) -> None:
+        self.events, self._catalogue, self._num_candidates = events, catalogue, len(catalogue)
+        self._rows = catalogue.rows(events.candidates.keys) if rows is None else rows  # of the log's candidates
+        self._holds_all = bool((self._rows >= 0).all())
