@@ -38,6 +38,10 @@ class Jagged:
     __slots__ = ("offsets", "values", "weights")
 
     def __init__(self, values: Tensor, offsets: Tensor, weights: Tensor | None = None) -> None:
+        if any(tensor is not None and tensor.is_nested for tensor in (values, offsets, weights)):
+            raise ShapeError(
+                "tensors with a shape", "nested ones", "Jagged", "pass the values and offsets of a nested one"
+            )
         if offsets.dim() != 1 or offsets.dtype != torch.int64 or len(offsets) == 0 or values.dim() == 0:
             raise ShapeError(
                 "values of shape (total, ...) and int64 offsets of shape (rows + 1,)",

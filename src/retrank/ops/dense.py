@@ -87,18 +87,20 @@ def has_independent_rows() -> bool:
 
 def _checked(inputs: Tensor, layers: Sequence[Dense]) -> list[Tensor]:
     """Return the parameters of the layers in order, if all fit."""
+    parameters, names = [inputs], ["inputs"]
+    for place, (weight, bias, _) in enumerate(layers):
+        parameters += [weight] if bias is None else [weight, bias]
+        names += [f"weight {place}"] if bias is None else [f"weight {place}", f"bias {place}"]
+    require_floats("dense", parameters, names)
     if not layers or inputs.dim() == 0:
         raise _error("inputs of shape (..., width) and one layer or more", f"{described(inputs)}, {len(layers)} layers")
-    width, parameters, names = inputs.shape[-1], [inputs], ["inputs"]
+    width = inputs.shape[-1]
     for place, (weight, bias, _) in enumerate(layers):
         if weight.dim() != 2 or weight.shape[1] != width:
             raise _error(f"a weight of shape (any, {width}) in layer {place}", described(weight))
         if bias is not None and bias.shape != weight.shape[:1]:
             raise _error(f"a bias of shape ({len(weight)},) in layer {place}", described(bias))
         width = weight.shape[0]
-        parameters += [weight] if bias is None else [weight, bias]
-        names += [f"weight {place}"] if bias is None else [f"weight {place}", f"bias {place}"]
-    require_floats("dense", parameters, names)
     return parameters[1:]
 
 
