@@ -14,6 +14,7 @@ from tests.models.test_conformance import CASES
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique2"}
 LOOKS_ON_CPU = {  # where the host looks at numbers that it has; none of these looks on a GPU
     "embeddings/lookup.py: backward",
+    "ops/row_sparse.py: require_rows",
     "sampling/probabilities.py: look_up",
     "tasks/logits.py: _check_positives",
     "tasks/retrieval.py: _fused_losses",
