@@ -9,7 +9,7 @@ from torch import Tensor
 from retrank.core.errors import DataError, ShapeError
 from retrank.ops.update_rules import Slot
 
-__all__ = ["STATE_DTYPES", "grown_state", "new_state", "num_steps", "require_state", "shape_of"]
+__all__ = ["STATE_DTYPES", "grown_state", "new_state", "next_step", "require_state", "shape_of"]
 
 STATE_DTYPES: Final = {
     torch.float32: torch.float32,
@@ -34,20 +34,20 @@ def shape_of(slot: Slot, shape: torch.Size) -> tuple[int, ...]:
     return (*shape[:1], *[1] * (len(shape) - 1)) if slot.per == "row" else ()
 
 
-def num_steps(state: Mapping[str, Any], where: str) -> int:
-    """Return how many steps a parameter took, as its state says.
+def next_step(state: Mapping[str, Any], name: str) -> int:
+    """Return the number of the step that a parameter takes next, from 1.
 
     Args:
-        state: without entries before the first step.
-        where: the parameter, for the message.
+        state: without entries before the first step, later with a `step`.
+        name: of the parameter, for the message.
 
     Raises:
-        DataError: not a whole number from 0.
+        DataError: its state has no whole number of steps.
     """
     step = state.get("step", None if state else 0)
     if type(step) is not int or not 0 <= step < _MOST_STEPS:
-        raise DataError("a whole number of steps, 0 or more, as 'step'", _said(step), where, _FIX)
-    return step
+        raise DataError("a whole number of steps, 0 or more, as 'step'", _said(step), f"parameter '{name}'", _FIX)
+    return step + 1
 
 
 def require_state(

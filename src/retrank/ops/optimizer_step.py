@@ -10,7 +10,7 @@ from torch.autograd.graph import increment_version
 
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.native import call, is_native
-from retrank.ops.optimizer_state import STATE_DTYPES, grown_state, new_state, num_steps, shape_of
+from retrank.ops.optimizer_state import STATE_DTYPES, grown_state, new_state, next_step, shape_of
 from retrank.ops.rounding import HALF_PRECISION, draw_seed, round_randomly
 from retrank.ops.row_sparse import merge_rows, require_row_sparse, require_rows
 from retrank.ops.update_rules import Rule
@@ -78,7 +78,7 @@ def optimizer_step(updates: Sequence[Update]) -> None:
         _, _, rule, state, name = update
         step = 0
         if rule.counts_steps:
-            step = num_steps(state, name) + 1
+            step = next_step(state, name)
             counts.append((state, step))
         if kernel.add(update, [state.get(slot.name) for slot in rule.slots], step):
             continue

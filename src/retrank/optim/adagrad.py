@@ -65,5 +65,5 @@ class _Adagrad(RowSparseOptimizer):
     def rule(lr: float, initial_accumulator: float, eps: float, weight_decay: float) -> AdagradRule:
         Adagrad(
             lr, initial_accumulator=initial_accumulator, eps=eps, weight_decay=weight_decay
-        )  # refuses what a scheduler must not set
+        )  # refuses what schedulers must not set
         return AdagradRule(lr, eps, weight_decay, (Slot("accumulator", "number", initial_accumulator),))

@@ -29,14 +29,14 @@ class CheckedOptimizer(torch.optim.Optimizer, ABC):
         """
 
     @abstractmethod
-    def check_state(self, parameter: Tensor, group: Mapping[str, Any], state: Mapping[str, Any], where: str) -> None:
+    def check_state(self, parameter: Tensor, group: Mapping[str, Any], state: Mapping[str, Any], name: str) -> None:
         """Check what is about to be loaded for a parameter.
 
         Args:
             parameter: as it is now.
             group: its settings, as saved.
             state: as saved, empty if the parameter has taken no step.
-            where: the parameter, for messages.
+            name: of the parameter, for messages.
 
         Raises:
             RetrankError: it does not fit.

@@ -91,7 +91,7 @@ class _ClippyAdagrad(RowSparseOptimizer):
     @staticmethod
     @lru_cache(maxsize=64)
     def rule(*settings: Any) -> "_ClippyRule":
-        spec = ClippyAdagrad(**dict(zip(_SETTINGS, settings, strict=True)))  # refuses what a scheduler must not set
+        spec = ClippyAdagrad(**dict(zip(_SETTINGS, settings, strict=True)))  # refuses what schedulers must not set
         slots = (Slot("accumulator", "number", spec.initial_accumulator), Slot("clipping_factor", "parameter", 1.0))
         return _ClippyRule(spec, slots)
 

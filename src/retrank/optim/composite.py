@@ -112,7 +112,7 @@ class _Composite(CheckedOptimizer):
     def expected_groups(self) -> list[ExpectedGroup]:
         return [expected for part in self._parts for expected in _expected_groups(part)]
 
-    def check_state(self, parameter: Tensor, group: Mapping[str, Any], state: Mapping[str, Any], where: str) -> None:
+    def check_state(self, parameter: Tensor, group: Mapping[str, Any], state: Mapping[str, Any], name: str) -> None:
         """Leave it to the part, see `expected_groups`."""
 
     def _share(self) -> None:

@@ -75,7 +75,7 @@ class _FTRL(RowSparseOptimizer):
     def rule(lr: float, initial_accumulator: float, l1: float, l2: float, beta: float) -> "_FTRLRule":
         FTRL(
             lr, initial_accumulator=initial_accumulator, l1=l1, l2=l2, beta=beta
-        )  # refuses what a scheduler must not set
+        )  # refuses what schedulers must not set
         slots = (
             Slot("accumulator", "number", initial_accumulator),
             Slot("linear", "number", 0.0),

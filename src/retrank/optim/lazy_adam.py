@@ -74,5 +74,5 @@ class _LazyAdam(RowSparseOptimizer):
     @staticmethod
     @lru_cache(maxsize=64)
     def rule(lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> AdamRule:
-        LazyAdam(lr, betas=betas, eps=eps, weight_decay=weight_decay)  # refuses what a scheduler must not set
+        LazyAdam(lr, betas=betas, eps=eps, weight_decay=weight_decay)  # refuses what schedulers must not set
         return AdamRule(lr, betas, eps, weight_decay)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError
-from retrank.ops.optimizer_state import num_steps, require_state
+from retrank.ops.optimizer_state import next_step, require_state
 from retrank.ops.optimizer_step import Update
 from retrank.ops.update_rules import Rule
 from retrank.optim.checked import CheckedOptimizer, named_groups, step_together
+from retrank.optim.saved_state import LOADING
 
 __all__ = ["RowSparseOptimizer"]
 
@@ -52,8 +53,9 @@ class RowSparseOptimizer(CheckedOptimizer):
                     found.append(Update(parameter, gradient, own, state, name))
         return found
 
-    def check_state(self, parameter: Tensor, group: Mapping[str, Any], state: Mapping[str, Any], where: str) -> None:
+    def check_state(self, parameter: Tensor, group: Mapping[str, Any], state: Mapping[str, Any], name: str) -> None:
         """Check what is about to be loaded for a parameter; see `CheckedOptimizer`."""
+        where = f"{LOADING}, parameter '{name}'"
         rule = self._rule_of(group).for_parameter(state, is_sparse=False)
         if not state:
             return
@@ -63,7 +65,7 @@ class RowSparseOptimizer(CheckedOptimizer):
                 f"a state of {sorted(expected)}", str(sorted(map(str, state))), where, "load that of the same optimizer"
             )
         if rule.counts_steps:
-            num_steps(state, where)
+            next_step(state, name)
         require_state(parameter, rule.slots, state, where)
 
     @staticmethod

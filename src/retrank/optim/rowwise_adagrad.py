@@ -62,6 +62,6 @@ class _RowwiseAdagrad(RowSparseOptimizer):
     @staticmethod
     @lru_cache(maxsize=64)
     def rule(lr: float, initial_accumulator: float, eps: float) -> RowwiseAdagradRule:
-        RowwiseAdagrad(lr, initial_accumulator=initial_accumulator, eps=eps)  # refuses what a scheduler must not set
+        RowwiseAdagrad(lr, initial_accumulator=initial_accumulator, eps=eps)  # refuses what schedulers must not set
         dense = AdagradRule(lr, eps, 0.0, (Slot("accumulator", "number", initial_accumulator),))
         return RowwiseAdagradRule(lr, eps, (Slot("accumulator", "row", initial_accumulator),), dense)

@@ -10,11 +10,12 @@ from torch.nn.parameter import is_lazy
 
 from retrank.core.errors import ConfigError
 
-__all__ = ["ExpectedGroup", "keep_dtypes", "require_saved"]
+__all__ = ["LOADING", "ExpectedGroup", "keep_dtypes", "require_saved"]
 
 CheckState: TypeAlias = Callable[[Tensor, Mapping[str, Any], Mapping[str, Any], str], None]
 
-_WHERE: Final = "load_state_dict of an optimizer"
+LOADING: Final = "load_state_dict of an optimizer"
+"""The place, for messages."""
 _PARTS: Final = {"state": Mapping, "param_groups": Sequence}
 
 
@@ -26,7 +27,7 @@ class ExpectedGroup(NamedTuple):
     settings: Collection[str]
     """Names of what it must hold. More is fine: schedulers have entries of their own."""
     check_state: CheckState
-    """Raises if the state of a parameter does not fit: takes the parameter, its saved group and state, and where."""
+    """Raises if the state of a parameter does not fit: takes the parameter, its saved group and state, and its name."""
 
 
 def require_saved(saved: Any, groups: Sequence[ExpectedGroup]) -> None:
@@ -55,11 +56,10 @@ def require_saved(saved: Any, groups: Sequence[ExpectedGroup]) -> None:
         names = group.get("param_names") or saved_group["params"]
         for number, name, parameter in zip(saved_group["params"], names, group["params"], strict=True):
             state = states.get(number, {})
-            where = f"{_WHERE}, parameter '{name}'"
             if not isinstance(state, Mapping):
-                raise ConfigError("a dict as its state", type(state).__name__, where, "load what state_dict() returned")
+                raise _error(f"a dict as the state of parameter '{name}'", type(state).__name__)
             if not is_lazy(parameter):  # it has a shape; else its first step will look
-                check_state(parameter, saved_group, state, where)
+                check_state(parameter, saved_group, state, name)
 
 
 def keep_dtypes(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
@@ -98,4 +98,4 @@ def _outline(value: Any) -> str:
 
 
 def _error(expected: str, got: str) -> ConfigError:
-    return ConfigError(expected, got, _WHERE, "load what state_dict() of an optimizer built the same way returned")
+    return ConfigError(expected, got, LOADING, "load what state_dict() of an optimizer built the same way returned")

@@ -16,6 +16,7 @@ from retrank.ops.rounding import HALF_PRECISION
 from retrank.ops.row_sparse import require_row_sparse, require_rows
 from retrank.ops.update_rules import Slot
 from retrank.optim.checked import CheckedOptimizer, named_groups
+from retrank.optim.saved_state import LOADING
 
 __all__ = ["CheckedAdam", "CheckedAdamW", "CheckedSGD"]
 
@@ -29,7 +30,7 @@ class _TorchOptimizer(CheckedOptimizer, ABC):
 
     slots: ClassVar[tuple[Slot, ...]]
     counts_steps: ClassVar[bool] = True
-    _sizes: Sequence[int] = ()
+    _shapes: Sequence[torch.Size | None] = ()
 
     def __init__(self, parameters: Any, **settings: Any) -> None:
         super().__init__(parameters, **settings)
@@ -37,33 +38,34 @@ class _TorchOptimizer(CheckedOptimizer, ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._sizes = ()  # the state may be from before a parameter grew
+        self._shapes = ()  # the state may be from before a parameter grew
         if "_guard" not in self.__dict__:  # torch copies an optimizer without its hooks
             self._guard = self.register_step_pre_hook(_look)
 
     def updates(self) -> list[Update]:
         """Refuse what torch cannot do; see `CheckedOptimizer`."""
-        sizes, are_dense = [], True
+        shapes, are_dense = [], True
         for group in self.param_groups:
             for parameter in group["params"]:
                 gradient = parameter.grad
-                size = 0 if gradient is None else parameter.numel()
-                are_dense = are_dense and (gradient is None or not (gradient.is_sparse or gradient.numel() != size))
-                sizes.append(size)
-        if sizes != self._sizes or not are_dense:  # a step like the last one needs no further look
+                shape = None if gradient is None else parameter.shape
+                are_dense = are_dense and (gradient is None or (gradient.shape == shape and not gradient.is_sparse))
+                shapes.append(shape)
+        if shapes != self._shapes or not are_dense:  # a step like the last one needs no further look
             for group, names in named_groups(self):
                 for name, parameter in zip(names, group["params"], strict=True):
                     if parameter.grad is not None:
                         self._check_step(group, parameter, parameter.grad, f"optimizer step, parameter '{name}'")
-            self._sizes = sizes
+            self._shapes = shapes
         return []
 
-    def check_state(self, parameter: Tensor, group: Mapping[str, Any], state: Mapping[str, Any], where: str) -> None:
+    def check_state(self, parameter: Tensor, group: Mapping[str, Any], state: Mapping[str, Any], name: str) -> None:
         """Check what is about to be loaded for a parameter; see `CheckedOptimizer`."""
-        for name in self.settings:
-            numbers = group[name] if isinstance(group[name], list | tuple) else [group[name]]
+        where = f"{LOADING}, parameter '{name}'"
+        for setting in self.settings:
+            numbers = group[setting] if isinstance(group[setting], list | tuple) else [group[setting]]
             if not all(isinstance(number, Real) and 0 <= float(number) < math.inf for number in numbers):
-                raise ConfigError(f"a finite {name} >= 0", repr(group[name]), where, _LOAD)
+                raise ConfigError(f"a finite {setting} >= 0", repr(group[setting]), where, _LOAD)
         if not state:
             return
         expected = {slot.name for slot in self.slots} | ({"step"} if self.counts_steps else set())
