@@ -67,6 +67,17 @@ class FileSource(Source):
         """The number of rows in all files (from the footers of Parquet; CSV files are scanned once)."""
         return sum(self._counts)
 
+    def name_of(self, row: int) -> str:
+        """Say in which file a row is, and where in it if there are several; see `Source.name_of`."""
+        if len(self._files) == 1:
+            return str(self._files[0])
+        first = 0
+        for file, count in zip(self._files, self._counts, strict=True):
+            if row < first + count:
+                return f"{self._where} (row {row - first} of {file})"
+            first += count
+        return self._where
+
     def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Read all files; see `Source.frame`."""
         names = self._names(columns, self._where)

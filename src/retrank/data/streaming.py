@@ -14,6 +14,7 @@ from retrank.data.batches import require_batch_size
 from retrank.data.position import Position
 from retrank.data.protocol import shard_range
 from retrank.data.regroup import regroup
+from retrank.data.rows import rows_from
 from retrank.data.sources import TableLike
 from retrank.data.sources import source as as_source
 from retrank.data.transfer import transfer
@@ -172,8 +173,11 @@ class StreamingLoader:
             number, skip = number + 1, 0
 
     def _pieces(self, start: int) -> Iterator[Batch]:
+        first_row = start + (shard_range(self._source.num_rows, self._shard)[0] if self._shard[0] else 0)
         for piece in self._source.frames(shard=self._shard, start=start):
-            columns = self._transform(piece)
+            with rows_from(first_row, self._source):
+                columns = self._transform(piece)
+            first_row += piece.height
             if len(columns) != piece.height:
                 raise DataError(
                     f"a row for each of the {piece.height} rows read",

@@ -53,8 +53,8 @@ class BinFeature(Feature):
         """Turn numbers into `(rows,)` int64 ids, 2 for the lowest bin; see `Feature.transform`."""
         boundaries = self.boundaries
 
-        def convert(block: pl.Series, first_row: int) -> npt.NDArray[np.int64]:
-            return NUM_SPECIAL_IDS + places_among(boundaries, read_numbers(block, self.fill, first_row=first_row))
+        def convert(block: pl.Series) -> npt.NDArray[np.int64]:
+            return NUM_SPECIAL_IDS + places_among(boundaries, read_numbers(block, self.fill))
 
         return torch.from_numpy(in_blocks(values, np.int64, convert))
 
@@ -104,9 +104,9 @@ class Discretized(BinFeature):
         """The fitted quantiles, fewer than `bins - 1` if fewer than `bins` numbers were seen."""
         return fitted(self._boundaries, self)
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> ValueCounts:
+    def summarize(self, values: pl.Series) -> ValueCounts:
         """Count the numbers of a part; see `Feature.summarize`."""
-        return ValueCounts.of(known_numbers(values, self.fill, first_row=first_row))
+        return ValueCounts.of(known_numbers(values, self.fill))
 
     def learn(self, summary: Summary, *, where: str) -> None:
         """Keep the quantiles; see `Feature.learn`.
@@ -173,9 +173,9 @@ class Bucketized(BinFeature):
         """The given boundaries."""
         return self._boundaries
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Agreement:
+    def summarize(self, values: pl.Series) -> Agreement:
         """Check the numbers; see `Feature.summarize`."""
-        read_numbers(values, self.fill, first_row=first_row)
+        read_numbers(values, self.fill)
         return Agreement()
 
 
