@@ -374,8 +374,8 @@ def test_samplers_are_needed_for_training_only():
 
 def test_bad_arguments():
     for arguments, message in [
-        ({"temperature": 0.0}, "temperature above 0"),
-        ({"temperature": float("nan")}, "temperature above 0"),
+        ({"temperature": 0.0}, "above 0, got temperature=0.0"),
+        ({"temperature": float("nan")}, "above 0, got temperature=nan"),
         ({"false_negative_score": -np.inf}, "None stands for -inf"),
         ({"query_name": "candidate"}, "two names"),
         ({"samplers": sampling.InBatch()}, "a list of samplers"),

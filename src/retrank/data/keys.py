@@ -5,9 +5,9 @@ from typing import Final, Literal
 import numpy as np
 import polars as pl
 
-from retrank.core.errors import DataError
+from retrank.core.errors import ConfigError, DataError
 
-__all__ = ["KeyType", "Nulls", "as_key", "as_keys", "key_type"]
+__all__ = ["KeyType", "Nulls", "as_key", "as_keys", "check_nulls", "key_type"]
 
 KeyType = Literal["string", "integer", "boolean"]
 """The three types that a key may have; every integer width is one type, and so are all kinds of text."""
@@ -105,3 +105,17 @@ def as_key(value: object, expected: KeyType, where: str) -> str | int | bool:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise DataError("an integer key of 64 bits", str(value), where)
     return value
+
+
+def check_nulls(nulls: str, where: str) -> None:
+    """Refuse a `nulls` argument that is neither of the two words.
+
+    Args:
+        nulls: the argument.
+        where: what it was given to.
+
+    Raises:
+        ConfigError: another word.
+    """
+    if nulls not in ("error", "unknown"):
+        raise ConfigError("nulls='error' or nulls='unknown'", repr(nulls), where)

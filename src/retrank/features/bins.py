@@ -10,10 +10,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.core.arguments import check_count, check_number
 from retrank.core.errors import ConfigError, DataError, StorageError
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
 from retrank.data.blocks import in_blocks
-from retrank.features.arguments import check_count, check_number
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.numbers import Floats, known_numbers, read_numbers
 from retrank.features.state import State

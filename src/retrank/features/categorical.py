@@ -7,11 +7,11 @@ from typing import ClassVar, final
 import polars as pl
 from torch import Tensor
 
+from retrank.core.arguments import check_count
 from retrank.core.errors import DataError, RetrankWarning, StorageError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
-from retrank.data.keys import Nulls, as_keys, key_type
-from retrank.features.arguments import check_count, check_nulls
+from retrank.data.keys import Nulls, as_keys, check_nulls, key_type
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.lists import flatten
 from retrank.features.state import State

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrank.core.arguments import check_count
 from retrank.core.errors import ConfigError
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
-from retrank.features.arguments import check_count
 from retrank.features.hashing import bucket_ids, combine, salt_of
 from retrank.features.kinds import Emits
 

@@ -8,11 +8,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.core.arguments import check_count
 from retrank.core.errors import StorageError
 from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID, ColumnSchema
 from retrank.data.blocks import in_blocks
-from retrank.data.keys import KeyType, Nulls, as_keys, key_type
-from retrank.features.arguments import check_count, check_nulls
+from retrank.data.keys import KeyType, Nulls, as_keys, check_nulls, key_type
 from retrank.features.hashing import bucket_ids, hash_integers, hash_strings, salt_of
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.state import State

@@ -44,7 +44,13 @@ def make_loader(
 
 
 def transform_whole(table: TableLike, columns: Sequence[str], transform: Callable[[pl.DataFrame], Batch]) -> Batch:
-    """Transform all rows of a table; errors name the file of a row."""
+    """Transform all rows of a table; errors name the file of a row.
+
+    Args:
+        table: the rows.
+        columns: what `transform` reads.
+        transform: from all rows to a batch.
+    """
     if isinstance(table, pl.DataFrame):
         return transform(table)
     read = source(table)

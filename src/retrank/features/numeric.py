@@ -9,10 +9,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.core.arguments import check_number
 from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
 from retrank.data.blocks import in_blocks
-from retrank.features.arguments import check_number
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.numbers import FLOAT32_MAX, Floats, Floats32, known_numbers, read_numbers, to_float32
 from retrank.features.state import State

@@ -6,9 +6,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.core.arguments import check_number
 from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
-from retrank.features.arguments import check_number
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.lists import flatten
 from retrank.features.numbers import FLOAT32_MAX, Floats32, read_numbers, to_float32

@@ -8,11 +8,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.core.arguments import check_count, check_number
 from retrank.core.errors import ConfigError, DataError, StorageError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
-from retrank.data.keys import KeyType, Nulls, key_type
-from retrank.features.arguments import check_count, check_nulls, check_number
+from retrank.data.keys import KeyType, Nulls, check_nulls, key_type
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.lists import flatten

@@ -6,7 +6,6 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import ClassVar, Self, final
 
-import polars as pl
 import torch
 
 from retrank.core.batch import Batch

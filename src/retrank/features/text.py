@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import torch
 
+from retrank.core.arguments import check_count
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import Nulls
-from retrank.features.arguments import check_count
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.counting import count_keys
 from retrank.features.kinds import Emits

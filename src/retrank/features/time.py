@@ -8,8 +8,7 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, StorageError
 from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID, ColumnSchema
-from retrank.data.keys import Nulls
-from retrank.features.arguments import check_nulls
+from retrank.data.keys import Nulls, check_nulls
 from retrank.features.kinds import Emits, Feature
 from retrank.features.state import State
 from retrank.features.statistics import Agreement, Summary

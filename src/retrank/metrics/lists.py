@@ -95,6 +95,7 @@ class ListMetric(SumMetric):
         order = self._order(scores, labels, valid)
         labels, weight, valid = (part.gather(1, order) for part in (labels, weight, valid))
         relevance = self._relevance(labels).where(valid, 0)
+        bad |= ~relevance.isfinite()  # 2^label of a large label
 
         total = relevance.sum(dim=1)
         relevant, irrelevant = total > 0, (total <= 0) & valid.any(dim=1)
@@ -122,7 +123,9 @@ class ListMetric(SumMetric):
             DataError: scores that are NaN, labels that are not finite, or weights that are negative or not finite.
         """
         total, weight, num_relevant, irrelevant_weight, num_irrelevant, num_bad = self._sums
-        self._check_bad_rows(num_bad, "lists of scores that are numbers, finite labels and weights of at least 0")
+        self._check_bad_rows(
+            num_bad, "lists of scores that are numbers, finite labels and gains, weights of at least 0"
+        )
         mean_weight = torch.where(num_relevant > 0, weight / num_relevant, 1)
         other: dict[WithoutRelevant, Tensor] = {
             "zero": irrelevant_weight,

@@ -36,7 +36,10 @@ def checked_counts(counts: Counts, where: str) -> list[int]:
         ConfigError: no counts, or more than one dimension.
         DataError: a count that is negative or not whole; the message names its row.
     """
-    values = np.asarray(counts, dtype=np.float64)
+    try:
+        values = np.asarray(counts.cpu() if isinstance(counts, Tensor) else counts, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError("counts that are numbers", str(error), where) from error
     if values.ndim != 1 or len(values) == 0:
         raise ConfigError("counts of shape (keys,)", f"shape {values.shape}", where, "give one count a key")
     bad = np.flatnonzero(~((values >= 0) & (values == np.floor(values)) & np.isfinite(values)))

@@ -7,13 +7,15 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from retrank.core.arguments import check_number
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.schema import NUM_SPECIAL_IDS
+from retrank.losses.checks import FINITE, checked
 from retrank.sampling.mixed import Mixed
 from retrank.sampling.sampler import CandidateTable, Negatives, Sampler
-from retrank.tasks.logits import apply_temperature, correct_log_q
+from retrank.tasks.logits import apply_temperature
 
 __all__ = ["RetrievalScorer", "ScorerOutput", "rescore_false_negatives"]
 
@@ -135,8 +137,7 @@ class RetrievalScorer(Configurable, nn.Module):
         super().__init__()
         if false_negative_score is not None and not math.isfinite(false_negative_score):
             raise _error("a finite false_negative_score, or None", str(false_negative_score), "None stands for -inf")
-        if not 0 < temperature < math.inf:
-            raise _error("a temperature above 0", str(temperature), "1.0 does nothing")
+        check_number(temperature, "temperature", "RetrievalScorer", above=0)
         if query_name == candidate_name:
             raise _error("two names for queries and candidates", repr(query_name), "name them apart")
         self.sampler = None if isinstance(samplers, Sequence) and not samplers else Mixed(samplers)
@@ -259,8 +260,8 @@ class RetrievalScorer(Configurable, nn.Module):
             raise _error(
                 "samplers that know their probabilities", "one without `counts`", "give counts, or log_q=False"
             )
-        own, others = negatives.log_q_of(ids), negatives.log_q_of(negatives.ids)
-        return correct_log_q(scores, torch.cat([own[:, None], others.expand(len(ids), -1)], dim=1))
+        own, others = (_finite(negatives.log_q_of(asked)) for asked in (ids, negatives.ids))
+        return scores - torch.cat([own[:, None], others.expand(len(ids), -1)], dim=1)
 
     def _checked(self, scores: Tensor, ids: Tensor, negatives: Negatives) -> tuple[Tensor, Tensor]:
         valid = negatives.valid.expand_as(scores)
@@ -284,6 +285,12 @@ def _all_scores(queries: Tensor, table: CandidateTable | None) -> Tensor:
 
 def _float(scores: Tensor) -> Tensor:
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+def _finite(log_counts: Tensor) -> Tensor:
+    """Refuse what a sampler must not say of an id that was drawn, or may be: that it never is."""
+    expected = "finite logarithms of expected counts"
+    return checked(log_counts, -FINITE, FINITE, expected=expected, where="RetrievalScorer", name="log_q of the sampler")
 
 
 def _error(expected: str, got: str, fix: str) -> ConfigError:

@@ -1,4 +1,4 @@
-"""Checks of the arguments that several kinds share."""
+"""Checks of arguments that are numbers."""
 
 import math
 import sys
@@ -6,7 +6,7 @@ from typing import Final
 
 from retrank.core.errors import ConfigError
 
-__all__ = ["check_count", "check_nulls", "check_number"]
+__all__ = ["check_count", "check_number"]
 
 _FINITE: Final = sys.float_info.max
 
@@ -17,7 +17,7 @@ def check_count(value: int | None, name: str, where: str, *, least: int = 1) -> 
     Args:
         value: the argument; None means that it was left out.
         name: its name.
-        where: the kind it was given to.
+        where: what it was given to.
         least: the smallest number allowed.
 
     Raises:
@@ -25,20 +25,29 @@ def check_count(value: int | None, name: str, where: str, *, least: int = 1) -> 
     """
     given: object = value
     if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < least):
-        raise ConfigError(f"an integer of at least {least}", f"{name}={given!r}", where, "give a plain integer")
+        raise ConfigError(f"an integer of at least {least}", f"{name}={given!r}", where)
 
 
 def check_number(
-    value: float | None, name: str, where: str, *, least: float = -math.inf, most: float = math.inf
+    value: float | None,
+    name: str,
+    where: str,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    fix: str | None = None,
 ) -> None:
     """Refuse a number that is not a Python number, not finite, too small or too large.
 
     Args:
         value: the argument; None means that it was left out.
         name: its name.
-        where: the kind it was given to.
+        where: what it was given to.
         least: the smallest number allowed.
+        above: what it must be greater than.
         most: the largest number allowed.
+        fix: what to do about it.
 
     Raises:
         ConfigError: another type, NaN, infinity, too small or too large.
@@ -47,21 +56,11 @@ def check_number(
     if given is None:
         return
     lowest, highest = max(least, -_FINITE), min(most, _FINITE)  # NaN lies nowhere
-    if isinstance(given, bool) or not isinstance(given, int | float) or not lowest <= given <= highest:
-        limits = "" if least == -math.inf else f" of at least {least:g}"
-        limits += "" if most == math.inf else f" and at most {most:g}"
-        raise ConfigError(f"a finite number{limits}", f"{name}={given!r}", where)
-
-
-def check_nulls(nulls: str, where: str) -> None:
-    """Refuse a `nulls` argument that is neither of the two words.
-
-    Args:
-        nulls: the argument.
-        where: the kind it was given to.
-
-    Raises:
-        ConfigError: another word.
-    """
-    if nulls not in ("error", "unknown"):
-        raise ConfigError("nulls='error' or nulls='unknown'", repr(nulls), where, "use one of the two")
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not lowest <= given <= highest or given <= above:  # type: ignore[operator]
+        limits = [
+            f"{word} {limit:g}"
+            for word, limit in (("of at least", least), ("above", above), ("at most", most))
+            if math.isfinite(limit)
+        ]
+        raise ConfigError(f"a finite number {' and '.join(limits)}".rstrip(), f"{name}={given!r}", where, fix)
