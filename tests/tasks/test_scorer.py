@@ -392,7 +392,7 @@ def test_bad_calls():
         scorer(inputs, training=True)
     with pytest.raises(ConfigError, match=r"inputs \['candidate', 'query'\], got \['query'\]"):
         scorer(inputs["query"])
-    with pytest.raises(ShapeError, match="one candidate a query"):
+    with pytest.raises(ShapeError, match="one candidate per query"):
         scorer({"query": inputs["query"], "candidate": inputs["candidate"][:1]})
     for wrong in (ids[:2], ids[:, None], ids.float()):
         with pytest.raises(ShapeError, match=r"int64 candidate_ids of shape \(3,\)"):

@@ -79,7 +79,7 @@ def require_rows(frame: pl.DataFrame, where: str = "table") -> None:
         DataError: the table is empty.
     """
     if frame.height == 0:
-        raise DataError("at least one row", "an empty table", where, "check the file or the filter that made it")
+        raise DataError("at least one row", "an empty table", where)
 
 
 def require_no_nulls(frame: pl.DataFrame, names: Iterable[str], where: str = "table") -> None:
@@ -117,7 +117,7 @@ def require_keys(frame: pl.DataFrame, name: str, where: str = "table") -> None:
     require_columns(frame, [name], where)
     dtype = frame.schema[name]
     if not (dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)):
-        raise DataError("text or integer keys", str(dtype), f"column '{name}' of {where}", "cast the column first")
+        raise DataError("text or integer keys", str(dtype), f"column '{name}' of {where}", "cast the column")
     require_no_nulls(frame, [name], where)
 
 

@@ -147,7 +147,7 @@ class KeyIndex:
 def _require_distinct(keys: pl.Series) -> None:
     if keys.null_count():
         row = int(keys.is_null().arg_max() or 0)
-        raise DataError("keys without nulls", "null", f"column '{keys.name}'", "drop it", row=row)
+        raise DataError("keys without nulls", "null", f"column '{keys.name}'", row=row)
     if keys.n_unique() != len(keys):
         row = int(keys.is_first_distinct().not_().arg_max() or 0)
         raise DataError(

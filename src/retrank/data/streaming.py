@@ -66,7 +66,7 @@ class StreamingLoader:
     ) -> None:
         require_batch_size(batch_size)
         if shuffle_window < 0:
-            raise ConfigError("at least 0", str(shuffle_window), "shuffle_window", "give a number of rows")
+            raise ConfigError("at least 0", str(shuffle_window), "shuffle_window")
         shard_range(0, shard)
         self._source, self._transform, self._batch_size = as_source(source), transform, batch_size
         self._window, self._drop_last, self._seed = shuffle_window, drop_last, seed
@@ -149,7 +149,7 @@ class StreamingLoader:
                 f"at least {self._batch_size if self._drop_last else 1} rows",
                 "no batch in a whole epoch",
                 f"shard {self._shard} of the table",
-                "check the table, use smaller batches or fewer shards",
+                "use smaller batches or fewer shards",
             )
 
     def _rows(self, epoch: int, row: int) -> Iterator[Batch]:
@@ -183,7 +183,7 @@ class StreamingLoader:
                     f"a row for each of the {piece.height} rows read",
                     f"{len(columns)} rows",
                     "transform",
-                    "filter the table before it is loaded",
+                    "filter the table before loading it",
                 )
             yield columns
 

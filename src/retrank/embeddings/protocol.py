@@ -193,7 +193,7 @@ class Table(Configurable, nn.Module, ABC):
         self.__dict__["_arguments"].update(rows=self.num_ids, name=self.name)
 
     def _config_error(self, expected: str, got: str) -> ConfigError:
-        return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'", "correct the argument")
+        return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'")
 
 
 def _num_ids(schema: ColumnSchema) -> int:

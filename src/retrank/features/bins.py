@@ -116,7 +116,7 @@ class Discretized(BinFeature):
         """
         assert isinstance(summary, ValueCounts)
         if not len(summary.values):
-            raise DataError("at least one number", "none", where, "check the table")
+            raise DataError("at least one number", "none", where)
         self._boundaries = summary.quantiles(self.bins)
 
     def state(self) -> State:
@@ -128,7 +128,7 @@ class Discretized(BinFeature):
         try:
             boundaries = np.array(state.values["boundaries"], dtype=np.float64)
         except (KeyError, TypeError, ValueError) as error:
-            raise StorageError("boundaries", str(state.values), where, "restore the directory") from error
+            raise StorageError("boundaries", str(state.values), where) from error
         self._boundaries = boundaries
 
 
@@ -159,7 +159,7 @@ class Bucketized(BinFeature):
             check_number(boundary, "boundary", "Bucketized")
         self._boundaries: Floats = np.array(boundaries, dtype=np.float64)
         if not len(self._boundaries) or not (np.diff(self._boundaries) > 0).all():
-            raise ConfigError("strictly ascending numbers", str(list(boundaries)), "Bucketized", "sort them")
+            raise ConfigError("strictly ascending numbers", str(list(boundaries)), "Bucketized")
         if not isinstance(boundaries, list | tuple):  # the configuration must be JSON-able
             raise ConfigError("a list of numbers", type(boundaries).__name__, "Bucketized", "use .tolist()")
 

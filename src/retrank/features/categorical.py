@@ -70,7 +70,7 @@ class VocabularyFeature(Feature):
         if not len(vocabulary):
             raise DataError(
                 f"a key that occurs at least {self.min_count} times", f"{summary.frame.height} keys, none so frequent",
-                where, "lower min_count or check the table",
+                where, "lower min_count",
             )  # fmt: skip
         self._vocabulary = vocabulary
 
@@ -100,7 +100,7 @@ class VocabularyFeature(Feature):
     def load_state(self, state: State, *, where: str) -> None:
         """Take over a vocabulary; see `Feature.load_state`."""
         if "vocabulary" not in state.frames:
-            raise StorageError("a vocabulary", f"the tables {list(state.frames)}", where, "restore the directory")
+            raise StorageError("a vocabulary", f"the tables {list(state.frames)}", where)
         self._vocabulary = Vocabulary.from_frame(state.frames["vocabulary"], where)
 
 

@@ -90,5 +90,5 @@ class Hashed(Feature):
         """Take over a key type; see `Feature.load_state`."""
         found = state.values.get("key_type")
         if found not in ("string", "integer", "boolean"):
-            raise StorageError("a key type", repr(found), where, "restore the directory")
+            raise StorageError("a key type", repr(found), where)
         self._key_type = cast("KeyType", found)

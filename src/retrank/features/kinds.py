@@ -78,7 +78,7 @@ class Feature(Configurable, ABC):
             ConfigError: a kind that has no vocabulary.
         """
         del summary
-        raise ConfigError("a kind with a vocabulary, to grow", type(self).__name__, where, "leave the feature out")
+        raise ConfigError("a kind with a vocabulary, to grow", type(self).__name__, where)
 
     @abstractmethod
     def transform(self, values: pl.Series, name: str) -> Column:

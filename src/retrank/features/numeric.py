@@ -172,7 +172,7 @@ class Normalized(NumberFeature):
         try:
             self._mean_and_variance = (float(state.values["mean"]), float(state.values["variance"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise StorageError("mean and variance", str(state.values), where, "restore the directory") from error
+            raise StorageError("mean and variance", str(state.values), where) from error
 
 
 @final

@@ -94,5 +94,5 @@ class Passthrough(Feature):
         """Take over a width; see `Feature.load_state`."""
         width = state.values.get("width")
         if not isinstance(width, int) or width < 1:
-            raise StorageError("a width", repr(width), where, "restore the directory")
+            raise StorageError("a width", repr(width), where)
         self._width = width

@@ -52,4 +52,4 @@ def read_frame(path: str | Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(Path(path).read_bytes())
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise StorageError("a Parquet file", f"{type(error).__name__}: {error}", str(path), "restore it") from error
+        raise StorageError("a Parquet file", f"{type(error).__name__}: {error}", str(path)) from error

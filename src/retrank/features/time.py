@@ -70,7 +70,7 @@ class TimestampPart(Feature):
         super().__init__(column)
         if part not in _PARTS or unit not in _PER_SECOND:
             words = f"a part of {get_args(Part)} and a unit of {get_args(Unit)}"
-            raise ConfigError(words, f"part={part!r}, unit={unit!r}", "TimestampPart", "use one of them")
+            raise ConfigError(words, f"part={part!r}, unit={unit!r}", "TimestampPart")
         check_nulls(nulls, "TimestampPart")
         self.part, self.unit, self.nulls = part, unit, nulls
         self._clock: str | None = None  # a zone, _NAIVE or _NUMBERS; None where the fitted column had only nulls
@@ -100,7 +100,7 @@ class TimestampPart(Feature):
             inside = (seconds >= _YEAR_0001) & (seconds <= _YEAR_9999)
             row = int((times.is_not_null() & ~inside.fill_null(False)).arg_max() or 0)
             expected, where = f"a time in the years 1 to 9999, in '{self.unit}'", f"column '{times.name}'"
-            raise DataError(expected, str(times[row]), where, "check unit=", row=row)
+            raise DataError(expected, str(times[row]), where, "another unit= may fit", row=row)
         return (seconds.cast(pl.Int64) * 1_000_000).cast(pl.Datetime("us"))
 
     def _on_fitted_clock(self, values: pl.Series) -> pl.Series:

@@ -157,7 +157,7 @@ class LambdaLoss(ListLoss):
     ) -> None:
         super().__init__(temperature, reduction)
         if weighting not in _WEIGHTINGS:
-            raise ConfigError(f"a weighting among {list(_WEIGHTINGS)}", repr(weighting), "LambdaLoss", "choose one")
+            raise ConfigError(f"a weighting among {list(_WEIGHTINGS)}", repr(weighting), "LambdaLoss")
         if k is not None and k < 1:
             raise ConfigError("k of at least 1, or None", str(k), "LambdaLoss", "None takes all pairs")
         self.weighting, self.k = weighting, k

@@ -89,11 +89,9 @@ def _check(scores: Tensor, positives: Tensor, weight: Tensor | None, reduction: 
     if weight is not None and weight.shape != scores.shape[:1]:
         raise _shape_error(f"weight of shape ({len(scores)},)", weight)
     if reduction not in ("mean", "sum", "none"):
-        raise ConfigError(
-            "reduction 'mean', 'sum' or 'none'", repr(reduction), "softmax_cross_entropy", "choose one of them"
-        )
+        raise ConfigError("reduction 'mean', 'sum' or 'none'", repr(reduction), "softmax_cross_entropy")
 
 
 def _shape_error(expected: str, tensor: Tensor) -> ShapeError:
     got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-    return ShapeError(expected, got, "softmax_cross_entropy", "one row a query, one column a candidate")
+    return ShapeError(expected, got, "softmax_cross_entropy", "scores have a row per query and a column per candidate")

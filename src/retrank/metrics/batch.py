@@ -64,7 +64,6 @@ class BatchTopK(SumMetric):
                 "scores (batch, columns), positives and weight (batch,)",
                 f"{tuple(scores.shape)}, {tuple(positives.shape)}, {None if weight is None else tuple(weight.shape)}",
                 f"metric '{self.name}'",
-                "give one positive and one weight a row",
             )
         if positives.device.type == "cpu" and bool((outside := (positives < 0) | (positives >= scores.shape[1])).any()):
             row = int(outside.nonzero()[0])

@@ -36,7 +36,10 @@ class HardNegativeMining(Configurable, nn.Module):
         super().__init__()
         if num_hard_negatives < 1:
             raise ConfigError(
-                "at least 1 hard negative", str(num_hard_negatives), "HardNegativeMining", "leave it out to keep all"
+                "at least 1 hard negative",
+                str(num_hard_negatives),
+                "HardNegativeMining",
+                "without the module all negatives stay",
             )
         self.num_hard_negatives = num_hard_negatives
 

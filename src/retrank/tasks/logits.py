@@ -171,4 +171,4 @@ def _check_positives(scores: Tensor, positives: Tensor) -> None:
 
 def _shape_error(expected: str, tensor: Tensor) -> ShapeError:
     got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-    return ShapeError(expected, got, "retrieval scores", "one row a query, one column a candidate")
+    return ShapeError(expected, got, "retrieval scores", "scores have a row per query and a column per candidate")

@@ -65,7 +65,10 @@ class Ranking(Task[TaskMetric]):
         loss = nn.BCEWithLogitsLoss() if loss is None else loss
         if getattr(loss, "reduction", "mean") != "mean":
             raise ConfigError(
-                "a loss with reduction 'mean'", repr(loss.reduction), "Ranking(loss=...)", "leave the reduction to it"
+                "a loss with reduction 'mean'",
+                repr(loss.reduction),
+                "Ranking(loss=...)",
+                "leave the reduction at 'mean'; the task reduces",
             )
         self.loss = copy.copy(loss)
         if hasattr(loss, "reduction"):
@@ -130,13 +133,13 @@ class Ranking(Task[TaskMetric]):
         rows = predictions.shape[:1]
         if losses.shape != predictions.shape and (losses.shape != rows or mask is not None):
             raise ShapeError(
-                f"one loss a row, shape {tuple(predictions.shape)}",
+                f"one loss per row, shape {tuple(predictions.shape)}",
                 str(tuple(losses.shape)),
                 "Ranking(loss=...)",
-                "return losses before any reduction; to have one a list, with masks, derive it from rr.losses.ListLoss",
+                "return losses before any reduction; for one per list, with masks, derive it from rr.losses.ListLoss",
             )
         if weight is not None and weight.shape not in (rows, losses.shape):
-            raise ShapeError(f"weight of shape {tuple(rows)}", str(tuple(weight.shape)), "Ranking", "weigh the lists")
+            raise ShapeError(f"weight of shape {tuple(rows)}", str(tuple(weight.shape)), "Ranking")
         factor = _of_each(losses, weight, mask)
         if factor is None:
             return losses

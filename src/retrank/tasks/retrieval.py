@@ -104,7 +104,7 @@ class Retrieval(Task[CorpusMetric]):
                 "None keeps all negatives",
             )
         if reduction not in ("mean", "sum"):
-            raise ConfigError("'mean' or 'sum'", repr(reduction), "Retrieval(reduction=...)", "choose one of them")
+            raise ConfigError("'mean' or 'sum'", repr(reduction), "Retrieval(reduction=...)")
         if getattr(loss, "reduction", "mean") != "mean":
             raise ConfigError(
                 "a loss with its default reduction",
@@ -260,7 +260,7 @@ class Retrieval(Task[CorpusMetric]):
         losses: Tensor = self.loss(scores, positives)
         if losses.shape != positives.shape:
             raise ShapeError(
-                f"one loss a row, shape {tuple(positives.shape)}",
+                f"one loss per row, shape {tuple(positives.shape)}",
                 str(tuple(losses.shape)),
                 "Retrieval(loss=...)",
                 "return losses before any reduction",
@@ -283,7 +283,7 @@ class Retrieval(Task[CorpusMetric]):
     ) -> None:
         if positives is None and len(candidates) < len(queries):
             raise ShapeError(
-                f"at least one candidate a query, {len(queries)}",
+                f"at least one candidate per query, {len(queries)}",
                 str(len(candidates)),
                 "Retrieval",
                 "pass `positives` if queries share candidates",
@@ -300,18 +300,14 @@ class Retrieval(Task[CorpusMetric]):
                 f"int64 positives of shape ({len(queries)},)",
                 f"{positives.dtype} of shape {tuple(positives.shape)}",
                 "Retrieval",
-                "give the column of each query's positive",
             )
         if weight is not None and weight.shape != queries.shape[:1]:
-            raise ShapeError(
-                f"weight of shape ({len(queries)},)", str(tuple(weight.shape)), "Retrieval", "give one a query"
-            )
+            raise ShapeError(f"weight of shape ({len(queries)},)", str(tuple(weight.shape)), "Retrieval")
         if mask is not None and (mask.shape != (len(queries), len(candidates)) or mask.dtype != torch.bool):
             raise ShapeError(
                 f"bool score_mask of shape ({len(queries)}, {len(candidates)})",
                 f"{mask.dtype} of shape {tuple(mask.shape)}",
                 "Retrieval",
-                "say for every pair whether it is compared",
             )
 
 

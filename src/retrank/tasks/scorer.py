@@ -139,7 +139,7 @@ class RetrievalScorer(Configurable, nn.Module):
             raise _error("a finite false_negative_score, or None", str(false_negative_score), "None stands for -inf")
         check_number(temperature, "temperature", "RetrievalScorer", above=0)
         if query_name == candidate_name:
-            raise _error("two names for queries and candidates", repr(query_name), "name them apart")
+            raise _error("two names for queries and candidates", repr(query_name))
         self.sampler = None if isinstance(samplers, Sequence) and not samplers else Mixed(samplers)
         self.downscore_false_negatives = downscore_false_negatives
         self.false_negative_score = -math.inf if false_negative_score is None else false_negative_score
@@ -221,7 +221,7 @@ class RetrievalScorer(Configurable, nn.Module):
                 "queries (batch, dim) and candidates like them",
                 " and ".join(str(tuple(value.shape)) for value in inputs.values()),
                 "RetrievalScorer",
-                "embed one candidate a query, with the same dim",
+                "embed one candidate per query, with the same dim",
             )
         return queries, candidates
 
@@ -233,14 +233,15 @@ class RetrievalScorer(Configurable, nn.Module):
             ids = column if isinstance(column, Tensor) else None
         if ids is None:
             raise _error(
-                f"candidate_ids, or features with one '{self.candidate_id}' a row", "neither", "pass them to every step"
+                f"candidate_ids, or features with one '{self.candidate_id}' per row",
+                "neither",
+                "pass them to every step",
             )
         if ids.shape != queries.shape[:1] or ids.dtype != torch.int64:
             raise ShapeError(
                 f"int64 candidate_ids of shape ({len(queries)},)",
                 f"{ids.dtype} of shape {tuple(ids.shape)}",
                 "RetrievalScorer",
-                "one positive a query",
             )
         return ids
 
@@ -293,5 +294,5 @@ def _finite(log_counts: Tensor) -> Tensor:
     return checked(log_counts, -FINITE, FINITE, expected=expected, where="RetrievalScorer", name="log_q of the sampler")
 
 
-def _error(expected: str, got: str, fix: str) -> ConfigError:
+def _error(expected: str, got: str, fix: str | None = None) -> ConfigError:
     return ConfigError(expected, got, "RetrievalScorer", fix)

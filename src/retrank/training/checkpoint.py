@@ -99,7 +99,7 @@ def read_checkpoint(directory: str | Path, configuration: Mapping[str, Any] | No
     try:
         tensors = load_file(directory / "tensors.safetensors")
     except SafetensorError as error:
-        raise StorageError("safetensors", str(error), str(directory), "use an older copy") from error
+        raise StorageError("safetensors", str(error), str(directory)) from error
     return unflatten(read_json(directory / "state.json"), tensors)
 
 
@@ -171,5 +171,5 @@ def _compare(saved: Any, wanted: Any, directory: Path, path: str = "configuratio
             f"{path} = {saved!r} as in the checkpoint",
             repr(wanted),
             str(directory),
-            "restore the setting or use another directory; fit with resume=False starts over",
+            "restore the setting, use another directory, or start over with resume=False",
         )
