@@ -196,7 +196,7 @@ def _require_known(keys: pl.Series, known: pl.Series, test: Path) -> None:
             f"some keys that the bundle knows, such as {known[0]!r}",
             f"{keys.n_unique()} others" + ("" if keys.is_empty() else f", such as {keys[0]!r}"),
             f"column '{keys.name}' of {test}",
-            "check that the bundle was trained on the same data",
+            "the bundle may have been trained on other data",
         )
 
 
@@ -204,5 +204,5 @@ def _typed(recommender: Recommender, query: Mapping[str, str]) -> dict[str, Any]
     schema = {recommender.query: recommender.queries.index.dtype, **recommender.queries.column_types}
     unknown = [name for name in query if name not in schema]
     if unknown:
-        raise ConfigError(f"columns of {list(schema)}", str(unknown), "--query", "name the query's columns")
+        raise ConfigError(f"columns of {list(schema)}", str(unknown), "--query")
     return {name: cast(value, schema[name], f"'{name}'") for name, value in query.items()}

@@ -125,7 +125,7 @@ def _data(config: DataConfig, wanted: str) -> DataConfig:
     if wanted in ("movielens_100k", "movielens_1m", "movielens_20m"):
         return config.model_copy(update={"dataset": wanted})
     if not Path(wanted).is_dir():
-        raise ConfigError("movielens_100k, movielens_1m, movielens_20m or a folder", wanted, "--data", "choose one")
+        raise ConfigError("movielens_100k, movielens_1m, movielens_20m or a folder", wanted, "--data")
     return config.model_copy(update={"root": Path(wanted)})
 
 

@@ -211,7 +211,7 @@ class Table(Configurable, nn.Module, ABC):
         self._record(rows=self.num_ids, dim=self.dim, name=self.name)
 
     def _config_error(self, expected: str, got: str) -> ConfigError:
-        return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'", "correct the argument")
+        return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'")
 
 
 def _whole(number: SupportsIndex) -> int:

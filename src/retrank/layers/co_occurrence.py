@@ -81,7 +81,7 @@ class CoOccurrence(Configurable, nn.Module):
     def __init__(self, num_ids: int, windows: Sequence[int] = (1, 5, 20, 50)) -> None:
         super().__init__()
         if not windows or min(windows) < 1 or num_ids < 1:
-            raise ConfigError("windows of at least 1", str(list(windows)), "CoOccurrence", "choose e.g. (1, 5, 20)")
+            raise ConfigError("windows of at least 1", str(list(windows)), "CoOccurrence", "such as (1, 5, 20)")
         self.num_ids, self.windows = num_ids, tuple(windows)
         self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("cosines", torch.zeros(0))
@@ -122,9 +122,7 @@ class CoOccurrence(Configurable, nn.Module):
             ShapeError: not one row of `recent` for each candidate.
         """
         if len(recent) != len(candidates) or candidates.dim() != 1:
-            raise ShapeError(
-                f"recent candidates for {tuple(candidates.shape)} pairs", str(len(recent)), "CoOccurrence", "align them"
-            )
+            raise ShapeError(f"recent candidates for {tuple(candidates.shape)} pairs", str(len(recent)), "CoOccurrence")
         pair = recent.row_index()
         similarity = self._similarity(recent.values, candidates[pair])
         from_end = recent.offsets[1:][pair] - torch.arange(len(pair), device=pair.device)  # 1 for the latest
