@@ -1,7 +1,7 @@
 """Checks of the numbers that losses are given, where they enter.
 
-On the CPU a bad number raises. A GPU would have to be waited for: there it becomes NaN, as does the loss it is part
-of, and training ends with an error at the next look at the losses.
+On the CPU a bad number raises. A GPU would have to be waited for, and a trace has no numbers: there it becomes NaN, as
+does the loss it is part of, and training ends with an error at the next look at the losses.
 """
 
 import sys
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import DataError
+from retrank.core.tensors import can_look
 
 __all__ = ["FINITE", "checked", "checked_log_q", "checked_weight"]
 
@@ -48,7 +49,7 @@ def checked(
     """
     if values.numel() == 0 or values.is_meta:
         return values
-    if values.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if not can_look(values):
         return values.where(_inside(values, least, most), torch.nan)
     smallest, largest = torch.aminmax(values.detach())  # NaN wins, and lies in no range
     if least <= float(smallest) and float(largest) <= most:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.tensors import can_look
 from retrank.metrics.metric import SumMetric
 
 __all__ = ["BatchTopK", "LossMean"]
@@ -65,7 +66,7 @@ class BatchTopK(SumMetric):
                 f"{tuple(scores.shape)}, {tuple(positives.shape)}, {None if weight is None else tuple(weight.shape)}",
                 f"metric '{self.name}'",
             )
-        if positives.device.type == "cpu" and bool((outside := (positives < 0) | (positives >= scores.shape[1])).any()):
+        if can_look(positives) and bool((outside := (positives < 0) | (positives >= scores.shape[1])).any()):
             row = int(outside.nonzero()[0])
             where = f"metric '{self.name}', positives, row {row}"
             raise DataError(f"a column in [0, {scores.shape[1]})", str(int(positives[row])), where)

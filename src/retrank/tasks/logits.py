@@ -9,6 +9,7 @@ from torch import Tensor
 
 from retrank.core.arguments import check_number
 from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.tensors import can_look
 from retrank.losses.checks import checked_log_q
 
 __all__ = ["apply_score_mask", "apply_temperature", "correct_log_q", "mine_hard_negatives", "remove_accidental_hits"]
@@ -158,7 +159,7 @@ def _check_positives(scores: Tensor, positives: Tensor) -> None:
         raise _shape_error("scores of shape (batch, columns)", scores)
     if positives.shape != scores.shape[:-1] or positives.dtype != torch.int64:
         raise _shape_error(f"int64 positives of shape {tuple(scores.shape[:-1])}", positives)
-    if positives.device.type == "cpu":  # a GPU would have to be waited for; there torch's assertion stops the program
+    if can_look(positives):  # on a GPU torch's assertion stops the program
         outside = (positives < 0) | (positives >= scores.shape[-1])
         if bool(outside.any()):
             row = outside.nonzero()[0].tolist()
