@@ -22,7 +22,7 @@ __all__ = ["Build", "current_build", "find_or_build", "library", "operations", "
 
 _FLAGS: Final = ("-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared")
 _VARIANTS: Final = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ())
-_SECONDS: Final = 120
+_SECONDS: Final = 300  # of a busy machine
 _PATIENCE: Final = 1.0  # seconds after which a wait is explained
 
 _log = logging.getLogger(__name__)
