@@ -108,7 +108,7 @@ class _Kernel:
         self._table, self._settings = array("q"), array("f")
         self._updates: list[Update] = []
         self._changed: list[Tensor] = []
-        self._kept: list[Tensor] = []  # what the table only points to
+        self._copies: list[Tensor] = []  # the table only points to them
 
     def add(self, update: Update, state: Sequence[Any], step: int) -> bool:
         """Add an update, if everything it needs is there and just what the kernel expects."""
@@ -133,18 +133,19 @@ class _Kernel:
             rows, entries = gradient._indices(), values.shape
             if len(entries) != 2 or rows.shape != (1, entries[0]) or max(entries[0], shape[0]) >= _MOST_ROWS:
                 return False
-            rows = rows if rows.is_contiguous() else rows.contiguous()
-            values = values if values.stride(1) == 1 else values.contiguous()
+            if not rows.is_contiguous():
+                rows = self._copy(rows)
+            if values.stride(1) != 1:
+                values = self._copy(values)
             source = (rows.data_ptr(), values.data_ptr(), values.stride(0), entries[0], *shape)
-            self._kept.append(rows)
         else:
-            values = values if values.is_contiguous() else values.contiguous()
+            if not values.is_contiguous():
+                values = self._copy(values)
             source = (0, values.data_ptr(), 0, 1, 1, values.numel())
         for tensor, slot in zip(state, rule.slots, strict=True):
             if not (
-                isinstance(tensor, Tensor)
+                _is_readable(tensor)
                 and tensor.dtype is torch.float32
-                and _is_readable(tensor)
                 and tensor.is_contiguous()
                 and tensor.shape == (shape if slot.per == "number" else shape_of(slot, shape))
             ):
@@ -154,9 +155,12 @@ class _Kernel:
         self._table.extend((rule.kernel, *source, *targets, is_half, draw_seed() if is_half else 0, 0))
         self._settings.extend(rule.numbers(step, is_sparse=is_sparse))
         self._updates.append(update)
-        self._kept.append(values)
         self._changed += (parameter, *state)
         return True
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        self._copies.append(tensor.contiguous())
+        return self._copies[-1]
 
     def run(self) -> None:
         """Do all updates, with as many threads as torch uses; none of them if one names a row that is not there."""
@@ -172,8 +176,8 @@ class _Kernel:
         increment_version(self._changed)
 
 
-def _is_readable(tensor: Tensor) -> bool:
-    """Say whether the numbers of a tensor lie where it says: not on a GPU, nor spread over devices by a subclass."""
+def _is_readable(tensor: Any) -> bool:
+    """Say whether this is a tensor whose numbers lie where it says: not on a GPU, nor spread over devices."""
     return type(tensor) in _PLAIN and tensor.is_cpu and tensor.layout is _STRIDED
 
 
