@@ -41,7 +41,7 @@ def test_extras_that_are_missing_come_with_the_line_that_installs_them(monkeypat
 @pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 def test_kernels_in_use():
     found = examine()
-    assert set(found["operations"]) >= {"dense", "softmax", "scores", "optimizer_step"}
+    assert set(found["operations"]) >= {"dense", "softmax", "best_candidates", "optimizer_step"}
     assert all(each.startswith("C++ kernel") for each in found["operations"].values())
     assert found["kernels"]["in use"] is True
     assert Path(found["kernels"]["file"]).exists()
