@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
+from retrank.ops.neighbor_means import Neighbors, neighbor_means
 
 __all__ = ["CoOccurrence", "co_occurrences"]
 
@@ -75,7 +76,8 @@ class CoOccurrence(Configurable, nn.Module):
     Source: the item-item similarity of Sarwar et al., WWW 2001, as a feature of a pair.
     """
 
-    keys: Tensor
+    starts: Tensor
+    neighbors: Tensor
     cosines: Tensor
 
     def __init__(self, num_ids: int, windows: Sequence[int] = (1, 5, 20, 50)) -> None:
@@ -83,7 +85,8 @@ class CoOccurrence(Configurable, nn.Module):
         if not windows or min(windows) < 1 or num_ids < 1:
             raise ConfigError("windows of at least 1", str(list(windows)), "CoOccurrence", "such as (1, 5, 20)")
         self.num_ids, self.windows = num_ids, tuple(windows)
-        self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("starts", torch.zeros(num_ids + 1, dtype=torch.int64))
+        self.register_buffer("neighbors", torch.zeros(0, dtype=torch.int32))
         self.register_buffer("cosines", torch.zeros(0))
         self.register_load_state_dict_pre_hook(_take_sizes)  # type: ignore[no-untyped-call]
 
@@ -104,9 +107,10 @@ class CoOccurrence(Configurable, nn.Module):
         totals[row[own]] = counts[own]
         row, column, counts = row[~own], column[~own], counts[~own]
         order = torch.argsort(row * self.num_ids + column)
-        self.keys = (row * self.num_ids + column)[order].to(self.keys.device)
-        cosines = counts / (totals[row] * totals[column]).sqrt()
-        self.cosines = cosines[order].float().to(self.cosines.device)
+        device = self.cosines.device
+        self.starts = _starts(row, self.num_ids).to(device)
+        self.neighbors = column[order].int().to(device)
+        self.cosines = (counts / (totals[row] * totals[column]).sqrt())[order].float().to(device)
 
     def forward(self, recent: Jagged, candidates: Tensor) -> Tensor:
         """Compare pairs.
@@ -123,30 +127,25 @@ class CoOccurrence(Configurable, nn.Module):
         """
         if len(recent) != len(candidates) or candidates.dim() != 1:
             raise ShapeError(f"recent candidates for {tuple(candidates.shape)} pairs", str(len(recent)), "CoOccurrence")
-        pair = recent.row_index()
-        similarity = self._similarity(recent.values, candidates[pair])
-        from_end = recent.offsets[1:][pair] - torch.arange(len(pair), device=pair.device)  # 1 for the latest
-        lengths = recent.lengths()
-        features = []
-        for window in self.windows:
-            total = similarity.new_zeros(len(candidates))
-            total.index_add_(0, pair, similarity.masked_fill(from_end > window, 0.0))
-            features.append(total / lengths.clamp(min=1, max=window))
-        return torch.stack(features, dim=1)
+        return neighbor_means(Neighbors(self.starts, self.neighbors, self.cosines), recent, candidates, self.windows)
 
-    def _similarity(self, one: Tensor, other: Tensor) -> Tensor:
-        if not len(self.keys):
-            return torch.zeros(len(one), device=one.device)
-        wanted = one * self.num_ids + other
-        place = torch.searchsorted(self.keys, wanted).clamp_(max=len(self.keys) - 1)
-        # The number of a pair is that of another pair if `other` goes beyond what a row has.
-        is_known = (self.keys[place] == wanted) & (other >= 0) & (other < self.num_ids)
-        return torch.where(is_known, self.cosines[place], 0.0)
+
+def _starts(rows: Tensor, num_rows: int) -> Tensor:
+    starts = torch.zeros(num_rows + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(rows, minlength=num_rows), dim=0, out=starts[1:])
+    return starts
 
 
 def _take_sizes(module: CoOccurrence, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Let a saved state bring its own number of pairs."""
-    for name in ("keys", "cosines"):
+    """Let a saved state bring its own number of neighbors; what was saved as one number per pair is taken apart."""
+    keys = state.pop(prefix + "keys", None)
+    if keys is not None:
+        rows = keys // module.num_ids
+        if keys.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < module.num_ids:
+            raise RuntimeError(f"pairs of {module.num_ids} ids, got the number {int(keys.max())}")  # as torch does here
+        state[prefix + "starts"] = _starts(rows, module.num_ids)
+        state[prefix + "neighbors"] = (keys % module.num_ids).int()
+    for name in ("neighbors", "cosines"):
         saved = state.get(prefix + name)
         if saved is not None:
             setattr(module, name, torch.empty_like(saved, device=getattr(module, name).device))

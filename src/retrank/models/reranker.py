@@ -144,13 +144,15 @@ class Reranker(Configurable, Model):
             `(pairs,)` scores, bigger is better; comparable within a list.
         """
         lists: Tensor = batch[LIST]
-        retrieval = standardized(batch[RETRIEVAL_SCORE][:, None], lists)
-        parts = [retrieval, batch[RETRIEVAL_RANK].float().log1p()[:, None] / 3]  # about 1.5 for place 100
+        varying = [batch[RETRIEVAL_SCORE][:, None]]
         if self.co_occurrence is not None and self.recent is not None:
-            parts.append(standardized(self.co_occurrence(batch[self.recent], batch[self.candidate_id]), lists))
+            varying.append(self.co_occurrence(batch[self.recent], batch[self.candidate_id]))
+        within_list = standardized(torch.cat(varying, dim=1), lists)
+        retrieval, others = within_list[:, :1], within_list[:, 1:]
+        place = batch[RETRIEVAL_RANK].float().log1p()[:, None] / 3  # about 1.5 for place 100
+        parts = [retrieval, place, others]
         parts += numbers_of(batch, self.numbers)
-        parts += list(self.embeddings(batch).values())
-        inputs = torch.cat(parts, dim=1)
+        inputs = torch.cat([*parts, self.embeddings.concatenate(batch)], dim=1)
         correction: Tensor = self.correction(self.cross(inputs))
         return self.retrieval_weight * retrieval[:, 0] + correction[:, 0]
 

@@ -1,0 +1,35 @@
+// How alike a candidate is to what a query had last: means over similarities that are kept for few pairs.
+#include <algorithm>
+#include <cstdint>
+
+extern "C" {
+
+// For each pair of a list and an id, and each window, the mean similarity of the id to the last so many of the list.
+// The neighbors of an id lie between two `starts`, in ascending order; who is no neighbor has similarity 0. An id
+// that has no row, since it is new, has no neighbors. Sums go from the oldest to the latest, as in the plain version.
+void neighbor_means(int64_t threads, int64_t num_ids, const int64_t *starts /* (num_ids + 1) */, int64_t num_neighbors,
+                    const int32_t *neighbors /* (num_neighbors) */, const float *similarities /* (num_neighbors) */,
+                    int64_t num_pairs, int64_t num_values, const int64_t *values /* (num_values) */,
+                    const int64_t *offsets /* (num_pairs + 1) */, const int64_t *ids /* (num_pairs) */,
+                    int64_t num_windows, const int64_t *windows /* (num_windows) */,
+                    float *means /* (num_pairs, num_windows) */) {
+#pragma omp parallel for num_threads(threads) if (num_values > 1 << 14)
+    for (int64_t pair = 0; pair < num_pairs; pair++) {
+        float *to = means + pair * num_windows;
+        std::fill(to, to + num_windows, 0.f);
+        const int64_t first = offsets[pair], last = offsets[pair + 1], id = ids[pair];
+        if (uint64_t(id) >= uint64_t(num_ids)) continue;
+        // The row of the id, not those of the list: it stays in the cache for the whole list.
+        const int32_t *begin = neighbors + starts[id], *end = neighbors + starts[id + 1];
+        for (int64_t at = first; at < last; at++) {
+            const int64_t wanted = values[at];
+            const int32_t *found = std::lower_bound(begin, end, wanted);
+            if (found == end || *found != wanted) continue;
+            for (int64_t k = 0; k < num_windows; k++)
+                if (last - at <= windows[k]) to[k] += similarities[found - neighbors];
+        }
+        for (int64_t k = 0; k < num_windows; k++)
+            to[k] /= float(std::max<int64_t>(1, std::min(last - first, windows[k])));
+    }
+}
+}

@@ -1,0 +1,100 @@
+"""How alike an id is to the last ids of a list, where similarities are kept for few pairs."""
+
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from retrank.core.errors import DataError, ShapeError
+from retrank.core.jagged import Jagged
+from retrank.core.native import call, is_native
+
+__all__ = ["Neighbors", "neighbor_means"]
+
+
+@final
+class Neighbors(NamedTuple):
+    """Symmetric similarities of ids, those of an id together.
+
+    Attributes:
+        starts: `(num_ids + 1,)` int64, where the neighbors of each id begin.
+        ids: `(neighbors,)` int32, ascending within an id.
+        similarities: `(neighbors,)` float32.
+    """
+
+    starts: Tensor
+    ids: Tensor
+    similarities: Tensor
+
+
+def neighbor_means(neighbors: Neighbors, recent: Jagged, ids: Tensor, windows: Sequence[int]) -> Tensor:
+    """Return the mean similarity of each id to the last few of its list.
+
+    Args:
+        neighbors: the similarities; all others are 0, also those of ids that have no entry.
+        recent: one list of ids per pair, the latest last.
+        ids: `(pairs,)` int64.
+        windows: for each, a column: the mean over the last so many.
+
+    Returns:
+        `(pairs, len(windows))` float32; 0 where a list is empty.
+
+    Raises:
+        ShapeError: not one list per id, or tensors that do not fit.
+        DataError: neighbors that are not what `Neighbors` says.
+    """
+    if len(recent) != len(ids) or ids.dim() != 1 or ids.dtype != torch.int64 or recent.values.dtype != torch.int64:
+        got = f"{len(recent)} lists, ids {ids.dtype} of shape {tuple(ids.shape)}"
+        raise ShapeError("one list of int64 ids per id", got, "neighbor_means")
+    if not len(neighbors.ids):
+        return torch.zeros(len(ids), len(windows), device=ids.device)
+    if not (is_native(neighbors.similarities) and ids.is_cpu and recent.values.is_cpu):
+        return _by_torch(neighbors, recent, ids, windows)
+    recent.check()
+    _check(neighbors)
+    means = torch.empty(len(ids), len(windows))
+    call(
+        "neighbor_means",
+        len(neighbors.starts) - 1,
+        neighbors.starts,
+        len(neighbors.ids),
+        neighbors.ids,
+        neighbors.similarities,
+        len(ids),
+        len(recent.values),
+        recent.values.contiguous(),
+        recent.offsets.contiguous(),
+        ids.contiguous(),
+        len(windows),
+        array("q", windows),
+        means,
+    )
+    return means
+
+
+def _check(neighbors: Neighbors) -> None:
+    starts = neighbors.starts
+    if int(starts[0]) != 0 or int(starts[-1]) != len(neighbors.ids) or bool((starts.diff() < 0).any()):
+        raise DataError(f"starts that ascend from 0 to {len(neighbors.ids)}", "others", "neighbor_means")
+
+
+def _by_torch(neighbors: Neighbors, recent: Jagged, ids: Tensor, windows: Sequence[int]) -> Tensor:
+    num_ids = len(neighbors.starts) - 1
+    pair = recent.row_index()
+    one, other = recent.values, ids[pair]
+    # One ascending number per pair of neighbors, to be searched.
+    owners = torch.arange(num_ids, device=ids.device).repeat_interleave(neighbors.starts.diff())
+    known = owners * num_ids + neighbors.ids
+    wanted = other * num_ids + one
+    place = torch.searchsorted(known, wanted).clamp_(max=len(known) - 1)
+    is_known = (known[place] == wanted) & (one >= 0) & (one < num_ids) & (other >= 0) & (other < num_ids)
+    similarity = torch.where(is_known, neighbors.similarities[place], 0.0)
+    from_end = recent.offsets[1:][pair] - torch.arange(len(pair), device=pair.device)  # 1 for the latest
+    lengths = recent.lengths()
+    columns = []
+    for window in windows:
+        total = similarity.new_zeros(len(ids)).index_add_(0, pair, similarity.masked_fill(from_end > window, 0.0))
+        columns.append(total / lengths.clamp(min=1, max=window))
+    return torch.stack(columns, dim=1)

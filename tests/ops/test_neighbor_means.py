@@ -1,0 +1,74 @@
+"""Means of kept similarities, by the kernel and in plain torch."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrank.core.errors import DataError, ShapeError
+from retrank.core.jagged import Jagged
+from retrank.core.native import is_native, without_kernels
+from retrank.ops.neighbor_means import Neighbors, neighbor_means
+
+NUM_IDS = 9
+
+
+def similarities(seed, share):
+    g = np.random.default_rng(seed)
+    dense = np.triu(g.random((NUM_IDS, NUM_IDS)) * (g.random((NUM_IDS, NUM_IDS)) < share), 1)
+    dense = (dense + dense.T).astype(np.float32)
+    rows, columns = np.nonzero(dense)
+    starts = np.concatenate([[0], np.bincount(rows, minlength=NUM_IDS).cumsum()])
+    parts = (torch.from_numpy(starts), torch.from_numpy(columns).int(), torch.from_numpy(dense[rows, columns]))
+    return dense, Neighbors(*parts)
+
+
+def oracle(dense, recent, ids, windows):
+    out = np.zeros((len(ids), len(windows)))
+    for pair, (row, candidate) in enumerate(zip(recent, ids, strict=True)):
+        for column, window in enumerate(windows):
+            last = row[-window:]
+            inside = [0 <= one < NUM_IDS and 0 <= candidate < NUM_IDS for one in last]
+            found = [dense[one, candidate] if ok else 0.0 for one, ok in zip(last, inside, strict=True)]
+            out[pair, column] = np.mean(found) if found else 0
+    return out
+
+
+lists = st.lists(st.lists(st.integers(-2, NUM_IDS + 30), max_size=7), max_size=6)
+
+
+@settings(deadline=None)
+@given(recent=lists, seed=st.integers(0, 99), share=st.sampled_from([0.0, 0.3, 1.0]), data=st.data())
+def test_they_are_the_means_of_a_dense_matrix(recent, seed, share, data):
+    ids = data.draw(st.lists(st.integers(-2, NUM_IDS + 30), min_size=len(recent), max_size=len(recent)))
+    dense, neighbors = similarities(seed, share)
+    windows = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
+    arguments = (neighbors, Jagged.from_lists(recent), torch.tensor(ids, dtype=torch.int64), windows)
+    expected = oracle(dense, recent, ids, windows)
+    np.testing.assert_allclose(neighbor_means(*arguments), expected, atol=1e-6)
+    with without_kernels():
+        np.testing.assert_allclose(neighbor_means(*arguments), expected, atol=1e-6)
+
+
+def test_what_does_not_fit_is_refused():
+    _, neighbors = similarities(0, 0.5)
+    recent, ids = Jagged.from_lists([[1], [2]]), torch.tensor([3, 4])
+    for bad in (ids[:1], ids.float(), ids[None]):
+        with pytest.raises(ShapeError):
+            neighbor_means(neighbors, recent, bad, [1])
+    recent.offsets[1] = 10**6
+    with pytest.raises(ShapeError):
+        neighbor_means(neighbors, recent, ids, [1])
+
+
+@pytest.mark.skipif(not is_native(), reason="no kernels on this machine")
+def test_neighbors_that_lead_astray_are_refused():
+    _, neighbors = similarities(0, 0.5)
+    recent, ids = Jagged.from_lists([[1], [2]]), torch.tensor([3, 4])
+    for starts in (neighbors.starts + 1, neighbors.starts.flip(0), neighbors.starts.int()):
+        with pytest.raises((DataError, ShapeError)):
+            neighbor_means(neighbors._replace(starts=starts), recent, ids, [1])
+    for other in ({"ids": neighbors.ids.long()}, {"similarities": neighbors.similarities[1:]}):
+        with pytest.raises(ShapeError):
+            neighbor_means(neighbors._replace(**other), recent, ids, [1])
