@@ -236,7 +236,6 @@ def recommenders():
 def test_a_model_shares_its_catalogue_with_the_copy(recommenders):
     full, small = recommenders
     assert small.retrieval.catalogue is full.retrieval.catalogue
-    assert small.retrieval.query.space is full.retrieval.query.space
     assert not small.retrieval.training
 
 

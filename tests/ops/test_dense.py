@@ -164,6 +164,13 @@ def test_an_mlp_is_one_stack_unless_somebody_listens():
     assert len(heard) == 1
 
 
+def test_hooks_of_a_dropout_that_does_nothing_are_called():
+    mlp, heard = MLP(4, [8, 3], dropout=0.5).eval(), []
+    mlp.dropout.register_forward_hook(lambda module, args, output: heard.append(output))
+    mlp(torch.randn(50, 4))
+    assert len(heard) == 1
+
+
 def test_a_layer_that_was_replaced_is_called():
     mlp = MLP(4, [8, 3])
     mlp.linears[1] = nn.Linear(8, 7)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from retrank.core.arguments import check_count
 from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID, ColumnSchema
 from retrank.core.values import checked
 from retrank.data.blocks import in_blocks
-from retrank.data.keys import KeyType, Nulls, as_keys, key_type
-from retrank.features.arguments import check_count, check_nulls
+from retrank.data.keys import KeyType, Nulls, as_keys, check_nulls, key_type
 from retrank.features.hashing import bucket_ids, hash_integers, hash_strings, salt_of
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.state import State
@@ -60,9 +60,9 @@ class Hashed(Feature):
         self.bins, self.nulls = bins, nulls
         self._key_type: KeyType | None = None
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Agreement:
+    def summarize(self, values: pl.Series) -> Agreement:
         """Tell the key type; see `Feature.summarize`."""
-        return Agreement(key_type(as_keys(values, None, self.nulls, first_row=first_row)))
+        return Agreement(key_type(as_keys(values, None, self.nulls)))
 
     def learn(self, summary: Summary, *, where: str) -> None:  # noqa: ARG002
         """Keep the key type; see `Feature.learn`."""
@@ -73,7 +73,7 @@ class Hashed(Feature):
         """Turn keys into `(rows,)` int64 bucket ids; see `Feature.transform`."""
         keys, salt = as_keys(values, fitted(self._key_type, self), self.nulls), salt_of(name)
 
-        def convert(block: pl.Series, _: int) -> npt.NDArray[np.int64]:
+        def convert(block: pl.Series) -> npt.NDArray[np.int64]:
             if block.dtype == pl.String:
                 hashes = hash_strings(block.fill_null(""), salt)
             else:

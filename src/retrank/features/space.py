@@ -6,7 +6,6 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import ClassVar, Self, final
 
-import polars as pl
 import torch
 
 from retrank.core.batch import Batch
@@ -24,7 +23,7 @@ from retrank.features.description import describe
 from retrank.features.fitting import TableSummary, summarize_table
 from retrank.features.kinds import Feature
 from retrank.features.layout import Layout
-from retrank.features.loading import make_loader
+from retrank.features.loading import make_loader, transform_whole
 from retrank.features.storage import Stored, parse_space, write_space
 from retrank.features.vocabulary import Vocabulary
 
@@ -219,8 +218,7 @@ class FeatureSpace(Configurable):
         """
         self._require_fitted()
         names = self._layout.select(features)
-        rows = table if isinstance(table, pl.DataFrame) else frame(table, self._layout.columns(names))
-        return self._layout.transform(rows, names)
+        return transform_whole(table, self._layout.columns(names), partial(self._layout.transform, names=names))
 
     def frozen(self) -> "FeatureSpace":
         """Return the space as it is now, unable to change.

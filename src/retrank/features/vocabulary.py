@@ -52,7 +52,7 @@ class Vocabulary:
         self.key_type: KeyType = key_type(keys)
         self.counts: npt.NDArray[np.int64] = np.array(counts, dtype=np.int64)
         if self.counts.shape != (len(keys),):
-            raise DataError(f"{len(keys)} counts", f"shape {self.counts.shape}", "Vocabulary", "give one count a key")
+            raise DataError(f"{len(keys)} counts", f"shape {self.counts.shape}", "Vocabulary")
 
     @classmethod
     def count(cls, values: pl.Series) -> Self:
@@ -133,9 +133,7 @@ class Vocabulary:
         outside = (places < -NUM_SPECIAL_IDS) | (places >= len(self))
         if outside.any():
             row = int(outside.arg_max() or 0)
-            raise DataError(
-                f"ids from 0 to {self.num_ids - 1}", str(int(ids[row])), f"ids, row {row}", "use ids of this vocabulary"
-            )
+            raise DataError(f"ids from 0 to {self.num_ids - 1}", str(int(ids[row])), f"ids, row {row}")
         return self.keys.gather(pl.select(pl.when(places >= 0).then(places)).to_series())
 
     def grow(self, values: pl.Series) -> Self:

@@ -1,5 +1,6 @@
 """The softmax over a positive and what a sampler draws."""
 
+import math
 from collections.abc import Callable
 from typing import final
 
@@ -110,8 +111,16 @@ def sampled_softmax(
         torch.cat([candidates, drawn.embeddings]),
         positives=torch.arange(len(ids), device=ids.device),
         candidate_ids=columns,
-        log_q=drawn.log_q_of(columns) if task.log_q is True and drawn.log_q_of is not None else None,
+        log_q=_log_shares(drawn, columns) if task.log_q is True else None,
         weight=weight,
         score_mask=torch.cat([own, known.expand(len(ids), -1)], dim=1),
     )
     return loss
+
+
+def _log_shares(drawn: Negatives, ids: Tensor) -> Tensor | None:
+    """Return the log-probability of each id in one draw of many, as good as expected counts for a softmax."""
+    if drawn.log_q_of is None:
+        return None
+    num_draws = len(drawn.ids)
+    return drawn.log_q_of(ids) - math.log(num_draws) if num_draws else torch.zeros(len(ids), device=ids.device)

@@ -61,7 +61,7 @@ class CrossBatch(Sampler):
     ) -> None:
         super().__init__()
         if capacity < 1 or (dim is not None and dim < 1):
-            raise self._config_error("capacity >= 1 and dim >= 1", f"capacity={capacity}, dim={dim}", "raise it")
+            raise self._config_error("capacity >= 1 and dim >= 1", f"capacity={capacity}, dim={dim}")
         self._shares = Shares(counts, frequency, "CrossBatch")
         self._record(counts=self._shares.counts)
         self.frequency = frequency

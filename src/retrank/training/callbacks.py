@@ -66,7 +66,12 @@ class _Best:
 
     def __init__(self, monitor: str, mode: Mode, where: str) -> None:
         if mode not in ("min", "max"):
-            raise ConfigError("'min' or 'max'", repr(mode), f"mode of {where}", "say which values are better")
+            raise ConfigError(
+                "'min' or 'max'",
+                repr(mode),
+                f"mode of {where}",
+                "say which values are better: mode='min' or mode='max'",
+            )
         self.monitor, self.mode, self.where = monitor, mode, where
         self.value: float | None = None
 
@@ -115,7 +120,7 @@ class EarlyStopping(Callback):
         self, monitor: str = "val_loss", *, mode: Mode = "min", patience: int = 3, restore_best: bool = True
     ) -> None:
         if patience < 1:
-            raise ConfigError("patience >= 1", str(patience), "EarlyStopping", "wait at least one epoch")
+            raise ConfigError("patience >= 1", str(patience), "EarlyStopping")
         self._best = _Best(monitor, mode, "EarlyStopping")
         self.patience, self.restore_best = patience, restore_best
         self._waited = 0

@@ -179,5 +179,5 @@ def _compare(saved: Any, wanted: Any, directory: Path, path: str = "configuratio
             f"{path} = {saved!r} as in the checkpoint",
             repr(wanted),
             str(directory),
-            "restore the setting or use another directory; fit with resume=False starts over",
+            "restore the setting, use another directory, or start over with resume=False",
         )

@@ -57,7 +57,10 @@ class Loop:
         self._schedule = None if options.schedule is None else options.schedule(optimizer)
         if isinstance(self._schedule, ReduceLROnPlateau) or not isinstance(self._schedule, LRScheduler | None):
             raise ConfigError(
-                "a schedule of steps", type(self._schedule).__name__, "schedule of fit", "use another, or a callback"
+                "a schedule of steps",
+                type(self._schedule).__name__,
+                "schedule of fit",
+                "use a schedule that changes by steps, or a callback",
             )
         self._run = Run(model, optimizer, options.epochs, validates=validation is not None)
         self._sums = EpochSums(self._device)

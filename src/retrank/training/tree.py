@@ -88,9 +88,7 @@ def _flatten(value: Any, path: str, tensors: dict[str, Tensor], names: dict[tupl
         return {"tuple": [_flatten(item, _join(path, place), tensors, names) for place, item in enumerate(value)]}
     if isinstance(value, Mapping) and all(type(key) in (str, int) for key in value):
         return {"dict": [[key, _flatten(item, _join(path, key), tensors, names)] for key, item in value.items()]}
-    raise ConfigError(
-        "dicts, lists, tensors, numbers and strings", type(value).__name__, f"state '{path}'", "keep plain values"
-    )
+    raise ConfigError("dicts, lists, tensors, numbers and strings", type(value).__name__, f"state '{path}'")
 
 
 def _name_tensor(value: Tensor, path: str, tensors: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> str:
