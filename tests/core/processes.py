@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from retrank.core.directories import atomic_directory
@@ -45,6 +46,8 @@ def child(work):
     try:
         work()
         code = 0
+    except BaseException:  # noqa: BLE001 (it must not go on as the parent)
+        traceback.print_exc()
     finally:
         os._exit(code)
 

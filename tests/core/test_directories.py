@@ -440,6 +440,8 @@ def test_a_manifest_that_is_a_pipe_or_a_device_is_refused(bundle):
     (bundle / "manifest.json").unlink()
     os.mkfifo(bundle / "manifest.json")
     refused(bundle, "manifest.json", "regular")
+    with pytest.raises(StorageError, match="other files"):
+        ensure_replaceable(bundle)
     (bundle / "manifest.json").unlink()
     (bundle / "manifest.json").symlink_to("/dev/zero")
     refused(bundle, "manifest.json", "regular")

@@ -422,3 +422,18 @@ def test_sigkill_in_a_process_of_its_own(tmp_path):
     whole, resumed = ratings_model(), ratings_model(seed=8)
     assert train(resumed, checkpoint=tmp_path / "run", every=2) == train(whole)
     assert same_weights(resumed, whole)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+def test_sigkill_at_any_moment(tmp_path, kills):
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.killed", str(tmp_path), str(kills)],
+        env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}", "OMP_NUM_THREADS": "1"},
+        cwd=root,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -28,6 +28,7 @@ from retrank.core.errors import StorageError
 from retrank.core.exchange import exchange
 from retrank.core.files import storage_errors
 from retrank.core.manifest import LITTER, MANIFEST, is_ours, parse_manifest
+from retrank.core.open_folder import OpenFolder
 
 if sys.platform != "win32":
     import fcntl
@@ -137,8 +138,9 @@ def _not_ours(place: Path) -> str | None:
     if not stat.S_ISDIR(mode):
         return "a file"
     listed: set[str] | None = None
-    with contextlib.suppress(OSError, StorageError):
-        manifest = parse_manifest((place / MANIFEST).read_bytes(), str(place / MANIFEST))
+    with contextlib.suppress(StorageError):
+        with OpenFolder(place) as folder:
+            manifest = parse_manifest(folder.manifest(), str(place / MANIFEST))
         listed = {MANIFEST, *manifest.files} if is_ours(manifest.payload) else None
     for root, folders, files in os.walk(place):
         links = [name for name in folders if Path(root, name).is_symlink()]

@@ -16,7 +16,7 @@ __all__ = ["rebuild"]
 
 _SLACK: Final = 2**22  # numbers beside the weights, e.g. positions and masks
 _TEMPORARIES: Final = 8  # how often a constructor may make what it keeps once
-_MOST_OPERATIONS: Final = 200_000  # a configuration of a billion layers takes forever, whatever their size
+_OPERATIONS: Final = 2_000  # and 100 per weight: a configuration of a billion layers takes forever, whatever their size
 _COUNTING: Final = frozenset({"aten::arange", "aten::eye", "aten::linspace", "aten::randperm"})
 
 
@@ -37,7 +37,8 @@ def rebuild(config: Any, tensors: Mapping[str, Tensor], *, where: str, weights: 
         StorageError: the configuration builds nothing, no module, or one that is larger than its weights, which is
             noticed before memory is taken; or the weights are those of another module.
     """
-    with built_from(where), _Budget(sum(tensor.numel() for tensor in tensors.values()) + _SLACK, where):
+    numbers = sum(tensor.numel() for tensor in tensors.values()) + _SLACK
+    with built_from(where), _Budget(numbers, _OPERATIONS + 100 * len(tensors), where):
         module = from_config(config, **context)
     if not isinstance(module, nn.Module):
         raise StorageError("a module", type(module).__name__, where, "restore the file")
@@ -49,10 +50,10 @@ def rebuild(config: Any, tensors: Mapping[str, Tensor], *, where: str, weights: 
 class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Ends a construction before it makes a tensor that is too large, or when it makes too many."""
 
-    def __init__(self, numbers: int, where: str) -> None:
+    def __init__(self, numbers: int, operations: int, where: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._numbers, self._where = numbers, where
-        self._left, self._operations_left = numbers * _TEMPORARIES, _MOST_OPERATIONS
+        self._left, self._operations_left = numbers * _TEMPORARIES, operations
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -5,20 +5,18 @@ on it holds one version, whatever is published or removed meanwhile, since open 
 opens are regular files that the manifest lists: no links, devices or pipes, and nothing outside of the directory.
 """
 
-import errno
 import hashlib
 import io
-import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar, final
 
 from retrank.core.directories import standing_version
 from retrank.core.errors import StorageError
 from retrank.core.files import storage_errors
-from retrank.core.manifest import LITTER, MANIFEST, Entry, Manifest, parse_manifest
+from retrank.core.manifest import MANIFEST, Entry, Manifest, parse_manifest
+from retrank.core.open_folder import OpenFolder
 from retrank.core.values import parse_json
 
 __all__ = ["Snapshot", "read_directory", "read_manifest"]
@@ -27,9 +25,6 @@ Value = TypeVar("Value")
 
 _ATTEMPTS: Final = 50
 _SMALL: Final = 2**16  # bytes of a file that is read at once, so that few files are held open
-_MAX_MANIFEST: Final = 2**26
-_HAS_DESCRIPTORS: Final = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd
-_FLAGS: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
 @final
@@ -162,7 +157,7 @@ class Snapshot:
     def is_current(self) -> bool:
         """Tell whether the directory still holds this version."""
         try:
-            with _Folder(standing_version(self.directory)) as folder:
+            with OpenFolder(standing_version(self.directory)) as folder:
                 return folder.manifest() == self._raw
         except StorageError:
             return False
@@ -218,7 +213,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
 def _held(directory: Path) -> Iterator[Snapshot]:
     """Open all files of a directory, and look at the end whether the manifest is still what it was."""
     with ExitStack() as stack:
-        folder = stack.enter_context(_Folder(standing_version(directory)))
+        folder = stack.enter_context(OpenFolder(standing_version(directory)))
         raw = folder.manifest()
         manifest = parse_manifest(raw, str(directory / MANIFEST))
         here = folder.names(manifest)
@@ -243,69 +238,6 @@ def _held(directory: Path) -> Iterator[Snapshot]:
                 "a directory that nobody writes into", "another manifest than at first", str(directory / MANIFEST),
                 "load it again",
             )  # fmt: skip
-
-
-class _Folder:
-    """An open directory; by its path where the system cannot open files relative to a directory."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    def __enter__(self) -> "_Folder":
-        with storage_errors(self._path):
-            if not self._path.is_dir():
-                code = errno.ENOTDIR if self._path.exists() else errno.ENOENT
-                raise OSError(code, os.strerror(code))
-            if _HAS_DESCRIPTORS:
-                self._descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-
-    def manifest(self) -> bytes:
-        where = str(self._path / MANIFEST)
-        with self.open(MANIFEST) as file, storage_errors(where):
-            content = file.read(_MAX_MANIFEST + 1)
-        if len(content) > _MAX_MANIFEST:
-            raise StorageError(f"at most {_MAX_MANIFEST} bytes", "more", where, "restore the directory")
-        return content
-
-    def open(self, name: str, size: int | None = None) -> BinaryIO:
-        """Open a regular file of the expected size; never wait for the writer of a pipe, never follow a link."""
-        where = str(self._path / name)
-        with storage_errors(where):
-            path = name if self._descriptor is not None else where
-            found = os.stat(path, dir_fd=self._descriptor, follow_symlinks=False)  # opening a device may do things
-            if stat.S_ISREG(found.st_mode):
-                file = os.fdopen(os.open(path, os.O_RDONLY | _FLAGS, dir_fd=self._descriptor), "rb")
-                opened = os.fstat(file.fileno())
-                if stat.S_ISREG(opened.st_mode) and size in (None, opened.st_size):
-                    return file
-                file.close()
-                found = opened
-        if stat.S_ISREG(found.st_mode):
-            raise StorageError(
-                f"{size} bytes", f"{found.st_size}", where, "the file is damaged or half written: restore the directory"
-            )
-        raise StorageError("a regular file", "a link, folder, pipe or device", where, "restore the directory")
-
-    def names(self, manifest: Manifest) -> set[str]:
-        """List all files and those folders that hold none of the manifest's files."""
-        folders = {str(parent) for name in manifest.files for parent in PurePosixPath(name).parents}
-        if self._descriptor is None:
-            walk = ((root, inner, files) for root, inner, files in os.walk(self._path))
-        else:
-            walk = ((root, inner, files) for root, inner, files, _ in os.fwalk(".", dir_fd=self._descriptor))
-        found = set()
-        for root, inner, files in walk:
-            here = PurePosixPath(Path(root).relative_to(self._path if self._descriptor is None else ".").as_posix())
-            found |= {str(here / name) for name in files if name not in LITTER}
-            found |= {str(here / name) for name in inner if str(here / name) not in folders}
-            inner[:] = [name for name in inner if str(here / name) in folders]
-        return found - {MANIFEST}
 
 
 def _check(file: BinaryIO, entry: Entry, where: str) -> None:

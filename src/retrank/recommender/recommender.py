@@ -326,8 +326,8 @@ class Recommender:
             A recommender with the same results.
 
         Raises:
-            StorageError: a file is missing, damaged, half written or of another version.
-            ConfigError: a model's class is not known here; import the module that defines it first.
+            StorageError: a file is missing, damaged, half written or of another version; or a model's class is not
+                known here: import the module that defines it first.
         """
         return cls._of(read_bundle(directory))
 
