@@ -1,10 +1,10 @@
-"""The training loop: epochs, steps, checkpoints. It knows `Model` and no concrete one."""
+"""The training loop: epochs, steps, checkpoints. It knows a `Trainable` and no concrete model."""
 
 import json
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
 from torch.optim import Optimizer
@@ -26,9 +26,7 @@ from retrank.training.progress import Progress
 from retrank.training.run import Run
 from retrank.training.sums import EpochSums
 from retrank.training.task_metrics import load_metric_state, metric_results, metric_state, reset_metrics
-
-if TYPE_CHECKING:
-    from retrank.training.model import Model
+from retrank.training.trainable import Trainable
 
 __all__ = ["Loop"]
 
@@ -44,7 +42,7 @@ class Loop:
         options: how.
     """
 
-    def __init__(self, model: "Model", batches: Batches, validation: Batches | None, options: FitOptions) -> None:
+    def __init__(self, model: Trainable, batches: Batches, validation: Batches | None, options: FitOptions) -> None:
         self._model, self._batches, self._validation, self._options = model, batches, validation, options
         self._device = resolve_device(options.device)
         model.to(self._device)
@@ -264,7 +262,7 @@ class Loop:
         }
 
 
-def _describe_model(model: "Model") -> Any:
+def _describe_model(model: Trainable) -> Any:
     """Return the type of a model, and its arguments if they can be written down."""
     if isinstance(model, Configurable):
         try:

@@ -1,6 +1,5 @@
 """`Model`: what a user subclasses to train something."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,11 +23,12 @@ from retrank.training.loop import Loop
 from retrank.training.options import FitOptions, as_callbacks
 from retrank.training.preparation import known_rows
 from retrank.training.progress import Progress
+from retrank.training.trainable import Trainable
 
 __all__ = ["Model"]
 
 
-class Model(nn.Module, ABC):
+class Model(Trainable):
     """A module that knows its loss, hence how to be trained.
 
     A subclass builds its layers and tasks in `__init__` and says in `compute_loss` how wrong they are on a batch;
@@ -54,27 +54,6 @@ class Model(nn.Module, ABC):
 
     Source: `tfrs.Model`. Differs: reported losses are averages over the rows of the epoch, not those of the last batch.
     """
-
-    @abstractmethod
-    def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:
-        """Say how wrong the model is on a batch.
-
-        Args:
-            batch: columns by name, on the model's device.
-            training: whether weights will be moved by this loss.
-
-        Returns:
-            Scalar: the average loss over the rows, without regularization.
-        """
-
-    def begin_evaluation(self) -> None:
-        """Prepare what all batches of an evaluation share, e.g. embed the catalogue; does nothing unless overridden."""
-
-    def end_evaluation(self) -> None:
-        """Drop what `begin_evaluation` prepared; called even if the evaluation, or its preparation, failed."""
-
-    def end_epoch(self) -> None:
-        """Look back on the training batches of an epoch; does nothing unless overridden."""
 
     def regularization_loss(self) -> Tensor:
         """Return the sum of the penalties of all layers, a scalar."""
