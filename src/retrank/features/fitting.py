@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from retrank.data.checks import require_columns
-from retrank.data.protocol import shard_range
+from retrank.data.source import shard_range
 from retrank.data.sources import TableLike, source
 from retrank.features.kinds import Feature
 from retrank.features.statistics import Summary

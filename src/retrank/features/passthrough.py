@@ -11,7 +11,7 @@ from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
 from retrank.features.arguments import check_number
 from retrank.features.kinds import Emits, Feature, fitted
-from retrank.features.lists import flatten
+from retrank.features.list_columns import flatten
 from retrank.features.numbers import Floats, read_numbers
 from retrank.features.state import State
 from retrank.features.statistics import Agreement, Summary

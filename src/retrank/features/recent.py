@@ -13,7 +13,7 @@ from retrank.data.keys import Nulls, as_keys, key_type
 from retrank.features.arguments import check_count, check_nulls, check_number
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.kinds import Emits, Feature, fitted
-from retrank.features.lists import flatten
+from retrank.features.list_columns import flatten
 from retrank.features.statistics import Agreement
 from retrank.features.vocabulary import Vocabulary
 

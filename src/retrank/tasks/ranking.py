@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.errors import ConfigError, ShapeError
-from retrank.losses.lists import ListLoss
+from retrank.losses.list_loss import ListLoss
 from retrank.tasks.task import LossMetric, Task, TaskMetric
 
 __all__ = ["Ranking"]
