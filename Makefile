@@ -5,7 +5,7 @@ ARGS ?=
 # Threads that wait for each other spin briefly, then sleep: endless spinning on a busy machine costs up to 20 times.
 export GOMP_SPINCOUNT ?= 20000
 
-.PHONY: quickstart test test-all check format bench clean
+.PHONY: quickstart test test-all sanitize check format bench clean
 
 quickstart: .venv/.installed  ## MovieLens-100K to served-quality recommendations; options: ARGS="--seed 1"
 	$(BIN)/retrank quickstart $(ARGS)
@@ -16,14 +16,17 @@ test: .venv/.installed-dev  ## the default checks, a few minutes
 test-all: .venv/.installed-dev  ## with the slow and the downloading ones
 	$(BIN)/python -m pytest -q $(ARGS)
 
+sanitize: .venv/.installed-dev  ## the tests of the kernels under AddressSanitizer and UBSan, on Linux with GCC
+	$(BIN)/python tools/sanitize.py $(ARGS)
+
 check: .venv/.installed-dev  ## lint, format, types
-	$(BIN)/ruff check src tests examples benchmarks
-	$(BIN)/ruff format --check src tests examples benchmarks
+	$(BIN)/ruff check src tests examples benchmarks tools
+	$(BIN)/ruff format --check src tests examples benchmarks tools
 	$(BIN)/mypy
 
 format: .venv/.installed-dev
-	$(BIN)/ruff check --fix src tests examples benchmarks
-	$(BIN)/ruff format src tests examples benchmarks
+	$(BIN)/ruff check --fix src tests examples benchmarks tools
+	$(BIN)/ruff format src tests examples benchmarks tools
 
 bench: .venv/.installed-dev  ## measured speed, ratios in one run
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -42,4 +45,4 @@ bench: .venv/.installed-dev  ## measured speed, ratios in one run
 	@touch $@ .venv/.installed
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .sanitize

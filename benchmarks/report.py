@@ -84,6 +84,9 @@ def judge(goal: Result, contenders: Mapping[str, Result]) -> tuple[str, str, boo
     ours, other = contenders.get(goal["contender"]), contenders.get(goal.get("against", ""))
     measured = ran(ours) and (ran(other) or "against" not in goal)
     against = goal.get("against", "")
+    if "seconds_each" in goal:
+        value = 1 / rate(ours) if measured and ours else math.nan
+        return f"at most {_seconds(goal['seconds_each'])} each", _seconds(value), _reached(goal["seconds_each"] - value)
     if "memory_bytes" in goal:
         value = float(ours["peak_memory"]) if measured and ours else math.nan
         return f"at most {_bytes(goal['memory_bytes'])}", _bytes(value), _reached(goal["memory_bytes"] - value)
@@ -98,6 +101,10 @@ def judge(goal: Result, contenders: Mapping[str, Result]) -> tuple[str, str, boo
         text = f"at most {1 / goal['rate']:.1f} times the time of {against}"
         return text, f"{1 / ratio:.2f} times", _reached(ratio - goal["rate"])
     return f"at least {goal['rate']:g} times {against}", f"{ratio:.2f} times", _reached(ratio - goal["rate"])
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.2f} ms"
 
 
 def _reached(margin: float) -> bool | None:

@@ -51,11 +51,12 @@ class Contender:
 
 @dataclass(frozen=True)
 class Goal:
-    """What one of our contenders shall reach: a multiple of the rate of another, or a bound on peak memory."""
+    """What one of our contenders shall reach: a multiple of another's rate, or a bound on seconds or on peak memory."""
 
     contender: str
     against: str | None = None
     rate: float | None = None
+    seconds_each: float | None = None
     memory_share: float | None = None
     memory_bytes: float | None = None
 

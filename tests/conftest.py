@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 from contextlib import nullcontext
 
 import pytest
@@ -9,7 +10,8 @@ from retrank.core import native
 from retrank.core.notices import forget_warnings
 from tests import fake_movielens
 
-torch.set_num_threads(1)  # the tests compute little, and two threads on a busy machine wait for each other
+# The tests compute little, and two threads on a busy machine wait for each other; the sanitizers want to see them.
+torch.set_num_threads(int(os.environ.get("RETRANK_TEST_THREADS", "1")))
 
 
 @pytest.fixture(autouse=True)

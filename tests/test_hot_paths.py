@@ -13,10 +13,13 @@ from tests.models.test_conformance import CASES
 
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique2"}
 LOOKS_ON_CPU = {  # where the host looks at numbers that it has; none of these looks on a GPU
-    "embeddings/lookup.py: backward",
+    "core/jagged.py: _require_rows",
+    "core/jagged.py: check",
+    "ops/concatenate_lookups.py: _refuse_ids_out_of_range",
+    "ops/lookup.py: backward",
+    "ops/softmax.py: _check",
     "sampling/probabilities.py: look_up",
     "tasks/logits.py: _check_positives",
-    "tasks/retrieval.py: _fused_losses",
 }
 WAITS_ANYWHERE = {  # once a list column of the candidates that it takes out of the catalogue: how long is it?
     "two_tower_sampled": {"core/jagged.py: take"},

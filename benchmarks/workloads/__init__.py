@@ -11,4 +11,5 @@ NAMES = (
     "features",
     "loader",
     "startup",
+    "serving",
 )

@@ -8,7 +8,9 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import torch
 
 import retrank as rr
 from retrank.core import native
-from retrank.core.native import build, call, is_native, kernels, without_kernels
+from retrank.core.native import build, cache, is_native, kernels, without_kernels
 
 FOLDER = Path(build.__file__).parent
 BUILT = native.library()
@@ -54,7 +56,10 @@ class Machine:
         self.monkeypatch.setenv("CXX", str(self.compiler))
 
     def library(self):
-        return build.library.__wrapped__()  # as in a new process
+        return self.build().library
+
+    def build(self, **options):
+        return build.find_or_build(**options)  # as in a new process
 
     def start(self, script=FOLDER / "build.py"):
         return subprocess.Popen([sys.executable, "-c", LOADER, script], stdout=subprocess.PIPE, text=True)
@@ -65,7 +70,11 @@ class Machine:
 
     @property
     def kept(self):
-        return sorted(path.name for path in (self.cache / "retrank").iterdir() if path.suffix != ".sha256")
+        return sorted(path.name for path in self.store.glob("*.so"))
+
+    @property
+    def store(self):
+        return self.cache / "retrank" / "kernels"
 
 
 @pytest.fixture
@@ -80,7 +89,7 @@ def test_they_are_built_once_and_kept(machine):
     assert machine.num_compiled == 1
     [name] = machine.kept
     assert re.fullmatch(r"kernels-[0-9a-f]{16}\.so", name)
-    assert stat.S_IMODE((machine.cache / "retrank").stat().st_mode) == 0o700
+    assert stat.S_IMODE(machine.store.stat().st_mode) == 0o700
     shape = torch.zeros(3, dtype=torch.int64)
     first.tile_shape(ctypes.c_int64(1), ctypes.c_void_p(shape.data_ptr()))
     assert (shape > 0).all()
@@ -93,10 +102,9 @@ def test_processes_that_start_at_once_do_not_meet(machine):
     outputs = {process.communicate()[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
     [name] = machine.kept
-    assert {output.split("'")[1] for output in outputs} == {str(machine.cache / "retrank" / name)}
-    compiled = machine.num_compiled
+    assert {output.split("'")[1] for output in outputs} == {str(machine.store / name)}
     assert name in machine.start().communicate()[0]
-    assert machine.num_compiled == compiled
+    assert machine.num_compiled == 1
 
 
 @needs_kernels
@@ -132,11 +140,11 @@ def test_a_runtime_that_cannot_be_loaded_is_done_without(machine):
 def test_what_was_kept_and_is_damaged_is_built_anew(machine):
     machine.start().communicate()
     [name] = machine.kept
-    whole = (machine.cache / "retrank" / name).read_bytes()
+    whole = (machine.store / name).read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], whole[:-1] + b"?"):
-        (machine.cache / "retrank" / name).write_bytes(damaged)
+        (machine.store / name).write_bytes(damaged)
         assert name in machine.start().communicate()[0]
-        assert (machine.cache / "retrank" / name).read_bytes() == whole
+        assert (machine.store / name).read_bytes() == whole
 
 
 FAILURES = {
@@ -148,12 +156,160 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("produce", FAILURES.values(), ids=FAILURES)
-def test_a_compiler_that_fails_is_done_without(machine, produce, caplog):
+def test_a_compiler_that_fails_is_done_without_and_not_asked_again(machine, produce):
     machine.install(produce)
-    with caplog.at_level("INFO", logger="retrank"):
-        assert machine.library() is None
-    assert "plain torch instead" in caplog.text
+    first = machine.build()
+    assert first.library is None
+    assert first.has_just_failed
     assert machine.kept == []  # what does not work is not kept
+    compiled, again = machine.num_compiled, machine.build()
+    assert (again.library, again.has_just_failed, machine.num_compiled) == (None, False, compiled)
+    assert first.reason in again.reason
+    assert sorted(path.name for path in machine.store.iterdir() if path.suffix != ".failed") == ["lock"]
+
+
+@needs_kernels
+def test_a_failed_build_is_tried_again_on_demand_and_when_its_memory_is_deleted(machine):
+    machine.install('test -e "$(dirname "$0")/mended" || exit 1; cp "$built" "$to"')
+    assert machine.library() is None
+    (machine.folder / "mended").touch()
+    assert machine.library() is None
+    assert machine.build(again=True).library is not None
+    (machine.folder / "mended").unlink()
+    machine.install('test -e "$(dirname "$0")/mended" || exit 1; cp "$built" "$to"', version="3.0")
+    assert machine.library() is None
+    (machine.folder / "mended").touch()
+    for path in machine.store.glob("*.failed"):
+        path.unlink()
+    assert machine.library() is not None
+
+
+def test_a_failed_build_is_said_once(machine, monkeypatch):
+    machine.install("echo error: no such register >&2; exit 1")
+    process = build._Process()
+    with pytest.warns(rr.errors.RetrankWarning, match="no such register"):
+        process.find()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert process.find().library is None
+        assert build._Process().find().library is None
+    assert said == []
+
+
+def test_a_compiler_that_hangs_is_given_up(machine, monkeypatch):
+    machine.install("exec sleep 30")
+    monkeypatch.setattr(build, "_SECONDS", 0.2)
+    found = machine.build()
+    assert found.has_just_failed
+    assert "took more than" in found.reason
+
+
+@needs_kernels
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+def test_a_long_build_says_what_it_is_doing(machine, monkeypatch, caplog, patience):
+    machine.install('sleep 0.3; cp "$built" "$to"')
+    monkeypatch.setattr(build, "_PATIENCE", patience)
+    with caplog.at_level("WARNING", logger="retrank"):
+        assert machine.library() is not None
+    assert ("building its C++ kernels" in caplog.text) is (patience == 0)
+
+
+@needs_kernels
+def test_threads_that_ask_at_once_build_once(machine):
+    machine.install('sleep 0.2; cp "$built" "$to"')
+    process, found = build._Process(), []
+    threads = [threading.Thread(target=lambda: found.append(process.find())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert machine.num_compiled == 1
+    assert len(found) == 4
+    assert all(build is found[0] for build in found)
+
+
+UNTRUSTED_FOLDERS = {
+    "writable by the group": lambda folder, elsewhere: folder.mkdir(parents=True) or folder.chmod(0o770),
+    "writable by all": lambda folder, elsewhere: folder.mkdir(parents=True) or folder.chmod(0o702),
+    "a link": lambda folder, elsewhere: folder.parent.mkdir(parents=True) or folder.symlink_to(elsewhere),
+    "a link to nothing": lambda folder, elsewhere: folder.parent.mkdir(parents=True) or folder.symlink_to("gone"),
+}
+
+
+@pytest.mark.parametrize("make", UNTRUSTED_FOLDERS.values(), ids=UNTRUSTED_FOLDERS)
+def test_a_folder_that_others_could_have_filled_is_refused(machine, make, tmp_path):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    make(machine.store, tmp_path / "elsewhere")
+    found = machine.build()
+    assert found.library is None
+    assert str(machine.store) in found.reason
+    assert machine.num_compiled == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the administrator can give files away")
+def test_a_folder_of_another_user_is_refused(machine):
+    machine.store.mkdir(parents=True, mode=0o700)
+    os.chown(machine.store, 12345, 12345)
+    assert "belongs to another user" in machine.build().reason
+
+
+@needs_kernels
+@pytest.mark.parametrize("suffix", [".so", ".json"])
+@pytest.mark.parametrize("spoil", ["group", "others", "link", "owner"])
+def test_a_file_that_others_could_have_written_is_built_anew(machine, suffix, spoil, tmp_path):
+    machine.library()
+    [path] = machine.store.glob(f"*{suffix}")
+    if spoil == "link":
+        shutil.move(path, tmp_path / "moved")
+        path.symlink_to(tmp_path / "moved")
+    elif spoil == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("only the administrator can give files away")
+        os.chown(path, 12345, 12345)
+    else:
+        path.chmod(0o620 if spoil == "group" else 0o602)
+    assert machine.library() is not None
+    assert machine.num_compiled == 2
+    status = path.lstat()
+    assert stat.S_ISREG(status.st_mode)
+    assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, os.geteuid())
+
+
+@needs_kernels
+def test_what_is_kept_is_trusted_whatever_the_umask(machine):
+    before = os.umask(0o000)
+    try:
+        machine.library()
+        assert machine.library() is not None
+    finally:
+        os.umask(before)
+    assert machine.num_compiled == 1
+
+
+@needs_kernels
+def test_without_locks_a_process_builds_for_itself(machine, monkeypatch):
+    monkeypatch.setattr(cache, "fcntl", None)
+    assert machine.library() is not None
+
+
+@needs_kernels
+def test_drafts_of_killed_builds_are_swept(machine):
+    old, new = machine.store / ".build-old", machine.store / ".build-new"
+    machine.store.mkdir(parents=True, mode=0o700)
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    machine.library()
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_relative_place_for_caches_is_ignored(machine, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    monkeypatch.setattr(build.Path, "home", lambda: machine.folder / "home")
+    machine.install("exit 1")
+    machine.build()
+    assert (machine.folder / "home" / ".cache" / "retrank" / "kernels").is_dir()
 
 
 COMPILERS = {
@@ -251,16 +407,6 @@ def test_a_compiler_of_graphs_sees_plain_torch(monkeypatch):
     assert not is_native(torch.zeros(2))
 
 
-@needs_kernels
-def test_a_call_refuses_memory_that_it_would_misread():
-    panels, candidates = torch.zeros(64, 3), torch.ones(3, 5)
-    for wrong in (candidates.T, candidates.to("meta").T.contiguous()):
-        with pytest.raises(AssertionError):
-            call("pack_panels", wrong, None, 5, 3, panels)
-    with pytest.raises(AttributeError):
-        call("no_such_kernel")
-
-
 def test_the_sources_are_part_of_the_package():
     project = Path(rr.__file__).parents[2] / "pyproject.toml"
     if not project.exists():
@@ -315,3 +461,90 @@ def test_a_subclass_of_tensor_is_left_to_torch():
     numbers = torch.zeros(2)
     assert not native.is_native(numbers.as_subclass(Elsewhere))
     assert native.is_native(numbers, torch.nn.Parameter(numbers)) == (native.library() is not None)
+
+
+SPECIAL = {
+    "negated": lambda: torch.ones(3, dtype=torch.complex64).conj().imag,
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "csr": lambda: torch.eye(3).to_sparse_csr(),
+    "mkldnn": lambda: torch.eye(3).to_mkldnn(),
+    "meta": lambda: torch.eye(3, device="meta"),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "zero without memory": lambda: torch._efficientzerotensor(3),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning", "ignore:The PyTorch API of nested:UserWarning")
+@pytest.mark.parametrize("make", SPECIAL.values(), ids=SPECIAL)
+def test_memory_that_is_not_as_its_strides_say_is_left_to_torch(make):
+    assert not is_native(make())
+
+
+def test_what_torch_records_or_derives_forward_is_left_to_torch():
+    found, numbers = [], torch.ones(3)
+
+    def ask(x):
+        found.append(is_native(numbers))
+        return x * 2
+
+    torch.func.vmap(ask)(numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that traces are out of fashion
+        torch.func.jvp(ask, (numbers,), (numbers,))
+        torch.jit.trace(ask, numbers, check_trace=False)
+        with torch.autograd.forward_ad.dual_level():
+            ask(numbers)
+    assert found == [False] * 4
+    ask(numbers)
+    assert found[-1] == (BUILT is not None)
+
+
+def test_a_block_without_kernels_is_one_of_its_thread():
+    inside, found = threading.Event(), []
+    entered = threading.Event()
+
+    def other():
+        with without_kernels():
+            entered.set()
+            inside.wait()
+            found.append(is_native(torch.zeros(1)))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    entered.wait()
+    assert is_native(torch.zeros(1)) is (BUILT is not None)
+    inside.set()
+    thread.join()
+    assert found == [False]
+
+
+FORK = """
+import os, sys, torch, retrank as rr
+torch.set_num_threads(int(sys.argv[1]))
+queries, candidates = torch.randn(300, 16), torch.randn(2000, 16)
+mlp = rr.layers.MLP(16, [32, 8])
+
+def answer():
+    with torch.no_grad():
+        loss = rr.tasks.Retrieval()(queries, candidates, positives=torch.arange(300))
+        return round(loss.item(), 3), round(mlp(queries).sum().item(), 3)
+
+expected = answer()
+child = os.fork()
+if child == 0:
+    found = rr.core.native.num_threads(), answer() == expected, torch.get_num_threads()
+    os.write(1, repr(found).encode())
+    os._exit(0)
+os.waitpid(child, 0)
+print(end=f" {rr.core.native.num_threads()}")
+"""
+
+
+@needs_kernels
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_forked_child_answers_with_one_thread(threads):
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[2])}
+    command = [sys.executable, "-c", FORK, str(threads)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout == f"(1, True, 1) {threads}"

@@ -58,9 +58,12 @@ def test_bad_catalogues_are_refused():
     with pytest.raises(DataError, match="2 keys, got 1"):
         F.Catalogue(["a"], rr.Batch({"x": torch.zeros(2)}), "film")
     with pytest.raises(DataError, match="expected string keys.*got integer keys"):
-        catalogue_of(["a"]).rows([1])
+        catalogue_of(["a"]).rows([1] * 100)
     with pytest.raises(DataError, match="keys of one type"):
-        catalogue_of(["a"]).rows(["a", 1])
+        catalogue_of(["a"]).rows(["a", 1] * 50)
+    for few in ([1], ["a", 1]):
+        with pytest.raises(DataError, match="expected a string key, got 1"):
+            catalogue_of(["a"]).rows(few)
 
 
 def test_a_bundle_refers_to_space_and_catalogue_by_name():

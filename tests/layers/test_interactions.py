@@ -71,9 +71,10 @@ def test_other_wrong_inputs():
         Concatenate()([])
     with pytest.raises(ShapeError, match="at least one input"):
         DotInteraction()([])
-    with pytest.raises(ShapeError, match=r"\(2, 3\)"):
-        DotInteraction()(torch.rand(2, 3))
-    with pytest.raises(ShapeError, match=r"\(batch, features, dim\)"):
+    for skip_gather in (False, True):
+        with pytest.raises(ShapeError, match=r"\(batch, features, dim\).*\(2, 3\)"):
+            DotInteraction(skip_gather=skip_gather)(torch.rand(2, 3))
+    with pytest.raises(ShapeError, match=r"\(batch, dim\)"):
         DotInteraction()([torch.rand(2, 3, 1)])
 
 

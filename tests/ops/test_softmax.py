@@ -14,10 +14,9 @@ import retrank as rr
 from retrank.core import native
 from retrank.core.errors import DataError, ShapeError
 from retrank.metrics import BatchTopK
-from retrank.ops import softmax as fused_softmax
-from retrank.ops.softmax import can_fuse, fused_softmax_cross_entropy
+from retrank.ops import softmax_by_kernel, softmax_by_torch
+from retrank.ops.softmax import dot_product_cross_entropy
 from retrank.tasks import Retrieval
-from retrank.tasks import retrieval as retrieval_module
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 
@@ -43,7 +42,7 @@ def values_and_gradients(losses_of, dtype, queries, candidates, positives, *, we
 
 
 def assert_same(*inputs, rtol=1e-5, **more):
-    found = values_and_gradients(fused_softmax_cross_entropy, torch.float32, *inputs, **more)
+    found = values_and_gradients(dot_product_cross_entropy, torch.float32, *inputs, **more)
     expected = values_and_gradients(slow_losses, torch.float64, *inputs, **more)
     sizes = (0.0, inputs[1].abs().max().item(), inputs[0].abs().max().item())  # of what a gradient sums up
     for ours, theirs, size in zip(found, expected, sizes, strict=True):
@@ -135,7 +134,7 @@ def test_a_removed_candidate_has_no_gradient_at_all():
     assert (gradient[40:] != 0).any()
     ids[:] = 7
     losses, *gradients = values_and_gradients(
-        fused_softmax_cross_entropy, torch.float32, queries, candidates, positives, ids=ids
+        dot_product_cross_entropy, torch.float32, queries, candidates, positives, ids=ids
     )
     assert all((found == 0).all() for found in (losses, *gradients))
     bias = torch.zeros(50)
@@ -155,7 +154,7 @@ def test_what_is_no_number_is_never_lost(bad, where, num_candidates):
     ids[5] = 2
     row = {"query": None, "positive": 1, "negative": num_candidates - 1, "removed": 5}[where]
     (queries[1] if row is None else candidates[row])[2] = bad
-    found = values_and_gradients(fused_softmax_cross_entropy, torch.float32, queries, candidates, positives, ids=ids)
+    found = values_and_gradients(dot_product_cross_entropy, torch.float32, queries, candidates, positives, ids=ids)
     expected = values_and_gradients(slow_losses, torch.float32, queries, candidates, positives, ids=ids)
     torch.testing.assert_close(found[0], expected[0], equal_nan=True)
     for ours, theirs in zip(found[1:], expected[1:], strict=True):
@@ -201,18 +200,24 @@ def test_columns_of_other_layouts():
         assert_same(queries, candidates, positives % 50)
 
 
-def test_what_can_be_fused():
-    floats = torch.zeros(3, 2)
-    assert can_fuse(floats, floats)
-    assert not can_fuse(floats.double(), floats)
-    assert not can_fuse(floats, floats.bfloat16())
-    assert not can_fuse(floats[:0], floats)
-    assert not can_fuse(floats, floats[:, :0])
-    assert not can_fuse(floats[:, None], floats)
+def test_what_the_kernels_cannot_take_goes_through_torch(monkeypatch):
+    called, floats = [], torch.zeros(3, 2)
+    monkeypatch.setattr(softmax_by_kernel, "call", lambda name, *rest: (called.append(name), native.call(name, *rest)))
+
+    def is_fused(queries, candidates, **more):
+        called.clear()
+        dot_product_cross_entropy(queries, candidates, torch.zeros(len(queries), dtype=torch.int64), **more)
+        return bool(called)
+
+    assert is_fused(floats, floats)
+    assert not is_fused(floats.double(), floats.double())
+    assert not is_fused(floats[:0], floats)
+    assert not is_fused(floats[:, :0], floats[:, :0])
+    assert not is_fused(floats, floats, bias=torch.zeros(3, requires_grad=True))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not can_fuse(floats, floats)
+        assert not is_fused(floats, floats.bfloat16())
     with native.without_kernels():
-        assert not can_fuse(floats, floats)
+        assert not is_fused(floats, floats)
 
 
 def both(task, queries, candidates, **more):
@@ -378,7 +383,7 @@ def test_blocks_are_one_block(settings, inputs, heads, monkeypatch):
 
     expected = everything()
     for limit in (1, 50 * 7, 50 * 39):  # blocks of one row, of seven, and one that leaves a single row
-        monkeypatch.setattr(retrieval_module, "_SCORES_AT_ONCE_CPU", limit)
+        monkeypatch.setattr(softmax_by_torch, "_SCORES_AT_ONCE_CPU", limit)
         for ours, theirs in zip(everything(), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -402,7 +407,7 @@ def test_blocks_of_scores_are_dropped_before_the_next():
 def one_pass_and_two(monkeypatch, losses_of):
     """Return what losses and gradients are with the gradients made beside the losses, and after them."""
     first = losses_of()
-    monkeypatch.setattr(fused_softmax, "_KEPT_SCORES", 0)
+    monkeypatch.setattr(softmax_by_kernel, "_KEPT_SCORES", 0)
     return zip(first, losses_of(), strict=True)
 
 
@@ -416,9 +421,7 @@ def test_gradients_beside_the_losses_are_those_after_them(batch, num_candidates,
 
     def losses_of():
         leaves = [tensor.clone().requires_grad_() for tensor in (queries, candidates)]
-        losses = fused_softmax_cross_entropy(
-            *leaves, positives, weight=weight, bias=torch.zeros(num_candidates), ids=ids
-        )
+        losses = dot_product_cross_entropy(*leaves, positives, weight=weight, bias=torch.zeros(num_candidates), ids=ids)
         return [losses, *torch.autograd.grad(losses.mean() * 3, leaves)]
 
     for one, two in one_pass_and_two(monkeypatch, losses_of):
@@ -429,8 +432,8 @@ def test_a_gradient_that_differs_from_row_to_row():
     queries, candidates = torch.randn(40, 6, requires_grad=True), torch.randn(90, 6, requires_grad=True)
     positives, pull = torch.arange(40), torch.rand(40)
     weight = torch.rand(40)
-    outside = (fused_softmax_cross_entropy(queries, candidates, positives) * weight * pull).sum()
-    inside = (fused_softmax_cross_entropy(queries, candidates, positives, weight=weight) * pull).sum()
+    outside = (dot_product_cross_entropy(queries, candidates, positives) * weight * pull).sum()
+    inside = (dot_product_cross_entropy(queries, candidates, positives, weight=weight) * pull).sum()
     expected = torch.autograd.grad(outside, (queries, candidates))
     for found, exact in zip(torch.autograd.grad(inside, (queries, candidates)), expected, strict=True):
         torch.testing.assert_close(found, exact)
@@ -442,16 +445,16 @@ def test_a_query_of_weight_zero_takes_no_part():
     weight = torch.ones(20)
     weight[3] = 0
     leaves = [queries.requires_grad_(), candidates.requires_grad_()]
-    losses = fused_softmax_cross_entropy(*leaves, torch.arange(20), weight=weight)
+    losses = dot_product_cross_entropy(*leaves, torch.arange(20), weight=weight)
     assert losses[3] == 0
     assert losses.isfinite().all()
 
 
 def test_without_gradients_none_are_made(monkeypatch):
     called = []
-    monkeypatch.setattr(fused_softmax, "call", lambda name, *rest: (called.append(name), native.call(name, *rest)))
+    monkeypatch.setattr(softmax_by_kernel, "call", lambda name, *rest: (called.append(name), native.call(name, *rest)))
     with torch.no_grad():
-        fused_softmax_cross_entropy(torch.randn(20, 4, requires_grad=True), torch.randn(30, 4), torch.arange(20))
+        dot_product_cross_entropy(torch.randn(20, 4, requires_grad=True), torch.randn(30, 4), torch.arange(20))
     assert "softmax_forward" in called
     assert "softmax_both" not in called
 
@@ -459,5 +462,5 @@ def test_without_gradients_none_are_made(monkeypatch):
 def test_weights_that_learn_have_gradients():
     queries, candidates, positives = torch.randn(20, 4), torch.randn(30, 4), torch.arange(20)
     weight = torch.rand(20, requires_grad=True)
-    fused_softmax_cross_entropy(queries, candidates, positives, weight=weight).sum().backward()
+    dot_product_cross_entropy(queries, candidates, positives, weight=weight).sum().backward()
     torch.testing.assert_close(weight.grad, F.cross_entropy(queries @ candidates.T, positives, reduction="none"))

@@ -72,11 +72,13 @@ def test_an_index_that_looks_at_everything_gives_the_lists_of_the_exact_one(play
 
 def test_new_candidates_go_into_the_index_that_is_there(plays):
     pytest.importorskip("faiss")
-    recommender = build(plays, partial(rr.index.Faiss, factory="IVF8,Flat", effort=8))
-    recommender.add_candidates(pl.DataFrame({"song": ["new"], "year": [2024]}))
+    new = pl.DataFrame({"song": ["new"], "year": [2024]})
+    old = build(plays, partial(rr.index.Faiss, factory="IVF8,Flat", effort=8))
+    recommender = old.with_candidates(new)
     assert isinstance(recommender.index, rr.index.Faiss)
     assert recommender.recommend({"user": "u1"}, where=pl.col("year") == 2024)["song"].to_list() == ["new"]
+    assert old.recommend({"user": "u1"}, where=pl.col("year") == 2024).is_empty()
     fixed = build(plays, in_pieces)
-    with pytest.raises(rr.errors.ConfigError, match="add"):
-        fixed.add_candidates(pl.DataFrame({"song": ["new"], "year": [2024]}))
+    with pytest.raises(rr.errors.ConfigError, match="with_added"):
+        fixed.with_candidates(new)
     assert len(fixed.catalogue) == SONGS

@@ -171,18 +171,36 @@ def test_details_of_the_catalogue_come_along(recommender):
 
 
 def test_new_songs_are_scored_by_their_features(tables):
-    recommender = build(tables)
-    recommender.add_candidates(pl.DataFrame({"song": ["new"], "genre": ["rock"], "year": [2024]}))
+    old = build(tables)
+    before = old.recommend({"user": "u1"}, k=9)
+    recommender = old.with_candidates(pl.DataFrame({"song": ["new"], "genre": ["rock"], "year": [2024]}))
     everywhere = recommender.recommend_many(everyone(tables), k=len(recommender.catalogue))
     assert everywhere.filter(song="new").height == USERS
     young = recommender.recommend({"user": "x", "age": 12}, k=151).filter(song="new")["rank"][0]
-    old = recommender.recommend({"user": "x", "age": 60}, k=151).filter(song="new")["rank"][0]
-    assert young < old
-    before = recommender.recommend({"user": "u1"}, k=9)
+    late = recommender.recommend({"user": "x", "age": 60}, k=151).filter(song="new")["rank"][0]
+    assert young < late
     for song, year in (("new", 2024), ("newer", "2025")):
         with pytest.raises(DataError, match="new"):
-            recommender.add_candidates(pl.DataFrame({"song": [song], "genre": ["rock"], "year": [year]}))
-        assert recommender.recommend({"user": "u1"}, k=9).equals(before)
+            recommender.with_candidates(pl.DataFrame({"song": [song], "genre": ["rock"], "year": [year]}))
+    assert old.recommend({"user": "u1"}, k=9).equals(before)
+    assert len(old.catalogue) == SONGS
+    again = recommender.without_candidates(["new"])
+    assert again.recommend({"user": "u1"}, k=9).equals(before)
+
+
+def test_removed_songs_are_gone_for_everyone(recommender, tables):
+    listed = recommender.recommend({"user": "u1"}, k=2)["song"].to_list()
+    popular = recommender.recommend({"user": "stranger"}, k=2)["song"].to_list()
+    less = recommender.without_candidates([*listed, *popular])
+    lists = less.recommend_many(pl.DataFrame({"user": ["u1", "u2", "stranger"]}), k=SONGS)
+    assert not set(lists["song"]) & {*listed, *popular}
+    fewer = recommender.recommend_many(pl.DataFrame({"user": ["u1"]}), k=30, deny=[*listed, *popular])
+    if recommender.ranking is None:
+        assert less.recommend_many(pl.DataFrame({"user": ["u1"]}), k=30).equals(fewer)
+    with pytest.raises(DataError, match="nothing"):
+        recommender.without_candidates(["nothing"])
+    with pytest.raises(DataError, match="at least one row"):
+        recommender.without_candidates(tables[1]["song"])
 
 
 def test_bundle_gives_the_same_results(recommender, tables, tmp_path):
@@ -208,7 +226,8 @@ def test_bundle_gives_the_same_results_in_another_process(one_stage, tables, tmp
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "retrieval.safetensors", "history.parquet", "features/space.json", "index/manifest.json"]
+    "name",
+    ["config.json", "retrieval.safetensors", "history/events.parquet", "features/space.json", "index/manifest.json"],
 )
 def test_damaged_bundles_are_refused(one_stage, tmp_path, name):
     one_stage.save(tmp_path / "bundle")
@@ -240,7 +259,7 @@ def test_bad_queries_are_refused(one_stage):
         one_stage.recommend({"user": "u1"}, k=0)
     with pytest.raises(DataError, match="'user'"):
         one_stage.recommend({"usr": "u1"})
-    with pytest.raises(DataError, match="integer"):
+    with pytest.raises(DataError, match="string key"):
         one_stage.recommend({"user": 1})
     with pytest.raises(DataError, match="'agee'"):
         one_stage.recommend({"user": "u1", "agee": 30})
@@ -280,18 +299,47 @@ def test_a_stranger_gets_popular_songs_even_if_only_the_key_is_needed(tables):
     assert set(recommender.recommend({"user": "u1"})["stage"]) == {"retrieval"}
 
 
-def test_training_on_refreshes_the_index(tables):
-    recommender = build(tables)
-    before = recommender.recommend({"user": "u1"}, k=9)
+def test_nothing_done_to_what_it_was_built_from_reaches_it(tables):
+    plays, songs = tables
+    made = build(tables, Ranker())
+    space = rr.FeatureSpace(
+        {
+            "user": rr.features.Categorical(),
+            "age": rr.features.Bucketized(boundaries=[16, 32, 48, 64]),
+            "song": rr.features.Categorical(),
+        }
+    ).fit(plays)
+    model = rr.models.TwoTower(
+        rr.models.Tower(space, ["user", "age"], layers=[8]),
+        rr.models.Tower(space, ["song"], layers=[8]),
+        rr.tasks.Retrieval(),
+    ).train()
+    recommender = rr.Recommender(retrieval=model, space=space, catalogue=songs, history=plays)
+    before = recommender.recommend_many(everyone(tables), k=9)
     with torch.no_grad():
-        for weight in recommender.retrieval.embedding_parameters:
+        for weight in model.parameters():
             weight.copy_(torch.randn_like(weight))
-    after = recommender.recommend({"user": "u1"}, k=9)
-    fresh = rr.Recommender(
-        retrieval=recommender.retrieval, space=recommender.space, catalogue=tables[1], history=tables[0]
-    )
-    assert after.equals(fresh.recommend({"user": "u1"}, k=9))
-    assert not after.equals(before)
+    space.grow(pl.DataFrame({"user": ["someone"], "song": ["s0"]}), ["user", "song"])
+    model.query.embeddings["user"].grow(space.schema["user"].num_ids + 5)
+    assert model.training
+    assert recommender.recommend_many(everyone(tables), k=9).equals(before)
+    assert not recommender.retrieval.training
+    with pytest.raises(ConfigError, match="frozen"):
+        recommender.space.grow(plays)
+    with pytest.raises(ConfigError, match="frozen"):
+        recommender.space.fit(plays)
+    assert made.without_ranking().ranking is None
+    assert made.ranking is not None
+
+
+def test_a_space_that_outgrew_the_model_is_refused_at_once(tables):
+    plays, songs = tables
+    space = rr.FeatureSpace({"user": rr.features.Categorical(), "song": rr.features.Categorical()}).fit(plays)
+    schema = space.schema
+    model = rr.models.MatrixFactorization(schema["user"], schema["song"], rr.tasks.Retrieval(), dim=4)
+    space.grow(pl.DataFrame({"user": ["someone"], "song": ["s0"]}))
+    with pytest.raises(DataError, match="user"):
+        rr.Recommender(retrieval=model, space=space, catalogue=songs, history=plays)
 
 
 def test_an_index_of_other_candidates_is_refused(one_stage, tables):
@@ -314,7 +362,8 @@ def test_columns_that_would_be_mistaken_are_refused(one_stage, tables):
 
 
 def test_a_ranking_that_is_not_finite_is_refused(two_stage, tables):
-    broken = build(tables, Ranker())
-    broken.ranking.weight.data[0] = torch.nan
+    ranker = Ranker()
+    ranker.weight.data[0] = torch.nan
+    broken = build(tables, ranker)
     with pytest.raises(DataError, match="ranking model"):
         broken.recommend({"user": "u1"})

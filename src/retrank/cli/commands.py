@@ -137,6 +137,29 @@ def recommend(
         Console().print(table_of(lists.drop("stage"), title))
 
 
+def similar(bundle: Path, candidate: str, *, k: int, where: str | None, as_json: bool) -> None:
+    """List the candidates of a bundle that are most like one of them.
+
+    Args:
+        bundle: the directory.
+        candidate: the candidate's key, as typed.
+        k: the length of the list.
+        where: a condition on the catalogue in SQL.
+        as_json: print JSON instead of a table.
+
+    Raises:
+        ConfigError: the condition is not SQL, or the key does not fit its column.
+        DataError: no such candidate.
+    """
+    recommender = Recommender.load(bundle)
+    key = cast(candidate, recommender.candidates.schema[recommender.candidate], f"'{recommender.candidate}'")
+    lists = recommender.similar(key, k, where=None if where is None else condition(where, "--where"))
+    if as_json:
+        print_json({recommender.candidate: key, "similar": lists.to_dicts()})
+    else:
+        Console().print(table_of(lists, f"like {recommender.candidate} {candidate}"))
+
+
 def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -> None:
     """Evaluate a bundle beside the baselines on a test table.
 
@@ -152,7 +175,7 @@ def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -
     recommender = Recommender.load(bundle)
     query, candidate = recommender.query, recommender.candidate
     table = read_interactions(test, recommender.seen.select(query, candidate).schema)
-    _require_known(table[query], recommender.queries.table[query], test)
+    _require_known(table[query], recommender.queries.index.keys, test)
     _require_known(table[candidate], recommender.candidates[candidate], test)
     systems: dict[str, Recommends | Sequence[Recommends]] = {
         "popularity": baselines.Popularity(),
@@ -220,7 +243,7 @@ def _require_known(keys: pl.Series, known: pl.Series, test: Path) -> None:
 
 
 def _typed(recommender: Recommender, query: Mapping[str, str]) -> dict[str, Any]:
-    schema = recommender.queries.table.schema
+    schema = {recommender.query: recommender.queries.index.dtype, **recommender.queries.column_types}
     unknown = [name for name in query if name not in schema]
     if unknown:
         raise ConfigError(f"columns of {list(schema)}", str(unknown), "--query", "name the query's columns")

@@ -1,4 +1,4 @@
-"""The command line: `retrank quickstart | train | evaluate | recommend | doctor`."""
+"""The command line: `retrank quickstart | train | evaluate | recommend | similar | doctor`."""
 
 import sys
 from pathlib import Path
@@ -88,6 +88,18 @@ def recommend(
 ) -> None:
     """Recommend to one query from a bundle."""
     commands.recommend(bundle, _pairs(query), key=user, k=k, where=where, include_seen=include_seen, as_json=as_json)
+
+
+@app.command()
+def similar(
+    bundle: Bundle,
+    candidate: Annotated[str, typer.Argument(help="The candidate's key.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Length of the list.")] = 10,
+    where: Annotated[str | None, typer.Option(help="A condition on the catalogue, in SQL: 'year >= 1990'.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the candidates of a bundle that are most like one of them."""
+    commands.similar(bundle, candidate, k=k, where=where, as_json=as_json)
 
 
 @app.command()

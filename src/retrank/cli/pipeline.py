@@ -16,7 +16,7 @@ from retrank.cli.tables import Tables, digest, read_tables
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.seeds import seed_everything
-from retrank.data import Batches, Loader, latest_candidates, leave_last_split, require_columns, with_recent_candidates
+from retrank.data import Batches, Loader, leave_last_split, require_columns, with_recent_candidates
 from retrank.evaluation import Recommends, Report, baselines, evaluate
 from retrank.features import Catalogue, FeatureSpace, History
 from retrank.metrics import FullCorpusTopK
@@ -75,12 +75,11 @@ class Pipeline:
             queries = train.sort(data.time, maintain_order=True)  # the last row of each query is how it stands now
         if data.recent is not None:
             past = {"query": data.query, "candidate": data.candidate, "time": data.time, "name": RECENT}
-            latest = latest_candidates(train, length=data.recent, **past)
-            queries = queries.join(latest, on=data.query, how="left", maintain_order="left")
             train = with_recent_candidates(train, length=data.recent, **past)
         self.space.fit(train)
         catalogue = self.space.catalogue(candidates, key=self.config.retrieval.candidate[0])
-        columns = list(dict.fromkeys([data.query, *self.space.columns(self._query_features(catalogue))]))
+        needed = [data.query, *self.space.columns(self._query_features(catalogue))]
+        columns = [name for name in dict.fromkeys(needed) if name != RECENT]  # the history knows what came last
         require_columns(queries, columns, "queries")
         known = queries.select(columns).unique(data.query, keep="last", maintain_order=True)
         parts = {"train": self._with_past(train)}
@@ -109,6 +108,7 @@ class Pipeline:
             history=tables.train,
             ranking=ranking,
             queries=tables.queries,
+            time=self.config.data.time,
             num_retrieved=100 if self.config.ranking is None else self.config.ranking.retrieved,
             card=Card(self.config.title),
         )

@@ -1,18 +1,21 @@
 """`has_hooks`: whether a module must be called, and cannot be read around."""
 
 from torch import nn
+from torch.nn.modules.module import _has_any_global_hook
 
 __all__ = ["has_hooks"]
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 
 def has_hooks(*modules: nn.Module) -> bool:
-    """Say whether somebody wants to hear when one of these modules is called.
+    """Say whether somebody wants to hear when one of these modules is called, or has replaced what it does.
 
     Args:
         modules: any.
 
     Returns:
-        Whether one has a hook.
+        Whether one has a hook, all modules have one, or one has a `forward` of its own that is not its class's.
 
     Example:
         >>> import torch
@@ -22,5 +25,6 @@ def has_hooks(*modules: nn.Module) -> bool:
         >>> has_hooks(layer), has_hooks(torch.nn.ReLU())
         (True, False)
     """
-    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, name) for module in modules for name in names)
+    return bool(_has_any_global_hook()) or any(  # type: ignore[no-untyped-call]
+        "forward" in vars(module) or any(getattr(module, name) for name in _HOOKS) for module in modules
+    )

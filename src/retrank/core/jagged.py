@@ -7,7 +7,8 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor
 
-from retrank.core.errors import ShapeError
+from retrank.core.errors import DataError, ShapeError
+from retrank.core.tensors import can_look
 
 __all__ = ["Jagged"]
 
@@ -22,7 +23,8 @@ class Jagged:
         weights: `(total,)` floats, one a value, or None.
 
     Raises:
-        ShapeError: the three do not fit each other.
+        ShapeError: the three do not fit each other; the numbers in the offsets are looked at on the CPU alone, since a
+            GPU would have to be waited for.
 
     Example:
         >>> import retrank as rr
@@ -45,9 +47,34 @@ class Jagged:
             )
         if weights is not None and weights.shape != values.shape[:1]:
             raise ShapeError(
-                f"weights of shape ({len(values)},)", str(tuple(weights.shape)), "Jagged", "give one weight a value"
+                f"weights of shape ({len(values)},)", str(tuple(weights.shape)), "Jagged", "give one weight per value"
             )
         self.values, self.offsets, self.weights = values, offsets, weights
+        self.check()
+
+    def check(self) -> None:
+        """Look at the offsets again, which somebody may have changed in place; does nothing on a GPU.
+
+        Raises:
+            ShapeError: they do not ascend from 0 to the number of values.
+        """
+        if not can_look(self.offsets):
+            return
+        first, last = int(self.offsets[0]), int(self.offsets[-1])
+        if first != 0 or last != len(self.values) or bool((self.offsets[1:] < self.offsets[:-1]).any()):
+            raise ShapeError(
+                f"offsets that ascend from 0 to the number of values, {len(self.values)}",
+                _excerpt(self.offsets),
+                "Jagged",
+                "row r has the values from offsets[r] to offsets[r + 1]",
+            )
+
+    @classmethod
+    def _of(cls, values: Tensor, offsets: Tensor, weights: Tensor | None) -> Self:
+        """Build from parts that are known to fit."""
+        made = cls.__new__(cls)
+        made.values, made.offsets, made.weights = values, offsets, weights
+        return made
 
     @classmethod
     def from_lists(cls, lists: Sequence[Sequence[Any]], dtype: torch.dtype = torch.int64) -> Self:
@@ -76,14 +103,14 @@ class Jagged:
             A `Jagged` with `len(lengths)` rows.
 
         Raises:
-            ShapeError: the lengths do not add up to the number of values.
+            ShapeError: the lengths do not add up to the number of values, or one is negative.
         """
+        if lengths.dim() != 1 or lengths.is_floating_point() or lengths.is_complex():
+            raise ShapeError(
+                "integer lengths of shape (rows,)", f"{lengths.dtype} {tuple(lengths.shape)}", "Jagged", "check them"
+            )
         offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64, device=values.device)
         torch.cumsum(lengths, dim=0, out=offsets[1:])
-        if values.device.type == "cpu" and int(offsets[-1]) != len(values):
-            raise ShapeError(
-                f"lengths that add up to {len(values)} values", str(int(offsets[-1])), "Jagged", "check the lengths"
-            )
         return cls(values, offsets, weights)
 
     @classmethod
@@ -163,7 +190,7 @@ class Jagged:
         offsets = self.offsets[start : max(start, stop) + 1]
         first, last = int(offsets[0]), int(offsets[-1])
         weights = None if self.weights is None else self.weights[first:last]
-        return Jagged(self.values[first:last], offsets - first, weights)
+        return Jagged._of(self.values[first:last], offsets - first, weights)
 
     @property
     def device(self) -> torch.device:
@@ -187,15 +214,37 @@ class Jagged:
 
         Returns:
             A `Jagged` with n rows.
+
+        Raises:
+            DataError: a row that is not there; on a GPU, torch's own device-side assertion stops the program instead.
         """
         index = torch.as_tensor(index, dtype=torch.int64, device=self.device)
+        self._require_rows(index)
         starts, lengths = self.offsets[index], self.offsets[index + 1] - self.offsets[index]
         offsets = torch.zeros(len(index) + 1, dtype=torch.int64, device=self.device)
         torch.cumsum(lengths, dim=0, out=offsets[1:])
         places = torch.arange(int(offsets[-1]), device=self.device)
         places += torch.repeat_interleave(starts - offsets[:-1], lengths, output_size=len(places))
         weights = None if self.weights is None else self.weights[places]
-        return Jagged(self.values[places], offsets, weights)
+        return Jagged._of(self.values[places], offsets, weights)
+
+    def with_values(self, values: Tensor) -> "Jagged":
+        """Put other values in the place of these, such as hashes of them.
+
+        Args:
+            values: `(total, ...)`, as many.
+
+        Returns:
+            A `Jagged` with the same rows and weights.
+
+        Raises:
+            ShapeError: another number of values.
+        """
+        if values.shape[:1] != self.values.shape[:1]:
+            raise ShapeError(
+                f"{len(self.values)} values", f"shape {tuple(values.shape)}", "Jagged.with_values", "replace each"
+            )
+        return Jagged._of(values, self.offsets, self.weights)
 
     def to_lists(self) -> list[list[Any]]:
         """Return the rows as Python lists."""
@@ -238,9 +287,25 @@ class Jagged:
         """
         weights = None if self.weights is None else self.weights.to(device, non_blocking=non_blocking)
         values = self.values.to(device, non_blocking=non_blocking)
-        return Jagged(values, self.offsets.to(device, non_blocking=non_blocking), weights)
+        moved = Jagged._of(values, self.offsets.to(device, non_blocking=non_blocking), weights)
+        if moved.offsets.is_cpu and not self.offsets.is_cpu and not non_blocking:
+            moved.check()  # nobody could look at them before
+        return moved
 
     def pin_memory(self) -> "Jagged":
         """Return the same rows in page-locked memory, from which a GPU copies without waiting."""
         weights = None if self.weights is None else self.weights.pin_memory()
-        return Jagged(self.values.pin_memory(), self.offsets.pin_memory(), weights)
+        return Jagged._of(self.values.pin_memory(), self.offsets.pin_memory(), weights)
+
+    def _require_rows(self, index: Tensor) -> None:
+        if not can_look(index) or index.numel() == 0:
+            return
+        outside = (index < 0) | (index >= len(self))
+        if bool(outside.any()):
+            place = int(outside.nonzero()[0])
+            raise DataError(f"rows in [0, {len(self)})", str(int(index[place])), f"Jagged.take, place {place}", "check")
+
+
+def _excerpt(offsets: Tensor) -> str:
+    shown = [str(offset) for offset in offsets[:8].tolist()]
+    return f"[{', '.join(shown)}{', ...' if len(offsets) > 8 else ''}] ending with {int(offsets[-1])}"

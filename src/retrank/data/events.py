@@ -64,18 +64,28 @@ class EventLog:
     """
 
     def __init__(self, table: TableLike, *, query: str, candidate: str, time: str | None = None) -> None:
-        if query == candidate:
-            raise ConfigError("two columns of keys", f"'{query}' for both", "EventLog")
-        self.query, self.candidate, self.time = query, candidate, time
-        events = self._checked(frame(table))
-        keys = [as_keys(events[name], None, "error") for name in (query, candidate)]
-        self.query_type: KeyType = key_type(keys[0])
-        self.candidate_type: KeyType = key_type(keys[1])
-        self.time_type: pl.DataType | None = None if time is None else events.schema[time]
-        self.queries, self.candidates = (KeyIndex(column.unique(maintain_order=True)) for column in keys)
-        times = None if time is None else _physical(events[time])
-        self._base = self._segment(keys, times)
-        self._added = Segment.empty_like(self._base)
+        self._read(table, query, candidate, time)
+
+    @classmethod
+    def with_last_rows(
+        cls, table: TableLike, *, query: str, candidate: str, time: str | None = None
+    ) -> tuple[Self, Tensor]:
+        """Build a log, and find the last event of each query in the table.
+
+        Args:
+            table: one row per event, in any order.
+            query: the column of query keys.
+            candidate: the column of candidate keys.
+            time: the column of times; None if the events have none.
+
+        Returns:
+            The log, and `(queries,)` int64 row numbers of the table.
+
+        Raises:
+            DataError: a missing column, a null key or time, or keys or times of another type.
+        """
+        log = cls.__new__(cls)
+        return log, log._read(table, query, candidate, time)
 
     @classmethod
     def from_codes(
@@ -189,7 +199,7 @@ class EventLog:
             index.with_added(column.filter(pl.Series(index.find(column) < 0)).unique(maintain_order=True))
             for index, column in zip(self._indexes, keys, strict=True)
         )
-        added = log._segment(keys, None if self.time is None else self._times_like_ours(new[self.time], new.height))
+        added, _ = log._segment(keys, None if self.time is None else self._times_like_ours(new[self.time], new.height))
         if "num_queries_of" in self.__dict__:
             log.__dict__["num_queries_of"] = self._counts_with(added, len(log.candidates))
         log._added = self._added.merge(added, len(log.queries))
@@ -238,6 +248,21 @@ class EventLog:
     def _indexes(self) -> tuple[KeyIndex, KeyIndex]:
         return self.queries, self.candidates
 
+    def _read(self, table: TableLike, query: str, candidate: str, time: str | None) -> Tensor:
+        """Take over the events of a table; return the row of each query's last."""
+        if query == candidate:
+            raise ConfigError("two columns of keys", f"'{query}' for both", "EventLog")
+        self.query, self.candidate, self.time = query, candidate, time
+        events = self._checked(frame(table))
+        keys = [as_keys(events[name], None, "error") for name in (query, candidate)]
+        self.query_type: KeyType = key_type(keys[0])
+        self.candidate_type: KeyType = key_type(keys[1])
+        self.time_type: pl.DataType | None = None if time is None else events.schema[time]
+        self.queries, self.candidates = (KeyIndex(column.unique(maintain_order=True)) for column in keys)
+        self._base, order = self._segment(keys, None if time is None else _physical(events[time]))
+        self._added = Segment.empty_like(self._base)
+        return order[self._base.offsets[1:] - 1]
+
     def _checked(self, table: pl.DataFrame) -> pl.DataFrame:
         names = [self.query, self.candidate, *([] if self.time is None else [self.time])]
         require_columns(table, names, "history")
@@ -266,7 +291,7 @@ class EventLog:
         if length is not None and length < 1:
             raise ConfigError("length >= 1", str(length), f"EventLog.{what}")
 
-    def _segment(self, keys: list[pl.Series], times: Tensor | None) -> Segment:
+    def _segment(self, keys: list[pl.Series], times: Tensor | None) -> tuple[Segment, Tensor]:
         queries, candidates = (
             torch.from_numpy(index.find(column)) for index, column in zip(self._indexes, keys, strict=True)
         )

@@ -46,6 +46,11 @@ class KeyIndex:
     def __len__(self) -> int:
         return sum(map(len, self._parts))
 
+    @property
+    def dtype(self) -> pl.DataType:
+        """The type of the keys."""
+        return self._parts[0].dtype
+
     @cached_property
     def keys(self) -> pl.Series:
         """The keys by place."""
@@ -68,9 +73,10 @@ class KeyIndex:
         Raises:
             DataError: keys of another dtype.
         """
-        dtype = self._parts[0].dtype
-        if values.dtype != dtype:
-            raise DataError(f"keys of type {dtype}", str(values.dtype), f"column '{values.name}'", "cast the column")
+        if values.dtype != self.dtype:
+            raise DataError(
+                f"keys of type {self.dtype}", str(values.dtype), f"column '{values.name}'", "cast the column"
+            )
         places = in_blocks(values, np.int64, lambda block, _: self._table.find(block))
         if self._added_table is not None:
             missing = np.flatnonzero(places < 0)

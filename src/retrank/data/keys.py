@@ -2,11 +2,12 @@
 
 from typing import Final, Literal
 
+import numpy as np
 import polars as pl
 
 from retrank.core.errors import DataError
 
-__all__ = ["KeyType", "Nulls", "as_keys", "key_type"]
+__all__ = ["KeyType", "Nulls", "as_key", "as_keys", "key_type"]
 
 KeyType = Literal["string", "integer", "boolean"]
 """The three types that a key may have; every integer width is one type, and so are all kinds of text."""
@@ -78,3 +79,38 @@ def as_keys(values: pl.Series, expected: KeyType | None, nulls: Nulls, *, first_
         raise DataError(
             "integers below 2**63", str(values.max()), f"column '{values.name}'", "cast the column to strings"
         ) from error
+
+
+def as_key(value: object, expected: KeyType, where: str) -> str | int | bool:
+    """Take one key.
+
+    Args:
+        value: a Python or NumPy string, integer or boolean.
+        expected: the key type that was learned.
+        where: what the key is of, for messages.
+
+    Returns:
+        The key as Python's own type.
+
+    Raises:
+        DataError: a value of another type, or an integer beyond 64 bits.
+
+    Example:
+        >>> import numpy as np
+        >>> from retrank.data.keys import as_key
+        >>> as_key(np.int32(7), "integer", "query")
+        7
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    is_right = {
+        "string": isinstance(value, str),
+        "boolean": isinstance(value, bool),
+        "integer": isinstance(value, int) and not isinstance(value, bool),
+    }[expected]
+    if not is_right or not isinstance(value, str | int):
+        got = "null" if value is None else f"{value!r}, of type {type(value).__name__}"
+        raise DataError(f"{'an' if expected == 'integer' else 'a'} {expected} key", got, where)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise DataError("an integer key of 64 bits", str(value), where)
+    return value

@@ -31,7 +31,9 @@ class Segment(NamedTuple):
         return cls(other.offsets.new_zeros(1), other.candidates[:0], times)
 
     @classmethod
-    def of(cls, queries: Tensor, candidates: Tensor, times: Tensor | None, num_queries: int) -> Self:
+    def of(
+        cls, queries: Tensor, candidates: Tensor, times: Tensor | None, num_queries: int
+    ) -> "tuple[Segment, Tensor]":
         """Sort events; equal times stay in their order.
 
         Args:
@@ -39,6 +41,9 @@ class Segment(NamedTuple):
             candidates: `(events,)` places.
             times: `(events,)` or None.
             num_queries: how many queries there are.
+
+        Returns:
+            The segment, and `(events,)` int64, which event each of its events was.
         """
         queries = queries.int()  # torch sorts half as many bytes in half the time
         if times is None or bool((times[1:] >= times[:-1]).all()):
@@ -49,7 +54,7 @@ class Segment(NamedTuple):
         counts = torch.bincount(queries, minlength=num_queries)
         offsets = torch.zeros(num_queries + 1, dtype=torch.int64)
         torch.cumsum(counts, dim=0, out=offsets[1:])
-        return cls(offsets, candidates.int()[order], None if times is None else times[order])
+        return cls(offsets, candidates.int()[order], None if times is None else times[order]), order
 
     @property
     def queries(self) -> Tensor:
@@ -63,7 +68,7 @@ class Segment(NamedTuple):
         queries = torch.cat([self.queries, later.queries])
         candidates = torch.cat([self.candidates, later.candidates])
         times = None if self.times is None or later.times is None else torch.cat([self.times, later.times])
-        return type(self).of(queries, candidates, times, num_queries)
+        return type(self).of(queries, candidates, times, num_queries)[0]
 
     def window(self, queries: Tensor, before: Tensor | None, length: int | None) -> tuple[Tensor, Tensor]:
         """Find the last events of queries.

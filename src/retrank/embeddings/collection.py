@@ -6,7 +6,7 @@ from typing import cast, final
 from torch import Tensor, nn
 
 from retrank.core.batch import Batch
-from retrank.core.errors import ConfigError
+from retrank.core.errors import ConfigError, DataError
 from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.protocol import Table
 from retrank.embeddings.table import EmbeddingTable
@@ -108,7 +108,7 @@ class EmbeddingCollection(Embeddings):
         lookups = [table.lookup(batch[feature]) for feature, table in self._owners()]
         try:
             return concatenate_lookups([*lookups, *others])
-        except (IndexError, RuntimeError):
+        except DataError:
             self(batch)  # says which column and row
             raise
 

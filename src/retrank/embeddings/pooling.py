@@ -8,8 +8,9 @@ from torch import Tensor
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import PADDING_ID
+from retrank.ops.lookup import coefficients
 
-__all__ = ["Combiner", "coefficients", "pool_vectors", "require_combiner"]
+__all__ = ["Combiner", "pool_vectors", "require_combiner"]
 
 Combiner = Literal["mean", "sum", "sqrtn", "max"]
 """With weights w and vectors e: Σwe / Σw, Σwe, Σwe / √Σw², or the largest e in each dimension, without weights."""
@@ -29,29 +30,6 @@ def require_combiner(combiner: str, where: str) -> None:
         raise ConfigError(
             f"combiner in {list(get_args(Combiner))}", repr(combiner), where, "choose one, 'mean' is the default"
         )
-
-
-def coefficients(ids: Jagged, combiner: Combiner, dtype: torch.dtype) -> Tensor:
-    """Return the factor of each vector in the sum of its list, for all combiners but `"max"`.
-
-    Args:
-        ids: lists of ids, with weights or without.
-        combiner: how they are pooled.
-        dtype: of the vectors.
-
-    Returns:
-        `(total,)`: 0 for padding, and for a whole list whose denominator is 0.
-    """
-    weights = (ids.values != PADDING_ID).to(dtype)
-    if ids.weights is not None:
-        weights = weights * ids.weights.to(dtype)
-    if combiner == "sum":
-        return weights
-    squared = combiner == "sqrtn"
-    norm = torch.segment_reduce(weights.square() if squared else weights, "sum", offsets=ids.offsets, initial=0)
-    norm = norm.sqrt() if squared else norm
-    # Division by infinity gives the zero that is wanted, and a gradient without NaN.
-    return weights / norm.masked_fill(norm == 0, torch.inf).index_select(0, ids.row_index())
 
 
 def pool_vectors(vectors: Tensor, ids: Jagged, combiner: Combiner) -> Tensor:

@@ -1,6 +1,5 @@
 """`EmbeddingTable`: one learned vector an id."""
 
-from functools import partial
 from typing import Final, Literal, final, get_args
 
 import torch
@@ -9,10 +8,10 @@ from torch import Tensor, nn
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
 from retrank.embeddings.int8 import Int8Table
-from retrank.embeddings.lookup import gather, pool
-from retrank.embeddings.pooling import Combiner, coefficients
+from retrank.embeddings.pooling import Combiner
 from retrank.embeddings.protocol import Table
 from retrank.ops.concatenate_lookups import Lookup, concatenate_lookups
+from retrank.ops.lookup import gather
 
 __all__ = ["EmbeddingTable"]
 
@@ -116,16 +115,12 @@ class EmbeddingTable(Table):
         if self.dtype != "float32" or self.combiner == "max":
             return None
         if isinstance(ids, Jagged):
-            return Lookup(self.weight, ids, self.combiner, partial(self._pool_by_torch, ids))
-        return Lookup(self.weight, ids, "sum", partial(self._look_up, ids)) if ids.dim() == 1 else None
+            return Lookup(self.weight, ids, self.combiner)
+        return Lookup(self.weight, ids, "sum") if ids.dim() == 1 else None
 
     def _pool(self, lists: Jagged) -> Tensor:
         lookup = self._deferred(lists)
         return super()._pool(lists) if lookup is None else concatenate_lookups([lookup])
-
-    def _pool_by_torch(self, lists: Jagged) -> Tensor:
-        factors = coefficients(lists, self.combiner, self.weight.dtype)
-        return pool(self.weight, lists.values, lists.offsets, lists.row_index(), factors)
 
     def _new_rows(self, count: int) -> Tensor:
         like = getattr(self, "weight", None)

@@ -162,5 +162,5 @@ class UnifiedEmbedding(Embeddings):
 
 def _hashed(ids: Tensor | Jagged, num_buckets: int, salt: tuple[int, int]) -> Tensor | Jagged:
     if isinstance(ids, Jagged):
-        return Jagged(bucket_ids(ids.values, num_buckets, salt), ids.offsets, ids.weights)
+        return ids.with_values(bucket_ids(ids.values, num_buckets, salt))
     return bucket_ids(ids, num_buckets, salt)

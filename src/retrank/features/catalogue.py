@@ -12,9 +12,11 @@ from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import DataError
 from retrank.data.key_index import KeyIndex
-from retrank.data.keys import KeyType, as_keys, key_type
+from retrank.data.keys import KeyType, as_key, as_keys, key_type
 
 __all__ = ["Catalogue", "Keys"]
+
+_FEW = 32  # keys that are looked up one by one sooner than as a column
 
 Keys = pl.Series | npt.NDArray[Any] | list[Any]
 """Raw keys: strings, integers or booleans."""
@@ -68,10 +70,6 @@ class Catalogue(Configurable):
         """`(candidates,)` the raw keys as a column."""
         return self._index.keys
 
-    def row(self, key: str | int) -> int:
-        """Look up one candidate by a key of the catalogue's type; -1 if it is not here."""
-        return self._index.place(key)
-
     def rows(self, keys: Keys) -> Tensor:
         """Look candidates up.
 
@@ -84,6 +82,10 @@ class Catalogue(Configurable):
         Raises:
             DataError: keys of another type.
         """
+        if isinstance(keys, list) and len(keys) <= _FEW:
+            where = f"keys of '{self.key}'"
+            places = [-1 if key is None else self._index.place(as_key(key, self.key_type, where)) for key in keys]
+            return torch.tensor(places, dtype=torch.int64)
         return torch.from_numpy(self._index.find(as_keys(to_series(keys, self.key), self.key_type, "unknown")))
 
 

@@ -22,7 +22,7 @@ class History:
     """The past events of each query as catalogue rows: what to exclude, and how popular candidates are.
 
     A value: `with_events` and `with_catalogue` return another history that shares what is the same. Events with
-    candidates that the catalogue does not hold are left out of all results, with a warning.
+    candidates that the catalogue does not hold are left out of all results; a new history warns of them.
 
     Args:
         table: one row per event, in any order.
@@ -55,7 +55,7 @@ class History:
     ) -> None:
         candidate = catalogue.key if candidate is None else candidate
         self._bind(EventLog(table, query=query, candidate=candidate, time=time), catalogue)
-        self._warn_of_others()
+        self.warn_of_others()
 
     @classmethod
     def of(cls, events: EventLog, catalogue: Catalogue) -> Self:
@@ -73,7 +73,6 @@ class History:
         """
         history = cls.__new__(cls)
         history._bind(events, catalogue)
-        history._warn_of_others()
         return history
 
     def __len__(self) -> int:
@@ -171,12 +170,8 @@ class History:
         """
         return self.of(self.events, catalogue)
 
-    def _bind(self, events: EventLog, catalogue: Catalogue, rows: Tensor | None = None) -> None:
-        self.events, self._catalogue, self._num_candidates = events, catalogue, len(catalogue)
-        self._rows = catalogue.rows(events.candidates.keys) if rows is None else rows  # of the log's candidates
-        self._holds_all = bool((self._rows >= 0).all())
-
-    def _warn_of_others(self) -> None:
+    def warn_of_others(self) -> None:
+        """Warn of events with candidates that the catalogue does not hold, if there are any."""
         if not self._holds_all:
             codes = self.events.codes()[1]
             message = (
@@ -184,3 +179,8 @@ class History:
                 "catalogue does not hold; they are left out"
             )
             warn_once(f"column '{self.events.candidate}': {message}")
+
+    def _bind(self, events: EventLog, catalogue: Catalogue, rows: Tensor | None = None) -> None:
+        self.events, self._catalogue, self._num_candidates = events, catalogue, len(catalogue)
+        self._rows = catalogue.rows(events.candidates.keys) if rows is None else rows  # of the log's candidates
+        self._holds_all = bool((self._rows >= 0).all())

@@ -1,23 +1,45 @@
 """`Recent`: what a query did last, in the ids of the candidates."""
 
 from collections.abc import Mapping
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import ClassVar, Self, final
 
 import polars as pl
 import torch
+from torch import Tensor
 
-from retrank.core.errors import ConfigError
+from retrank.core.errors import ConfigError, DataError, StorageError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
-from retrank.data.keys import Nulls, as_keys, key_type
+from retrank.data.keys import KeyType, Nulls, as_keys, key_type
 from retrank.features.arguments import check_count, check_nulls, check_number
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.list_columns import flatten
-from retrank.features.statistics import Agreement
+from retrank.features.state import State
+from retrank.features.statistics import Summary
 from retrank.features.vocabulary import Vocabulary
 
 __all__ = ["Recent", "share_vocabularies"]
+
+
+@final
+@dataclass(frozen=True)
+class ListLengths(Summary):
+    """The type of the keys in lists, None if all lists are empty, and how long the longest list is."""
+
+    kind: KeyType | None
+    longest: int
+
+    def merge(self, other: Self) -> Self:
+        """Return the statistics of the rows of both; see `Summary.merge`.
+
+        Raises:
+            DataError: keys of two types.
+        """
+        if None not in (self.kind, other.kind) and self.kind != other.kind:
+            raise DataError(f"{self.kind} keys in every part", f"{other.kind} keys", "partial statistics")
+        return type(self)(self.kind or other.kind, max(self.longest, other.longest))
 
 
 @final
@@ -28,7 +50,8 @@ class Recent(Feature):
 
     Args:
         of: the feature whose vocabulary the keys are in, e.g. `"movie_id"`.
-        max_length: a longer list keeps its last keys, this many; None keeps all.
+        max_length: a longer list keeps its last keys, this many; None keeps all. A `Recommender` that reads from its
+            history what a query did last gives at most this many, or as many as the longest list in training.
         decay: the weight of a key with n later ones is `exp(-decay * n)`.
         nulls: "error" refuses null lists and nulls in lists; "unknown" makes a null list empty and gives a null in a
             list id 1.
@@ -63,6 +86,7 @@ class Recent(Feature):
         check_number(decay, "decay", "Recent", least=0)
         self.of, self.max_length, self.decay, self.nulls = of, max_length, decay, nulls
         self._vocabulary: Vocabulary | None = None
+        self._longest: int | None = None
 
     def share(self, vocabulary: Vocabulary) -> None:
         """Use a vocabulary from now on.
@@ -72,18 +96,53 @@ class Recent(Feature):
         """
         self._vocabulary = vocabulary
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Agreement:
-        """Check a part; there is nothing to learn from it; see `Feature.summarize`."""
-        flat = flatten(values, self.nulls, first_row=first_row).values
-        return Agreement(key_type(as_keys(flat, None, "unknown")) if len(flat) else None)
+    def summarize(self, values: pl.Series, *, first_row: int = 0) -> "ListLengths":
+        """Measure the lists of a part; see `Feature.summarize`."""
+        lists = flatten(values, self.nulls, first_row=first_row)
+        kind = key_type(as_keys(lists.values, None, "unknown")) if len(lists.values) else None
+        return ListLengths(kind, int(lists.lengths.max(initial=0)))
+
+    def learn(self, summary: Summary, *, where: str) -> None:  # noqa: ARG002
+        """Keep the length of the longest list; see `Feature.learn`."""
+        assert isinstance(summary, ListLengths)
+        self._longest = max(summary.longest, 1)
+
+    @property
+    def length(self) -> int | None:
+        """How many recent candidates a query may have: `max_length`, else as many as there were in training."""
+        return self._longest if self.max_length is None else self.max_length
+
+    def state(self) -> State:
+        """Return the length of the longest list; see `Feature.state`."""
+        return State({} if self._longest is None else {"longest": self._longest}, {})
+
+    def load_state(self, state: State, *, where: str) -> None:
+        """Take over the length of the longest list, which spaces of old did not keep; see `Feature.load_state`."""
+        longest = state.values.get("longest")
+        if longest is not None and (type(longest) is not int or longest < 1):
+            raise StorageError("a length of at least 1", repr(longest), where)
+        self._longest = longest
 
     def transform(self, values: pl.Series, name: str) -> Jagged:  # noqa: ARG002
         """Turn lists of keys into a `Jagged` of ids with weights, oldest first; see `Feature.transform`."""
-        vocabulary = fitted(self._vocabulary, self)
         if self.max_length is not None and isinstance(values.dtype, pl.List):
             values = values.list.tail(self.max_length)
         lists = flatten(values, self.nulls)
-        recent = lists.jagged(vocabulary.ids(lists.values))
+        return self.weighted(lists.jagged(self.ids(lists.values)))
+
+    def ids(self, keys: pl.Series) -> Tensor:
+        """Return the `(n,)` int64 ids of keys in the vocabulary of the feature `of`."""
+        return fitted(self._vocabulary, self).ids(keys)
+
+    def weighted(self, recent: Jagged) -> Jagged:
+        """Give each id its weight.
+
+        Args:
+            recent: ids, the latest last, at most `max_length` per row.
+
+        Returns:
+            The same ids with weights.
+        """
         later = recent.offsets[1:][recent.row_index()] - torch.arange(1, len(recent.values) + 1)
         return Jagged(recent.values, recent.offsets, torch.exp(-self.decay * later))
 

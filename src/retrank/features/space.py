@@ -1,37 +1,32 @@
 """`FeatureSpace`: a table's columns to model inputs, the same in training and serving."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial, reduce
 from pathlib import Path
-from typing import ClassVar, Final, Self, final
+from typing import ClassVar, Self, final
 
 import polars as pl
 import torch
 
-from retrank.core.batch import Batch, Column
+from retrank.core.batch import Batch
 from retrank.core.config import Configurable
-from retrank.core.errors import ConfigError, DataError, NotFittedError
+from retrank.core.errors import ConfigError, NotFittedError
 from retrank.core.schema import Schema
 from retrank.data.batches import Batches
 from retrank.data.checks import require_columns
-from retrank.data.loader import Loader
-from retrank.data.sources import TableLike, frame, source
-from retrank.data.streaming import StreamingLoader
+from retrank.data.sources import TableLike, frame
 from retrank.features.catalogue import Catalogue
-from retrank.features.categorical import VocabularyFeature
 from retrank.features.cross import Cross
 from retrank.features.description import describe
 from retrank.features.fitting import TableSummary, summarize_table
 from retrank.features.kinds import Feature
 from retrank.features.layout import Layout
-from retrank.features.recent import share_vocabularies
+from retrank.features.loading import make_loader
 from retrank.features.storage import Stored, read_space, write_space
 from retrank.features.vocabulary import Vocabulary
 
 __all__ = ["FeatureSpace"]
-
-_SHUFFLE_WINDOW: Final = 2**18
 
 
 @final
@@ -65,38 +60,24 @@ class FeatureSpace(Configurable):
     config_context: ClassVar[str] = "space"
 
     def __init__(self, features: Mapping[str, Feature], crosses: Sequence[Cross] = ()) -> None:
-        if not features:
-            raise ConfigError("at least one feature", "none", "FeatureSpace", "name a feature and its kind")
-        given: Mapping[str, object] = features
-        for name, kind in given.items():
-            if not isinstance(kind, Feature):
-                fix = "build it, e.g. rr.features.Categorical()" if isinstance(kind, type) else "use a kind"
-                raise ConfigError("a feature kind", repr(kind), f"feature '{name}'", fix)
-        self._features = _copies(features)
-        share_vocabularies(self._features)
-        self._is_frozen = False
-        self._crosses = {cross.name: cross for cross in crosses}
+        self._layout = Layout.of(features, crosses)
         self._num_rows: int | None = None
-        if len(self._crosses) < len(crosses) or self._crosses.keys() & features.keys():
-            got = str([*features, *(cross.name for cross in crosses)])
-            raise ConfigError("different names", got, "FeatureSpace", "give the cross name=")
-        for cross in crosses:
-            cross.check({name: kind.emits for name, kind in features.items()})
+        self._is_frozen = False
 
     @property
     def names(self) -> list[str]:
         """The names of all features, then of all crosses."""
-        return self.layout.names
+        return self._layout.names
 
     @property
     def layout(self) -> Layout:
         """Which columns and features the features and crosses are made of."""
-        return Layout(self._features, self._crosses)
+        return self._layout
 
     @property
     def features(self) -> dict[str, Feature]:
         """The kind of each feature by name, without the crosses."""
-        return dict(self._features)
+        return dict(self._layout.features)
 
     @property
     def is_fitted(self) -> bool:
@@ -111,8 +92,7 @@ class FeatureSpace(Configurable):
             NotFittedError: before `fit`.
         """
         self._require_fitted()
-        features = {name: feature.schema(name) for name, feature in self._features.items()}
-        return features | {name: cross.schema() for name, cross in self._crosses.items()}
+        return self._layout.schema
 
     def __getitem__(self, name: str) -> Feature:
         """Return a feature that is not a cross.
@@ -120,9 +100,7 @@ class FeatureSpace(Configurable):
         Raises:
             ConfigError: no such feature.
         """
-        if name not in self._features:
-            raise ConfigError(f"one of {list(self._features)}", f"'{name}'", "feature", "fix the name")
-        return self._features[name]
+        return self._layout.feature(name)
 
     def columns(self, features: Sequence[str] | None = None) -> list[str]:
         """Return the table columns that features read.
@@ -132,11 +110,8 @@ class FeatureSpace(Configurable):
 
         Returns:
             Distinct column names, in the order of the features.
-
-        Raises:
-            ConfigError: an unknown feature.
         """
-        return self.layout.columns(self.layout.select(features))
+        return self._layout.columns(self._layout.select(features))
 
     def vocabulary(self, name: str) -> Vocabulary:
         """Return the fitted vocabulary of a feature.
@@ -144,17 +119,11 @@ class FeatureSpace(Configurable):
         Args:
             name: the feature.
 
-        Returns:
-            Its keys and ids.
-
         Raises:
             ConfigError: no such feature, or one without a vocabulary.
             NotFittedError: before `fit`.
         """
-        feature = self[name]
-        if not isinstance(feature, VocabularyFeature):
-            raise ConfigError("a feature with a vocabulary", repr(feature), f"feature '{name}'", "use Categorical")
-        return feature.vocabulary
+        return self._layout.vocabulary(name)
 
     def fit(self, table: TableLike) -> Self:
         """Learn vocabularies, moments and quantiles.
@@ -179,11 +148,8 @@ class FeatureSpace(Configurable):
 
         Returns:
             Statistics to exchange and give to `fit_summaries`.
-
-        Raises:
-            DataError: a missing column, or a value that a kind refuses.
         """
-        return summarize_table(table, self._features, shard)
+        return summarize_table(table, self._layout.features, shard)
 
     def fit_summaries(self, summaries: Iterable[TableSummary]) -> Self:
         """Learn from the summaries of all shards.
@@ -206,13 +172,7 @@ class FeatureSpace(Configurable):
         """
         self._require_not_frozen("fit")
         total = reduce(TableSummary.merge, summaries, TableSummary(0, {}))
-        if not total.num_rows:
-            raise DataError("at least one row", "none", "FeatureSpace.fit", "check the table")
-        learned = _copies(self._features)  # so that an error leaves the space as it was
-        for name, feature in learned.items():
-            feature.learn(total.features[name], where=self._where(name))
-        share_vocabularies(learned)
-        self._features, self._num_rows = learned, total.num_rows
+        self._layout, self._num_rows = self._layout.learned(total), total.num_rows
         return self
 
     def grow(self, table: TableLike, features: Sequence[str] | None = None) -> Self:
@@ -234,13 +194,10 @@ class FeatureSpace(Configurable):
         self._require_not_frozen("grow")
         for name in features or ():
             self.vocabulary(name)
-        names = [name for name, kind in self._features.items() if kind.can_grow] if features is None else list(features)
-        summary = summarize_table(table, {name: self._features[name] for name in names}, (0, 1))
-        grown = _copies(self._features)
-        for name, part in summary.features.items():
-            grown[name].grow(part, where=self._where(name))
-        share_vocabularies(grown)
-        self._features = grown
+        kinds = self._layout.features
+        names = [name for name, kind in kinds.items() if kind.can_grow] if features is None else list(features)
+        summary = summarize_table(table, {name: kinds[name] for name in names}, (0, 1))
+        self._layout = self._layout.grown(summary)
         return self
 
     def transform(self, table: TableLike, features: Sequence[str] | None = None) -> Batch:
@@ -259,16 +216,9 @@ class FeatureSpace(Configurable):
             NotFittedError: before `fit`.
         """
         self._require_fitted()
-        layout = self.layout
-        names = layout.select(features)
-        columns = layout.columns(names)
-        rows = table if isinstance(table, pl.DataFrame) else frame(table, columns)
-        require_columns(rows, columns)
-        made: dict[str, Column] = {
-            name: self._features[name].transform(rows.get_column(layout.column(name)), name)
-            for name in layout.parts(names)
-        }
-        return layout.combine(made, names)
+        names = self._layout.select(features)
+        rows = table if isinstance(table, pl.DataFrame) else frame(table, self._layout.columns(names))
+        return self._layout.transform(rows, names)
 
     def frozen(self) -> "FeatureSpace":
         """Return the space as it is now, unable to change.
@@ -324,17 +274,12 @@ class FeatureSpace(Configurable):
             NotFittedError: before `fit`.
         """
         self._require_fitted()
-        names = self.layout.select(features)
-        if not streaming:
-            rows = self.transform(table, names)
-            return Loader(rows, batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, device=device)
-        read = source(table)
-        require_columns(read.columns, self.columns(names))
-        window = max(_SHUFFLE_WINDOW, 16 * batch_size) if shuffle else 0
-        transform: Callable[[pl.DataFrame], Batch] = partial(self.transform, features=names)
-        return StreamingLoader(
-            read, transform, batch_size, shuffle_window=window, seed=seed, drop_last=drop_last, device=device
-        )
+        names = self._layout.select(features)
+        columns, transform = self._layout.columns(names), partial(self._layout.transform, names=names)
+        return make_loader(
+            table, columns, transform, batch_size,
+            shuffle=shuffle, seed=seed, drop_last=drop_last, streaming=streaming, device=device,
+        )  # fmt: skip
 
     def catalogue(self, table: TableLike, key: str, features: Sequence[str] | None = None) -> Catalogue:
         """Transform a table of candidates, one row each.
@@ -355,7 +300,7 @@ class FeatureSpace(Configurable):
         rows = frame(table)
         if features is None:
             features = [name for name in self.names if set(self.columns([name])) <= set(rows.columns)]
-        column = self.layout.column(key) if key in self._features else key
+        column = self._layout.column(key) if key in self._layout.features else key
         require_columns(rows, [column], "catalogue")
         return Catalogue(rows.get_column(column), self.transform(rows, features), key)
 
@@ -377,7 +322,7 @@ class FeatureSpace(Configurable):
             tensor([1.])
         """
         self._require_fitted()
-        write_space(directory, Stored(self._num_rows or 0, self._features, list(self._crosses.values())))
+        write_space(directory, Stored(self._num_rows or 0, self._layout.features, list(self._layout.crosses.values())))
 
     @classmethod
     def load(cls, directory: str | Path) -> "FeatureSpace":
@@ -400,7 +345,7 @@ class FeatureSpace(Configurable):
     def __repr__(self) -> str:
         head = f"fitted on {self._num_rows:,} rows" if self.is_fitted else "not fitted"
         schema = self.schema if self.is_fitted else {}
-        return f"FeatureSpace, {head}\n{describe(self._features, self._crosses, schema)}"
+        return f"FeatureSpace, {head}\n{describe(self._layout.features, self._layout.crosses, schema)}"
 
     def _require_fitted(self) -> None:
         if not self.is_fitted:
@@ -412,10 +357,3 @@ class FeatureSpace(Configurable):
                 "a space of your own", "the frozen one of a recommender", f"FeatureSpace.{change}",
                 "change the space that it was built from, and build another recommender",
             )  # fmt: skip
-
-    def _where(self, name: str) -> str:
-        return f"feature '{name}', column '{self.layout.column(name)}'"
-
-
-def _copies(features: Mapping[str, Feature]) -> dict[str, Feature]:
-    return {name: copy.copy(feature) for name, feature in features.items()}

@@ -1,7 +1,7 @@
 """`DCN`: the cross network, several layers of feature crosses."""
 
 import copy
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,9 @@ from torch.nn.parameter import is_lazy
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
+from retrank.core.hooks import has_hooks
 from retrank.layers.cross import Cross
-from retrank.ops.rank_one_crosses import can_fuse_crosses, rank_one_crosses
+from retrank.ops.rank_one_crosses import rank_one_crosses
 
 __all__ = ["DCN"]
 
@@ -56,7 +57,6 @@ class DCN(Configurable, nn.Module):
         super().__init__()
         if num_layers < 1:
             raise ConfigError("one layer or more", f"num_layers={num_layers}", "DCN", "correct the argument")
-        self._is_thin = projection_dim == 1 and diag_scale == 0 and preactivation is None
         self.layers = nn.ModuleList(
             Cross(
                 in_features,
@@ -81,19 +81,28 @@ class DCN(Configurable, nn.Module):
         Raises:
             ShapeError: another width than that of the layers.
         """
-        if self._is_thin and inputs.dim() == 2 and not any(map(is_lazy, self.parameters())):
-            downs, kernels, biases = (list(parts) for parts in zip(*map(_parts, self.layers), strict=True))
-            if inputs.shape[1] == kernels[0].shape[0] and can_fuse_crosses(inputs, *kernels):
-                return rank_one_crosses(inputs, torch.stack(downs), torch.stack(kernels), torch.stack(biases))
+        if all(map(_is_thin, self.layers)) and not has_hooks(*self.layers.modules()):
+            downs, kernels, biases = (torch.stack(parts) for parts in zip(*map(_parts, self.layers), strict=True))
+            return rank_one_crosses(inputs, downs, kernels, biases)
         crossed = inputs
         for layer in self.layers:
             crossed = layer(inputs, crossed)
         return crossed
 
 
+def _is_thin(layer: nn.Module) -> bool:
+    """Say whether three vectors say all that a layer does."""
+    return (
+        type(layer) is Cross
+        and layer.projection_dim == 1
+        and layer.diag_scale == 0
+        and type(layer.preactivation) is nn.Identity
+        and not any(map(is_lazy, layer.parameters()))
+    )
+
+
 def _parts(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the vectors of a cross of rank 1: down, kernel and bias, zeros if it has none."""
-    assert isinstance(layer, Cross)
-    assert layer.down is not None
-    kernel = layer.kernel[:, 0]
-    return layer.down[0], kernel, torch.zeros_like(kernel) if layer.bias is None else layer.bias
+    """Return the vectors of a thin layer: down, kernel and bias, zeros if it has none."""
+    thin: Any = layer
+    kernel = thin.kernel[:, 0]
+    return thin.down[0], kernel, torch.zeros_like(kernel) if thin.bias is None else thin.bias

@@ -1,15 +1,13 @@
 """`DotInteraction`: how much every feature agrees with every other."""
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
-import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from retrank.core.config import Configurable
-from retrank.core.native import call, is_native
-from retrank.layers.shapes import require_alike, stack_fields
+from retrank.layers.shapes import stack_fields
+from retrank.ops.dot_interaction import dot_interaction
 
 __all__ = ["DotInteraction"]
 
@@ -49,50 +47,9 @@ class DotInteraction(Configurable, nn.Module):
         Raises:
             ShapeError: no inputs, or inputs of different shape.
         """
-        fields = inputs.unbind(1) if isinstance(inputs, Tensor) and inputs.dim() == 3 else inputs
-        if not self.skip_gather and not isinstance(fields, Tensor) and _is_native(fields):
-            pairs: Tensor = _Pairs.apply(self.self_interaction, *fields)  # type: ignore[no-untyped-call]
-            return pairs
+        if not self.skip_gather:
+            fields = stack_fields(inputs, "DotInteraction").unbind(1) if isinstance(inputs, Tensor) else inputs
+            return dot_interaction(fields, self_interaction=self.self_interaction)
         features = stack_fields(inputs, "DotInteraction")
         products = features @ features.transpose(1, 2)
-        diagonal = 0 if self.self_interaction else -1
-        if self.skip_gather:
-            return products.tril(diagonal).flatten(1)
-        count = features.shape[1]
-        row, column = torch.tril_indices(count, count, diagonal, device=products.device)
-        return products[:, row, column]
-
-
-def _is_native(fields: Sequence[Tensor]) -> bool:
-    require_alike(fields, "DotInteraction", same_width=True)
-    fits = all(field.dim() == 2 and (field.stride(1) == 1 or field.shape[1] == 1) for field in fields)
-    return fits and not torch.is_autocast_enabled("cpu") and is_native(*fields)
-
-
-class _Pairs(torch.autograd.Function):
-    """All pairs of a row at a time, never all F² products of a batch."""
-
-    @staticmethod
-    def forward(ctx: Any, with_itself: bool, *fields: Tensor) -> Tensor:
-        ctx.save_for_backward(*fields)
-        ctx.with_itself = with_itself
-        count, (batch, dim) = len(fields), fields[0].shape
-        pairs = fields[0].new_empty(batch, count * (count - 1) // 2 + with_itself * count)
-        call("dot_interaction", *_addresses(fields), batch, count, dim, int(with_itself), pairs)
-        return pairs
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        fields = ctx.saved_tensors
-        count, (batch, dim) = len(fields), fields[0].shape
-        grad = grad if grad.stride(1) == 1 else grad.contiguous()
-        gradients = grad.new_empty(count, batch, dim)  # contiguous for each feature, so that autograd takes it as it is
-        sizes = (batch, count, dim, int(ctx.with_itself))
-        call("dot_interaction_backward", *_addresses(fields), *sizes, grad.data_ptr(), grad.stride(0), gradients)
-        return None, *gradients.unbind(0)
-
-
-def _addresses(fields: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return where each feature begins, and how many floats there are from row to row."""
-    return torch.tensor([field.data_ptr() for field in fields]), torch.tensor([field.stride(0) for field in fields])
+        return products.tril(0 if self.self_interaction else -1).flatten(1)

@@ -114,7 +114,7 @@ class MLP(Configurable, nn.Module):
         """Say whether nothing happens between the layers but what a stack of them does in one pass."""
         activations = all(type(module) in (nn.ReLU, nn.Identity) for module in self.activations)
         drops = self.training and self.dropout.p > 0
-        modules = [*self.linears, *self.activations]
+        modules = [*self.linears, *self.activations, self.dropout]
         return activations and not drops and all(is_linear(layer) for layer in self.linears) and not has_hooks(*modules)
 
     def _check(self, inputs: Tensor) -> None:

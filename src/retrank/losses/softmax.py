@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
-from retrank.ops.softmax import weighted
+from retrank.ops.softmax_by_torch import weighted
 
 __all__ = ["softmax_cross_entropy"]
 

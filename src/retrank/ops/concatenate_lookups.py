@@ -1,20 +1,23 @@
 """`concatenate_lookups`: vectors in one tensor, those that have yet to be looked up in tables included."""
 
 from array import array
-from collections.abc import Callable, Sequence
-from itertools import chain
-from typing import Any, Final, Literal, NamedTuple, final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, final
 
 import torch
 from torch import Tensor
 
+from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.native import call, is_native
+from retrank.core.schema import PADDING_ID
+from retrank.core.tensors import can_look
+from retrank.ops.checks import described, require_floats, require_integers
+from retrank.ops.lookup import Pooling, gather, pool, row_gradient
 
-__all__ = ["Lookup", "row_gradient", "concatenate_lookups"]
+__all__ = ["Lookup", "concatenate_lookups"]
 
 _POOLING: Final = {"sum": 0, "mean": 1, "sqrtn": 2}
-_OUT_OF_RANGE: Final = 1
 
 
 @final
@@ -22,13 +25,11 @@ class Lookup(NamedTuple):
     """Rows of a table that are asked for and not read yet."""
 
     weight: Tensor
-    """`(rows, dim)`."""
+    """`(rows, dim)` floats."""
     ids: Tensor | Jagged
     """`(batch,)` int64, or lists of them that are pooled. Id 0 is padding."""
-    pooling: Literal["sum", "mean", "sqrtn"]
-    """How lists are, as in `EmbeddingTable`."""
-    by_torch: Callable[[], Tensor]
-    """Makes the same vectors in plain torch."""
+    pooling: Pooling
+    """How lists are."""
 
 
 def concatenate_lookups(parts: Sequence[Tensor | Lookup]) -> Tensor:
@@ -38,140 +39,216 @@ def concatenate_lookups(parts: Sequence[Tensor | Lookup]) -> Tensor:
     well, row-sparse to the tables. `torch.cat` leaves the parts of a gradient far apart, where they are slow to read.
 
     Args:
-        parts: at least one: `(batch, width)` floats, or what to look up.
+        parts: at least one: `(batch, width)` floats, or what to look up; all floats of one dtype.
 
     Returns:
         `(batch, sum of the widths)`.
 
     Raises:
-        IndexError: an id outside of its table; on a GPU, torch's own device-side assertion.
+        ShapeError: no parts, or ones that do not fit each other.
+        DataError: an id outside of its table; on a GPU, torch's own device-side assertion stops the program instead.
 
     Example:
         >>> import torch
         >>> from retrank.ops.concatenate_lookups import Lookup, concatenate_lookups
         >>> table, ids = torch.tensor([[0.0, 0.0], [1.0, 2.0]]), torch.tensor([1, 0])
-        >>> concatenate_lookups([torch.tensor([[5.0], [6.0]]), Lookup(table, ids, "mean", lambda: table[ids])])
+        >>> concatenate_lookups([torch.tensor([[5.0], [6.0]]), Lookup(table, ids, "mean")])
         tensor([[5., 1., 2.],
                 [6., 0., 0.]])
     """
-    if _fits(parts):
-        values = [part.weight if isinstance(part, Lookup) else part for part in parts]
-        rows: Tensor = _ConcatenateLookups.apply(parts, *values)  # type: ignore[no-untyped-call]
-        return rows
-    return _by_torch(parts)
+    floats = _checked(parts)
+    learns_weights = any(isinstance(part, Lookup) and _weights_learn(part) for part in parts)
+    if learns_weights or torch.is_autocast_enabled("cpu") or not is_native(*floats):
+        return _by_torch(parts)
+    values = [part.weight if isinstance(part, Lookup) else part for part in parts]
+    rows: Tensor = _ConcatenateLookups.apply(parts, *values)  # type: ignore[no-untyped-call]
+    return rows
+
+
+def _weights_learn(part: Lookup) -> bool:
+    return isinstance(part.ids, Jagged) and part.ids.weights is not None and part.ids.weights.requires_grad
+
+
+def _checked(parts: Sequence[Tensor | Lookup]) -> list[Tensor]:
+    """Return all floats of the parts, if the parts fit each other."""
+    if not parts:
+        raise _error("at least one part", "none", "parts")
+    batch, floats, names = _num_rows(parts[0]), [], []
+    for place, part in enumerate(parts):
+        name, values = f"part {place}", part.weight if isinstance(part, Lookup) else part
+        if values.dim() != 2 or _num_rows(part) != batch:
+            given = described(values) if isinstance(part, Tensor) else f"{_num_rows(part)} rows of {described(values)}"
+            raise _error(f"{batch} rows of vectors, shape ({batch}, width) or looked up in (rows, width)", given, name)
+        floats.append(values)
+        names.append(name)
+        if isinstance(part, Tensor):
+            continue
+        if part.pooling not in _POOLING:
+            raise _error(f"a pooling of {list(_POOLING)}", repr(part.pooling), name)
+        ids, device = part.ids.values if isinstance(part.ids, Jagged) else part.ids, values.device
+        require_integers("concatenate_lookups", ids, f"ids of {name}", (ids.shape[0],) if ids.dim() else (0,), device)
+        if isinstance(part.ids, Jagged):
+            require_integers("concatenate_lookups", part.ids.offsets, f"offsets of {name}", (batch + 1,), device)
+            if part.ids.weights is not None:
+                if part.ids.weights.shape != ids.shape:
+                    raise _error(f"weights of shape {tuple(ids.shape)}", described(part.ids.weights), name)
+                floats.append(part.ids.weights)
+                names.append(f"weights of {name}")
+    require_floats("concatenate_lookups", floats, names)
+    return floats
+
+
+def _num_rows(part: Tensor | Lookup) -> int:
+    rows = part.ids if isinstance(part, Lookup) else part
+    if isinstance(rows, Tensor) and rows.dim() == 0:
+        raise _error("vectors or ids of a batch", described(rows), "parts")
+    return len(rows) if isinstance(rows, Jagged) else rows.shape[0]
+
+
+def _error(expected: str, got: str, where: str) -> ShapeError:
+    return ShapeError(expected, got, f"concatenate_lookups, {where}", "give every part the same rows")
 
 
 def _by_torch(parts: Sequence[Tensor | Lookup]) -> Tensor:
-    return torch.cat([part.by_torch() if isinstance(part, Lookup) else part for part in parts], dim=1)
+    _refuse_ids_out_of_range(parts)
+    return torch.cat([_look_up(part) if isinstance(part, Lookup) else part for part in parts], dim=1)
 
 
-def row_gradient(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
-    """Return the gradient of a table that names only the rows that were read.
-
-    Args:
-        ids: `(entries,)` int64; they may repeat.
-        values: `(entries, dim)`.
-        shape: of the table.
-
-    Returns:
-        Sparse COO of that shape.
-    """
-    return torch.sparse_coo_tensor(ids.unsqueeze(0), values, shape, check_invariants=False)
+def _look_up(part: Lookup) -> Tensor:
+    if isinstance(part.ids, Jagged):
+        return pool(part.weight, part.ids, part.pooling)
+    return gather(part.weight, part.ids)
 
 
-def _fits(parts: Sequence[Tensor | Lookup]) -> bool:
-    lengths, floats = set(), []
-    for part in parts:
+def _refuse_ids_out_of_range(parts: Sequence[Tensor | Lookup]) -> None:
+    for place, part in enumerate(parts):
         if isinstance(part, Tensor):
-            if part.dim() != 2:
-                return False
-            lengths.add(part.shape[0])
-            floats.append(part)
             continue
-        if not (part.ids.values if isinstance(part.ids, Jagged) else part.ids).is_cpu:
-            return False
-        lengths.add(len(part.ids) if isinstance(part.ids, Jagged) else part.ids.shape[0])
-        floats.append(part.weight)
-        if isinstance(part.ids, Jagged) and part.ids.weights is not None:
-            if part.ids.weights.requires_grad:
-                return False
-            floats.append(part.ids.weights)
-    return len(lengths) == 1 and is_native(*floats)
+        ids = part.ids.values if isinstance(part.ids, Jagged) else part.ids
+        if not can_look(ids):
+            continue
+        if isinstance(part.ids, Jagged):
+            part.ids.check()
+        outside = (ids < 0) | (ids >= len(part.weight))
+        if bool(outside.any()):
+            at = int(outside.nonzero()[0])
+            row = int(part.ids.row_index()[at]) if isinstance(part.ids, Jagged) else at
+            raise DataError(
+                f"ids in [0, {len(part.weight)})",
+                str(int(ids[at])),
+                f"concatenate_lookups, part {place}, row {row}",
+                "size the table by its column",
+            )
 
 
 class _Part(NamedTuple):
-    """A part without its values."""
+    """What a part is, without its tensors."""
 
     shape: torch.Size
-    lookup: Lookup | None = None
-    ids: Tensor | None = None
-    offsets: Tensor | None = None
-    weights: Tensor | None = None
-    factors: Tensor | None = None  # of each id in the sum of its list
+    """Of its vectors, or of its table."""
+    is_looked_up: bool
+    are_lists: bool
 
     @classmethod
     def of(cls, part: Tensor | Lookup) -> "_Part":
         if isinstance(part, Tensor):
-            return cls(part.shape)
-        if isinstance(part.ids, Tensor):
-            return cls(part.weight.shape, part, part.ids.contiguous())
-        ids, offsets, weights = part.ids.values.contiguous(), part.ids.offsets.contiguous(), part.ids.weights
-        weights = None if weights is None else weights.contiguous()
-        return cls(part.weight.shape, part, ids, offsets, weights, part.weight.new_empty(ids.shape))
-
-    def numbers(self, values: Tensor | None = None, gradient: Tensor | None = None) -> tuple[int, ...]:
-        """Return what the kernels read."""
-        place = (0, 0) if values is None else (values.data_ptr(), values.stride(0))
-        made = 0 if gradient is None else gradient.data_ptr()
-        if self.ids is None or self.lookup is None:
-            return (*place, *self.shape, 0, 0, 0, 0, 0, 0, made, 0)
-        if self.offsets is None or self.factors is None:
-            return (*place, *self.shape, self.ids.data_ptr(), 0, self.ids.shape[0], 0, 0, 0, made, 0)
-        weights, pooling = 0 if self.weights is None else self.weights.data_ptr(), _POOLING[self.lookup.pooling]
-        lists = (self.ids.data_ptr(), self.offsets.data_ptr(), self.ids.shape[0], weights, pooling)
-        return (*place, *self.shape, *lists, self.factors.data_ptr(), made, 0)
+            return cls(part.shape, is_looked_up=False, are_lists=False)
+        return cls(part.weight.shape, is_looked_up=True, are_lists=isinstance(part.ids, Jagged))
 
 
 class _ConcatenateLookups(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, given: Sequence[Tensor | Lookup], *values: Tensor) -> Tensor:
-        parts = [_Part.of(part) for part in given]
-        values = tuple(value if value.stride(1) == 1 else value.contiguous() for value in values)
-        first = given[0].ids if isinstance(given[0], Lookup) else given[0]
-        output = values[0].new_empty(len(first), sum(part.shape[1] for part in parts))
-        numbers = [part.numbers(value) for part, value in zip(parts, values, strict=True)]
-        table = array("q", chain.from_iterable(numbers))
-        call("concatenate_lookups", table, len(parts), *output.shape, output)
-        if any(found & _OUT_OF_RANGE for found in table[len(numbers[0]) - 1 :: len(numbers[0])]):
-            raise IndexError("an id outside of its table, or lists whose offsets are not those of their ids")
-        ctx.parts = parts
-        read_again = (tensor for part in parts for tensor in (part.ids, part.offsets) if tensor is not None)
-        ctx.save_for_backward(*read_again)  # torch notices if they change
+        ids, offsets, weights, factors = ([_tensor(part, name) for part in given] for name in _OF_LOOKUPS)
+        rows = [value if value.stride(1) == 1 else value.contiguous() for value in values]
+        output = rows[0].new_empty(_num_rows(given[0]), sum(value.shape[1] for value in rows))
+        found = array("q", bytes(8 * len(given)))
+        call(
+            "concatenate_lookups",
+            len(given),
+            *output.shape,
+            array("q", [value.shape[0] for value in rows]),
+            array("q", [value.shape[1] for value in rows]),
+            array("q", [value.stride(0) for value in rows]),
+            array("q", [0 if tensor is None else len(tensor) for tensor in ids]),
+            array("q", [_POOLING[part.pooling] if isinstance(part, Lookup) else 0 for part in given]),
+            rows,
+            _contiguous(ids),
+            _contiguous(offsets),
+            _contiguous(weights),
+            factors,
+            found,
+            output,
+        )
+        if any(found):
+            _refuse_ids_out_of_range(given)
+            raise DataError("ids that stay as they are", "others", "concatenate_lookups", "change them before or after")
+        ctx.parts = [_Part.of(part) for part in given]
+        ctx.save_for_backward(*ids, *offsets, *factors)  # torch notices if they change
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        parts, wanted, _ = ctx.parts, ctx.needs_input_grad[1:], ctx.saved_tensors
+        parts, wanted, saved, count = ctx.parts, ctx.needs_input_grad[1:], ctx.saved_tensors, len(ctx.parts)
+        ids, offsets, factors = saved[:count], saved[count : 2 * count], saved[2 * count :]
         if torch.is_grad_enabled():  # the gradients will be derived in their turn
             slices = torch.split(grad, [part.shape[1] for part in parts], dim=1)
-            pairs = zip(parts, slices, strict=True)
-            found = [_derived(*pair) if is_wanted else None for pair, is_wanted in zip(pairs, wanted, strict=True)]
-            return None, *found
+            found = map(_derived, parts, slices, ids, offsets, factors)
+            return None, *(own if is_wanted else None for own, is_wanted in zip(found, wanted, strict=True))
         grad = grad if grad.stride(1) == 1 else grad.contiguous()
+        num_rows = [len(grad) if own is None else len(own) for own in ids]
         gradients = [
-            grad.new_empty((grad if part.ids is None else part.ids).shape[0], part.shape[1]) if is_wanted else None
-            for part, is_wanted in zip(parts, wanted, strict=True)
+            grad.new_empty(rows, part.shape[1]) if is_wanted else None
+            for rows, part, is_wanted in zip(num_rows, parts, wanted, strict=True)
         ]
-        numbers = [part.numbers(gradient=own) for part, own in zip(parts, gradients, strict=True)]
-        table = array("q", chain.from_iterable(numbers))
-        call("concatenate_lookups_backward", table, len(parts), len(grad), grad.data_ptr(), grad.stride(0))
+        call(
+            "concatenate_lookups_backward",
+            count,
+            *grad.shape,
+            array("q", [part.shape[1] for part in parts]),
+            array("q", [0 if own is None else len(own) for own in ids]),
+            array("q", num_rows),
+            _contiguous(ids),
+            _contiguous(offsets),
+            _contiguous(factors),
+            grad.stride(0),
+            grad,
+            gradients,
+        )
         return None, *(
-            own if own is None or part.ids is None else row_gradient(part.ids, own, part.shape)
-            for part, own in zip(parts, gradients, strict=True)
+            own if own is None or rows is None else row_gradient(rows, own, part.shape)
+            for own, rows, part in zip(gradients, ids, parts, strict=True)
         )
 
 
-def _derived(part: _Part, grad: Tensor) -> Tensor:
-    if part.lookup is None:
+_OF_LOOKUPS: Final = ("ids", "offsets", "weights", "factors")
+
+
+def _tensor(part: Tensor | Lookup, name: str) -> Tensor | None:
+    """Return what a part has besides its vectors; factors, of each id in the sum of its list, are yet to be made."""
+    if isinstance(part, Tensor):
+        return None
+    if isinstance(part.ids, Tensor):
+        return part.ids if name == "ids" else None
+    if name == "factors":
+        return part.weight.new_empty(part.ids.values.shape)
+    lists: dict[str, Tensor | None] = {
+        "ids": part.ids.values,
+        "offsets": part.ids.offsets,
+        "weights": part.ids.weights,
+    }
+    return lists[name]
+
+
+def _contiguous(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
+
+
+def _derived(part: _Part, grad: Tensor, ids: Tensor | None, offsets: Tensor | None, factors: Tensor | None) -> Tensor:
+    """Return a part's gradient with a graph of its own."""
+    if ids is None:
         return grad
-    return torch.autograd.grad(part.lookup.by_torch(), part.lookup.weight, grad, create_graph=True)[0]
+    if offsets is None or factors is None:
+        return row_gradient(ids, grad * (ids != PADDING_ID).unsqueeze(1), part.shape)
+    spread = grad.repeat_interleave(offsets.diff(), dim=0, output_size=len(ids))
+    return row_gradient(ids, spread * factors.unsqueeze(1), part.shape)

@@ -2,19 +2,25 @@
 
 from array import array
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retrank.core.errors import ShapeError
 from retrank.core.native import call, is_native
+from retrank.ops.checks import described, require_floats
+from retrank.ops.derivation import derive_by_torch
 
 __all__ = ["Dense", "dense", "dense_stack"]
 
 _FEW_ROWS: Final = 32  # fewer do not repay laying out the weights
 _LINE: Final = 16  # floats in a cache line
 _TILE: Final = 16  # no processor has more rows in a tile
+
+_Shape = tuple[tuple[bool, bool], ...]  # of each layer, whether it has a bias, and whether ReLU follows
 
 
 @final
@@ -33,12 +39,15 @@ def dense(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return inputs · weightᵀ + bias.
 
     Args:
-        inputs: `(..., in_features)`.
-        weight: `(out_features, in_features)`.
-        bias: `(out_features,)` or None.
+        inputs: `(..., in_features)` floats.
+        weight: `(out_features, in_features)` of the same dtype.
+        bias: `(out_features,)` likewise, or None.
 
     Returns:
         `(..., out_features)`.
+
+    Raises:
+        ShapeError: tensors that do not fit each other.
     """
     return dense_stack(inputs, [Dense(weight, bias, rectified=False)])
 
@@ -50,36 +59,57 @@ def dense_stack(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
     its gradient where a product is summed; torch multiplies first and reads everything again for each.
 
     Args:
-        inputs: `(..., in_features)`.
-        layers: at least one, each of the width that the one before gives.
+        inputs: `(..., in_features)` floats.
+        layers: at least one, each of the width that the one before gives, and of the dtype of the inputs.
 
     Returns:
         `(..., out_features of the last)`, differentiable as often as you like.
+
+    Raises:
+        ShapeError: no layers, or tensors that do not fit each other.
     """
-    parameters = [
-        tensor.contiguous() for layer in layers for tensor in (layer.weight, layer.bias) if tensor is not None
-    ]
+    parameters = _checked(inputs, layers)
     num_rows = inputs.numel() // max(inputs.shape[-1], 1)
-    is_plain = num_rows >= _FEW_ROWS and not torch.is_autocast_enabled("cpu") and is_native(inputs, *parameters)
-    if not is_plain or not _fit(inputs.shape[-1], layers):
-        return _by_torch(inputs, layers)
-    shape = tuple((layer.bias is not None, layer.rectified) for layer in layers)
+    is_large = num_rows >= _FEW_ROWS and inputs.shape[-1] > 0 and not torch.is_autocast_enabled("cpu")
+    if not is_large or not is_native(inputs, *parameters):
+        return _by_torch(_shape(layers), inputs, *parameters)
     flat = inputs if inputs.dim() == 2 else inputs.reshape(num_rows, inputs.shape[-1])
-    outputs: Tensor = _DenseStack.apply(shape, torch.is_grad_enabled(), flat, *parameters)  # type: ignore[no-untyped-call]
+    outputs: Tensor = _DenseStack.apply(_shape(layers), torch.is_grad_enabled(), flat, *parameters)  # type: ignore[no-untyped-call]
     return outputs if inputs.dim() == 2 else outputs.view(*inputs.shape[:-1], outputs.shape[1])
 
 
-def _fit(width: int, layers: Sequence[Dense]) -> bool:
-    """Say whether each layer takes what the one before gives; torch says what is wrong, a kernel would read beyond."""
-    for weight, bias, _ in layers:
-        if weight.dim() != 2 or weight.shape[1] != width or (bias is not None and bias.shape != weight.shape[:1]):
-            return False
+def _checked(inputs: Tensor, layers: Sequence[Dense]) -> list[Tensor]:
+    """Return the parameters of the layers in order, if all fit."""
+    if not layers or inputs.dim() == 0:
+        raise _error("inputs of shape (..., width) and one layer or more", f"{described(inputs)}, {len(layers)} layers")
+    width, parameters, names = inputs.shape[-1], [inputs], ["inputs"]
+    for place, (weight, bias, _) in enumerate(layers):
+        if weight.dim() != 2 or weight.shape[1] != width:
+            raise _error(f"a weight of shape (any, {width}) in layer {place}", described(weight))
+        if bias is not None and bias.shape != weight.shape[:1]:
+            raise _error(f"a bias of shape ({len(weight)},) in layer {place}", described(bias))
         width = weight.shape[0]
-    return True
+        parameters += [weight] if bias is None else [weight, bias]
+        names += [f"weight {place}"] if bias is None else [f"weight {place}", f"bias {place}"]
+    require_floats("dense", parameters, names)
+    return parameters[1:]
 
 
-def _by_torch(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
-    for weight, bias, rectified in layers:
+def _error(expected: str, got: str) -> ShapeError:
+    return ShapeError(expected, got, "dense", "give each layer the width of what it gets")
+
+
+def _shape(layers: Sequence[Dense]) -> _Shape:
+    return tuple((layer.bias is not None, layer.rectified) for layer in layers)
+
+
+def _layers(shape: _Shape, parameters: Sequence[Tensor]) -> list[Dense]:
+    left = iter(parameters)
+    return [Dense(next(left), next(left) if has_bias else None, rectified) for has_bias, rectified in shape]
+
+
+def _by_torch(shape: _Shape, inputs: Tensor, *parameters: Tensor) -> Tensor:
+    for weight, bias, rectified in _layers(shape, parameters):
         inputs = F.linear(inputs, weight, bias)
         inputs = inputs.relu_() if rectified else inputs  # nobody else holds it, and a product is not needed again
     return inputs
@@ -87,63 +117,63 @@ def _by_torch(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
 
 class _DenseStack(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, shape: tuple[tuple[bool, bool], ...], learns: bool, inputs: Tensor, *parameters: Tensor
-    ) -> Tensor:
-        layers = _layers(shape, parameters)
-        inputs = inputs if inputs.stride(1) == 1 else inputs.contiguous()
+    def forward(ctx: Any, shape: _Shape, learns: bool, inputs: Tensor, *parameters: Tensor) -> Tensor:
+        layers = _layers(shape, [parameter.contiguous() for parameter in parameters])
+        rows = _with_contiguous_rows(inputs)
         learns = learns and any(ctx.needs_input_grad)
         # What lies between the layers, each in rows of an odd number of cache lines, with room for a last whole tile.
-        strides = [_LINE * (-(-len(layer.weight) // _LINE) | 1) if learns else 0 for layer in layers[:-1]]
-        hidden = [inputs.new_empty(len(inputs) + _TILE, stride) for stride in strides]
+        hidden = [
+            inputs.new_empty(len(inputs) + _TILE, _stride(layer.weight)) if learns else None for layer in layers[:-1]
+        ]
         outputs = inputs.new_empty(len(inputs), len(layers[-1].weight))
-        places = [(rows.data_ptr(), rows.shape[1]) for rows in (*hidden, outputs)]
-        table = _table(layers, places, [(None, None)] * len(layers))
-        call("dense_forward", table, len(layers), inputs.data_ptr(), inputs.stride(0), len(inputs))
+        call("dense_forward", *_described(layers, len(rows), hidden), len(rows), rows.stride(0), rows, outputs)
         if learns:
-            ctx.save_for_backward(inputs, outputs if layers[-1].rectified else None, *parameters)
-            ctx.shape, ctx.hidden, ctx.places = shape, hidden, places
+            ctx.save_for_backward(inputs, outputs if layers[-1].rectified else None, *hidden, *parameters)
+            ctx.shape = shape
         return outputs
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, _, *parameters = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[2:]
+        inputs, outputs, *others = ctx.saved_tensors
+        num_hidden = len(ctx.shape) - 1
+        parameters, wanted = others[num_hidden:], ctx.needs_input_grad[2:]
+        hidden = [rows.contiguous() for rows in others[:num_hidden]]  # as they were, unless a hook has kept them
         if torch.is_grad_enabled():  # the gradients will be derived in their turn
-            needed = [tensor for tensor, is_wanted in zip((inputs, *parameters), wanted, strict=True) if is_wanted]
-            outputs = _by_torch(inputs, _layers(ctx.shape, parameters))
-            found = iter(torch.autograd.grad(outputs, needed, grad, create_graph=True))
-            return None, None, *(next(found) if is_wanted else None for is_wanted in wanted)
-        grad = grad if grad.stride(1) == 1 else grad.contiguous()
+            return None, None, *derive_by_torch(partial(_by_torch, ctx.shape), (inputs, *parameters), grad, wanted)
         gradients = [
             torch.empty_like(tensor, memory_format=torch.contiguous_format) if is_wanted else None
             for tensor, is_wanted in zip((inputs, *parameters), wanted, strict=True)
         ]
-        of_parameters, pairs = iter(gradients[1:]), []
+        of_parameters, of_weights, of_biases = iter(gradients[1:]), [], []
         for has_bias, _ in ctx.shape:
-            pairs.append((next(of_parameters), next(of_parameters) if has_bias else None))
-        table = _table(_layers(ctx.shape, parameters), ctx.places, pairs)
-        sizes = (inputs.stride(0), grad.data_ptr(), grad.stride(0), len(inputs))
-        call("dense_backward", table, len(ctx.shape), inputs.data_ptr(), *sizes, gradients[0])
+            of_weights.append(next(of_parameters))
+            of_biases.append(next(of_parameters) if has_bias else None)
+        layers = _layers(ctx.shape, [parameter.contiguous() for parameter in parameters])
+        rows, grad = _with_contiguous_rows(inputs), _with_contiguous_rows(grad)
+        made = None if outputs is None else outputs.contiguous()
+        sizes = (*_described(layers, len(rows), hidden), len(rows), rows.stride(0), rows)
+        call("dense_backward", *sizes, made, grad.stride(0), grad, of_weights, of_biases, gradients[0])
         return None, None, *gradients
 
 
-def _layers(shape: tuple[tuple[bool, bool], ...], parameters: Sequence[Tensor]) -> list[Dense]:
-    left = iter(parameters)
-    return [Dense(next(left), next(left) if has_bias else None, rectified) for has_bias, rectified in shape]
+def _stride(weight: Tensor) -> int:
+    return _LINE * (-(-len(weight) // _LINE) | 1)
 
 
-def _table(
-    layers: list[Dense], places: list[tuple[int, int]], gradients: list[tuple[Tensor | None, Tensor | None]]
-) -> "array[int]":
-    """Return what the kernels read of each layer: addresses and sizes."""
-    table = array("q")
-    for (weight, bias, rectified), place, pair in zip(layers, places, gradients, strict=True):
-        units, width = weight.shape
-        table.extend((_address(weight), _address(bias), width, units, rectified, *place, *map(_address, pair)))
-    return table
+def _described(layers: list[Dense], num_rows: int, hidden: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    """Return what the kernels are told of the layers."""
+    return (
+        len(layers),
+        array("q", [layer.weight.shape[1] for layer in layers]),
+        array("q", [layer.weight.shape[0] for layer in layers]),
+        array("q", [layer.rectified for layer in layers]),
+        array("q", [_stride(layer.weight) for layer in layers]),
+        [layer.weight for layer in layers],
+        [layer.bias for layer in layers],
+        num_rows + _TILE,
+        [*hidden, None],
+    )
 
 
-def _address(tensor: Tensor | None) -> int:
-    assert tensor is None or tensor.is_contiguous()
-    return 0 if tensor is None else tensor.data_ptr()
+def _with_contiguous_rows(rows: Tensor) -> Tensor:
+    return rows if rows.stride(1) == 1 else rows.contiguous()

@@ -1,193 +1,96 @@
 """The softmax among all candidates without the matrix of scores, of which a few rows are there at a time."""
 
-from typing import Any, Final
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from retrank.core.native import call, is_native, tile_shape
+from retrank.core.errors import DataError, ShapeError
+from retrank.core.tensors import can_look
+from retrank.ops.checks import described, require_floats, require_integers
+from retrank.ops.softmax_by_kernel import can_fuse, fused_losses
+from retrank.ops.softmax_by_torch import losses_in_blocks, weighted
 
-__all__ = ["can_fuse", "fused_softmax_cross_entropy", "weighted"]
-
-_KEPT_SCORES: Final = 2**23  # numbers that a thread may keep: the exponentials of a few queries with all candidates
-_TILES: Final = range(4, 9)  # of queries: with fewer the gradients of the candidates are read and written too often
-
-
-def can_fuse(queries: Tensor, candidates: Tensor) -> bool:
-    """Say whether `fused_softmax_cross_entropy` takes these embeddings.
-
-    Args:
-        queries: any.
-        candidates: any.
-
-    Returns:
-        Whether both are float32 matrices on the CPU, outside of autocast, and the kernels are there.
-    """
-    are_matrices = queries.dim() == candidates.dim() == 2 and len(queries) > 0 and candidates.numel() > 0
-    return are_matrices and not torch.is_autocast_enabled("cpu") and is_native(queries, candidates)
+__all__ = ["dot_product_cross_entropy"]
 
 
-def fused_softmax_cross_entropy(
+def dot_product_cross_entropy(
     queries: Tensor,
     candidates: Tensor,
     positives: Tensor,
     *,
+    temperature: float = 1.0,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> Tensor:
-    """Return weight · -log softmax(queries · candidates + bias)[positive] of every query.
+    """Return weight · -log softmax(queries · candidates / temperature + bias)[positive] of every query.
 
-    Equal to the same in plain torch, but for rounding, at a small part of its time and memory: for batch queries and N
-    candidates it keeps O((batch + N) · dim) numbers, not batch · N. Up to 100,000 candidates and more, the gradients
-    for a sum or mean of the losses are made together with them.
+    The scores are never all in memory: a kernel keeps O((batch + N) · dim) numbers for batch queries and N candidates,
+    and plain torch a block of rows at a time, which it computes again for the gradient. With up to 100,000 candidates
+    and more, the kernel makes the gradients for a sum or mean of the losses together with them.
 
     Args:
-        queries: `(batch, dim)` float32; see `can_fuse`.
-        candidates: `(num_candidates, dim)` likewise.
+        queries: `(batch, dim)` floats.
+        candidates: `(num_candidates, dim)` of the same dtype.
         positives: `(batch,)` int64 candidate rows.
+        temperature: divides the dot products.
         weight: `(batch,)` or None for 1; a query of weight 0 takes no part, even if its loss is infinite.
-        bias: `(num_candidates,)` added to the scores of each candidate, without gradient; None for 0.
+        bias: `(num_candidates,)` added to the scores of each candidate; None for 0.
         ids: `(num_candidates,)` integers. A candidate with the id of a query's positive takes no part in its softmax,
             apart from the positive itself. None if all differ.
 
     Returns:
-        `(batch,)` losses, differentiable once in queries and candidates.
+        `(batch,)` losses in at least float32, differentiable as often as you like.
+
+    Raises:
+        ShapeError: tensors that do not fit each other.
+        DataError: a positive outside of the candidates; on a GPU, torch's device-side assertion stops the program.
+
+    Example:
+        >>> import torch
+        >>> from retrank.ops.softmax import dot_product_cross_entropy
+        >>> dot_product_cross_entropy(torch.eye(2), torch.eye(2), torch.tensor([0, 1])).exp()  # 1 + 1 / e
+        tensor([1.3679, 1.3679])
 
     Source: blocks as in Dao et al., FlashAttention, 2022, for a loss instead of attention; with more candidates, scores
     are computed again for the gradient as they are there.
     """
-    if weight is not None and weight.requires_grad:
-        return weighted(fused_softmax_cross_entropy(queries, candidates, positives, bias=bias, ids=ids), weight)
-    weight = torch.ones_like(queries[:, 0]) if weight is None else weight.to(queries.dtype).expand(len(queries))
-    learns = torch.is_grad_enabled()
-    inputs = (queries, candidates, positives, weight, bias, ids, learns)
-    losses: Tensor = _FusedSoftmax.apply(*inputs)  # type: ignore[no-untyped-call]
-    return losses
+    _check(queries, candidates, positives, weight, bias, ids)
+    if can_fuse(queries, candidates, bias):
+        return fused_losses(queries / temperature, candidates, positives, weight, bias, ids)
+    return weighted(losses_in_blocks(temperature, queries, candidates, positives, bias, ids), weight)
 
 
-def weighted(losses: Tensor, weight: Tensor | None) -> Tensor:
-    """Multiply each row's loss by its weight.
-
-    Args:
-        losses: `(batch,)`.
-        weight: `(batch,)`, or None for 1. A row of weight 0 takes no part: an infinite loss would make it NaN.
-
-    Returns:
-        `(batch,)`.
-    """
-    return losses if weight is None else torch.where(weight == 0, 0, losses * weight)
-
-
-class _Columns:
-    """What the kernels want to know of the candidates: panels, and an entry for every lane of every panel."""
-
-    def __init__(self, candidates: Tensor, positives: Tensor, bias: Tensor | None, ids: Tensor | None) -> None:
-        self.tile_rows, self.width, self.lanes = tile_shape()
-        self.num_candidates, self.dim = candidates.shape
-        self.num_panels = -(-self.num_candidates // self.width)
-        self.stride = -(-self.dim // self.lanes) * self.lanes
-        self.panels = torch.empty(self.num_panels, self.dim, self.width)
-        call("pack_panels", candidates, None, self.num_candidates, self.dim, self.panels)
-        self.bias = torch.full((self.num_panels * self.width,), -torch.inf)  # nobody behind the last candidate
-        self.bias[: self.num_candidates] = 0 if bias is None else bias
-        numbers = torch.arange(self.num_candidates) if ids is None else torch.unique(ids, return_inverse=True)[1]
-        self.ids = torch.full((self.num_panels * self.width,), -2, dtype=torch.int32)
-        self.ids[: self.num_candidates] = numbers
-        self.positive_ids = numbers[positives].to(torch.int32)
-
-    def rows(self, candidates: Tensor) -> Tensor:
-        """Return the candidates row by row, filled up to whole panels and registers."""
-        rows = candidates.new_zeros(self.num_panels * self.width, self.stride)
-        rows[: self.num_candidates, : self.dim] = candidates
-        return rows
-
-    def tiles_at_once(self) -> int:
-        """Return how many tiles of queries to take through the softmax and its gradient in one go; 0 for none."""
-        tiles = min(_KEPT_SCORES // (self.tile_rows * self.num_panels * self.width), max(_TILES))
-        return tiles if tiles in _TILES else 0
+def _check(
+    queries: Tensor,
+    candidates: Tensor,
+    positives: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    ids: Tensor | None,
+) -> None:
+    if not queries.dim() == candidates.dim() == 2 or queries.shape[1] != candidates.shape[1]:
+        raise _shape_error(
+            "queries (batch, dim) and candidates (num_candidates, dim)",
+            f"{tuple(queries.shape)} and {tuple(candidates.shape)}",
+            "queries",
+        )
+    floats = {"queries": queries, "candidates": candidates}
+    require_floats("dot_product_cross_entropy", list(floats.values()), list(floats))
+    require_integers("dot_product_cross_entropy", positives, "positives", queries.shape[:1], queries.device)
+    for tensor, name, of in ((weight, "weight", queries), (bias, "bias", candidates), (ids, "ids", candidates)):
+        if tensor is not None and (tensor.shape != of.shape[:1] or tensor.device != of.device):
+            raise _shape_error(f"shape ({len(of)},) on {of.device}", described(tensor), name)
+    if ids is not None and (ids.is_floating_point() or ids.is_complex() or ids.dtype is torch.bool):
+        raise _shape_error("integers", described(ids), "ids")
+    if any(tensor is not None and tensor.is_complex() for tensor in (weight, bias)):
+        raise _shape_error("real numbers", "complex ones", "weight and bias")
+    if can_look(positives):
+        outside = (positives < 0) | (positives >= len(candidates))
+        if bool(outside.any()):
+            row = int(outside.nonzero()[0])
+            got = str(int(positives[row]))
+            raise DataError(f"a column in [0, {len(candidates)})", got, f"positives, row {row}", "check the ids")
 
 
-class _FusedSoftmax(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        queries: Tensor,
-        candidates: Tensor,
-        positives: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        ids: Tensor | None,
-        learns: bool,
-    ) -> Tensor:
-        queries, candidates, weight = queries.contiguous(), candidates.contiguous(), weight.contiguous()
-        columns = _Columns(candidates, positives, bias, ids)
-        own = (queries * candidates[positives]).sum(dim=1) + columns.bias[positives]
-        reference, others = own.clone(), torch.empty_like(own)
-        tiles, made = columns.tiles_at_once() if learns else 0, None
-        sizes = (queries, *queries.shape, columns.panels, columns.num_panels)
-        if tiles == 0:
-            call("softmax_forward", *sizes, columns.bias, columns.ids, columns.positive_ids, reference, others)
-        else:
-            block = tiles * columns.tile_rows
-            of_queries = queries.new_zeros(-(-len(queries) // block) * block, columns.stride)
-            of_panels = queries.new_zeros(torch.get_num_threads(), *columns.panels.shape)
-            sizes = (*sizes, columns.rows(candidates), columns.stride, columns.bias, columns.ids, columns.positive_ids)
-            call("softmax_both", *sizes, own, weight, tiles, reference, others, of_queries, of_panels)
-            made = (of_queries[: len(queries), : columns.dim], of_panels.sum(dim=0))
-        total = others + torch.exp(own - reference)
-        losses = torch.where(reference > own, reference - own + torch.log(total), torch.log1p(others))
-        losses = losses.masked_fill(own == torch.inf, torch.nan)  # as infinity less infinity
-        ctx.save_for_backward(queries, candidates, positives, weight, reference, others, total)
-        ctx.columns, ctx.made = columns, made
-        return torch.where(weight == 0, 0, losses * weight)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        queries, candidates, positives, weight, reference, others, total = ctx.saved_tensors
-        columns: _Columns = ctx.columns
-        is_the_same_for_all = grad.stride(0) == 0 or bool((grad == grad[0]).all())
-        factor = torch.where(weight == 0, 0, grad * weight)
-        if ctx.made is not None and is_the_same_for_all:
-            of_queries, of_panels = (gradient * grad[0] for gradient in ctx.made)
-        else:
-            of_queries, of_panels = _gradients(queries, candidates, columns, reference, factor / total)
-        pull = torch.where(weight == 0, 0, -factor * others / total).unsqueeze(1)  # of the positive: p less one
-        of_candidates = of_panels.transpose(1, 2).reshape(-1, columns.dim)[: columns.num_candidates]
-        of_queries = of_queries.addcmul(pull, candidates[positives])
-        return of_queries, of_candidates.index_add(0, positives, pull * queries), None, None, None, None, None
-
-
-def _gradients(
-    queries: Tensor, candidates: Tensor, columns: _Columns, reference: Tensor, factor: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return what the candidates that are no positives do to the queries, and the queries to the panels."""
-    num_rows = -(-len(queries) // columns.tile_rows) * columns.tile_rows
-    of_queries = queries.new_zeros(torch.get_num_threads(), num_rows, columns.stride)
-    of_panels = torch.zeros_like(columns.panels)
-    call(
-        "softmax_backward",
-        _filled_up(queries, num_rows),
-        num_rows,
-        columns.dim,
-        columns.panels,
-        columns.num_panels,
-        columns.rows(candidates),
-        columns.stride,
-        columns.bias,
-        columns.ids,
-        _filled_up(columns.positive_ids, num_rows),
-        _filled_up(reference, num_rows, fill=torch.inf),  # whose exponentials are 0
-        _filled_up(factor, num_rows),
-        of_queries,
-        of_panels,
-    )
-    return of_queries.sum(dim=0)[: len(queries), : columns.dim], of_panels
-
-
-def _filled_up(tensor: Tensor, num_rows: int, *, fill: float = 0) -> Tensor:
-    filled = tensor.new_full((num_rows, *tensor.shape[1:]), fill)
-    filled[: len(tensor)] = tensor
-    return filled
+def _shape_error(expected: str, got: str, name: str) -> ShapeError:
+    return ShapeError(expected, got, f"dot_product_cross_entropy, {name}", "one row per query, one per candidate")

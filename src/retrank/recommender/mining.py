@@ -15,7 +15,8 @@ from retrank.features.space import FeatureSpace
 from retrank.models.pairs import RETRIEVAL_SCORE
 from retrank.models.reranker import POSITIVE, ROWS
 from retrank.models.retrieval import RetrievalModel
-from retrank.recommender.stages import retrieve, serving_index
+from retrank.recommender.frozen import FrozenModel
+from retrank.recommender.stages import embed_queries, serving_index
 
 __all__ = ["mine_lists"]
 
@@ -70,13 +71,14 @@ def mine_lists(
         table = table[chosen.sort().values.numpy()]
     seen = History(history, catalogue, query=query, candidate=candidate)
     names = list(dict.fromkeys([*retrieval.query_features, *features]))
+    frozen = FrozenModel.of(retrieval, space)
     index = serving_index(retrieval, catalogue)
     parts = []
     for start in range(0, len(table), _BLOCK):
         block = table[start : start + _BLOCK]
         batch, rows = space.transform(block, features=names), catalogue.rows(block[candidate])
         exclude = _without(seen[block[query]], rows)
-        lists = retrieve(retrieval, index, batch, k, exclude=exclude)
+        lists = index.search_ids(embed_queries(frozen, batch), k, exclude=exclude)
         parts.append(_found(batch, features, lists, rows))
     if not sum(map(len, parts)):
         raise DataError("lists that hold their positive", "none", "mine_lists", "train retrieval longer, or raise k")

@@ -1,44 +1,45 @@
 """`Recommender`: retrieve, filter, rank; the product that the rest of the library leads to."""
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self, final
+from typing import Any, Self, final
 
-import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
-from retrank.data.checks import require_columns, require_rows
-from retrank.data.keys import as_keys
+from retrank.data.keys import as_key
 from retrank.data.sources import TableLike, frame
+from retrank.features.catalogue import Catalogue
 from retrank.features.history import History
 from retrank.features.space import FeatureSpace
-from retrank.index.exact import Exact
 from retrank.index.protocol import Index
-from retrank.models.multitask import MultiTaskRanking
-from retrank.models.pairs import PAIR_COLUMNS, Candidates
 from retrank.models.retrieval import RetrievalModel
-from retrank.recommender.bundle import Bundle, read_bundle, write_bundle
+from retrank.recommender.answers import Answers, answer, rules_of, search
+from retrank.recommender.asking import ask_one, ask_table
+from retrank.recommender.bundle import read_bundle, write_bundle
 from retrank.recommender.card import Card
-from retrank.recommender.filters import allowed_rows
-from retrank.recommender.queries import QueryTable
-from retrank.recommender.stages import by_popularity, rank, retrieve, serving_index
+from retrank.recommender.frozen import FrozenModel
+from retrank.recommender.lists import list_with_details, table_of_lists
+from retrank.recommender.parts import Parts, build_parts
+from retrank.recommender.query_features import QueryFeatures
+from retrank.recommender.request import Key, Request
+from retrank.recommender.requests import answer_requests
+from retrank.recommender.rules import rows_of_keys
 from retrank.training.model import Model
 
 __all__ = ["Recommender"]
-
-_BLOCK: Final = 32  # queries computed at once, always: one query alone gets the very numbers it gets among others
-_STAGES: Final = ("popularity", "retrieval", "ranking")
-Keys = Iterable[str | int]
 
 
 @final
 class Recommender:
     """From a query to a list: retrieve candidates, filter them, rank them, keep the best k.
+
+    A value: it owns private copies of the models in evaluation mode and a frozen feature space, so that threads need no
+    lock, and nothing done afterwards to what it was built from can reach it. `with_candidates`, `without_candidates`,
+    `with_events`, `with_card` and `without_ranking` return other recommenders that share what is the same.
 
     A query that is not known, and does not bring the features that the model needs, gets the popular candidates. One
     that is not known but brings its features is embedded like any other, and so is a candidate that was never seen in
@@ -48,17 +49,22 @@ class Recommender:
         retrieval: the model that embeds queries and candidates.
         space: the fitted feature space of both models.
         catalogue: the candidates, one row each: the key column and all feature columns of a candidate.
-        history: interactions: the query key and the candidate key; what a query has in it counts as seen.
+        history: past events, one row each: the query key, the candidate key, and if there are times, the time. What a
+            query has in it counts as seen; a `Recent` feature of the candidates is read from it at the moment of
+            asking, in the order of time.
         ranking: the model that orders what was retrieved; its features are `ranking.features` (names in the space,
             and of `rr.models.PAIR_COLUMNS`). A `MultiTaskRanking` needs a `rr.models.TaskScore` around it. None keeps
             the order of retrieval.
-        queries: the feature columns of known queries; taken from `history` by default (the last row of each query).
+        queries: the feature columns of known queries, the last row of each counts; taken from `history` by default.
+        time: the column of `history` with the times; by default the only date or datetime column, or a number column
+            named `time` or `timestamp`.
         num_retrieved: how many candidates are retrieved for ranking.
         index: holds the candidates' embeddings; the exact one by default.
         card: what a reader must know of the recommender.
 
     Raises:
-        ConfigError: `num_retrieved` is below 1, or the ranking model does not say its features or has several scores.
+        ConfigError: `num_retrieved` is below 1, the ranking model does not say its features or has several scores, the
+            history has no times but a feature needs them, or the models are smaller than the feature space.
         DataError: a table lacks a column.
 
     Example:
@@ -85,23 +91,32 @@ class Recommender:
         history: TableLike,
         ranking: Model | None = None,
         queries: TableLike | None = None,
+        time: str | None = None,
         num_retrieved: int = 100,
         index: Index | None = None,
         card: Card | None = None,
     ) -> None:
         if num_retrieved < 1:
-            raise ConfigError("num_retrieved >= 1", str(num_retrieved), "Recommender", "retrieve at least one")
-        self.retrieval, self.ranking, self.space = retrieval.eval(), ranking, space
-        self.num_retrieved, self.card = num_retrieved, card or Card("A recommender")
-        self.query, self.candidate = (space.columns([name])[0] for name in (retrieval.query_id, retrieval.candidate_id))
-        self._use_candidates(frame(catalogue))
-        interactions = frame(history)
-        self._use_pairs(interactions)
-        self._query_features = self._features_of_queries()
-        known = interactions if queries is None else frame(queries)
-        self.queries = QueryTable(known, self.query, self._columns_of_queries())
-        self.index = self._checked(index) if index is not None else serving_index(retrieval, self.catalogue)
-        self._weights = self._weight_versions()
+            raise ConfigError("num_retrieved >= 1", str(num_retrieved), "Recommender")
+        frozen = space.frozen()
+        self._parts = build_parts(
+            FrozenModel.of(retrieval, frozen),
+            None if ranking is None else FrozenModel.of(ranking, frozen),
+            frozen,
+            frame(catalogue),
+            frame(history),
+            None if queries is None else frame(queries),
+            time=time,
+            index=index,
+            num_retrieved=num_retrieved,
+            card=card or Card("A recommender"),
+        )
+
+    @classmethod
+    def _of(cls, parts: Parts) -> Self:
+        recommender = cls.__new__(cls)
+        recommender._parts = parts
+        return recommender
 
     def recommend(
         self,
@@ -110,56 +125,50 @@ class Recommender:
         *,
         exclude_seen: bool = True,
         where: pl.Expr | None = None,
-        allow: Keys | None = None,
-        deny: Keys = (),
+        allow: Iterable[Key] | None = None,
+        deny: Iterable[Key] = (),
     ) -> pl.DataFrame:
         """Recommend to one query.
 
         Args:
-            query: its key and, if they are new or have changed, its feature values, by column name.
+            query: its key and, if they are new or have changed, its feature values, by column name. A missing value is
+                None or NaN.
             k: the length of the list; shorter where fewer candidates are allowed.
-            exclude_seen: leave out what the query interacted with.
+            exclude_seen: leave out what the query interacted with, also what it brings as recent candidates.
             where: a condition on the columns of the catalogue; where it is null, the candidate is left out.
             allow: the only candidate keys that may be recommended.
             deny: candidate keys that must not be recommended.
 
         Returns:
-            One row a candidate, best first: `rank` (from 1), the candidate key, `score`, `stage` (which one gave the
+            One row per candidate, best first: `rank` (from 1), the candidate key, `score`, `stage` (which one gave the
             score: "ranking", "retrieval" or "popularity") and the other columns of the catalogue.
 
         Raises:
-            ConfigError: k is below 1.
-            DataError: the query lacks its key or has a wrong type, or the condition cannot be applied.
+            ConfigError: k is not an integer of at least 1.
+            DataError: the query lacks its key, a value is of another kind than in training, or the condition cannot be
+                applied.
         """
-        unknown = [name for name in query if name != self.query and name not in self.queries.columns]
-        if unknown:
-            raise DataError(
-                f"columns of {[self.query, *self.queries.columns]}",
-                str(unknown),
-                "query",
-                "fix the name or leave it out",
-            )
-        asked = pl.DataFrame({name: [value] for name, value in query.items()})
-        lists = self.recommend_many(asked, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
-        details = lists.drop(self.query).join(self.candidates, on=self.candidate, how="left", maintain_order="left")
-        return details.select("rank", pl.exclude("rank"))
+        request = Request(query, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
+        rules = rules_of(self._parts, request)
+        return list_with_details(self._parts, answer(self._parts, ask_one(self._parts, request.query), rules))
 
     def recommend_many(
         self,
-        queries: TableLike,
+        queries: TableLike | Sequence[Request],
         k: int = 10,
         *,
         exclude_seen: bool = True,
         where: pl.Expr | None = None,
-        allow: Keys | None = None,
-        deny: Keys = (),
+        allow: Iterable[Key] | None = None,
+        deny: Iterable[Key] = (),
     ) -> pl.DataFrame:
         """Recommend to many queries; each gets, to the last bit, what `recommend` would give it alone.
 
         Args:
-            queries: one row a query: its key and, if they are new or have changed, its feature columns.
-            k: the length of a list.
-            exclude_seen: leave out what a query interacted with.
+            queries: one row per query: its key and, if they are new or have changed, its feature columns; or requests,
+                each with rules of its own.
+            k: the length of a list; of requests, each says its own, and so with all that follows.
+            exclude_seen: leave out what a query interacted with, also what it brings as recent candidates.
             where: a condition on the columns of the catalogue.
             allow: the only candidate keys that may be recommended.
             deny: candidate keys that must not be recommended.
@@ -168,70 +177,143 @@ class Recommender:
             The query key, the candidate key, `rank`, `score` and `stage`, queries in their order, best first.
 
         Raises:
-            ConfigError: k is below 1.
-            DataError: the query key column is missing or of another type, or the condition cannot be applied.
-        """
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise ConfigError("an integer k >= 1", repr(k), "recommend", "ask for at least one")
-        self._refresh_index()
-        table, complete = self.queries.complete(frame(queries))
-        allowed = allowed_rows(self.catalogue, self.candidates, where=where, allow=allow, deny=deny)
-        numbered = table.with_row_index("row number")
-        k = min(k, len(self.catalogue))
-        personal = (
-            self._listed(block, self._personal(block, k, exclude_seen, allowed), k, self._last_stage)
-            for block in _blocks(numbered.filter(complete))
-        )
-        popular = (
-            self._listed(block, self._popular(block, k, exclude_seen, allowed), k, "popularity")
-            for block in _blocks(numbered.filter(~complete))
-        )
-        parts = [self._empty(table), *personal, *popular]
-        return pl.concat(parts).sort("row number", "rank").drop("row number")
+            ConfigError: k is not an integer of at least 1.
+            DataError: the query key column is missing or of another type, a column holds values of another kind than
+                in training, or the condition cannot be applied.
 
-    def add_candidates(self, table: TableLike) -> None:
-        """Add candidates that were not there in training; they are scored by their features.
+        Example:
+            >>> import polars as pl, retrank as rr
+            >>> plays = pl.DataFrame({"user": list("aabbcc"), "song": list("xyxzyz")})
+            >>> space = rr.FeatureSpace({"user": rr.features.Categorical(), "song": rr.features.Categorical()})
+            >>> schema = space.fit(plays).schema
+            >>> model = rr.models.MatrixFactorization(schema["user"], schema["song"], rr.tasks.Retrieval(), dim=4)
+            >>> songs = plays.select("song").unique()
+            >>> recommender = rr.Recommender(retrieval=model, space=space, catalogue=songs, history=plays)
+            >>> requests = [rr.recommender.Request({"user": "a"}), rr.recommender.Request({"user": "b"}, deny=["y"])]
+            >>> recommender.recommend_many(requests).select("user", "song").rows()
+            [('a', 'z')]
+        """
+        parts = self._parts
+        if isinstance(queries, Sequence) and not isinstance(queries, str):
+            return answer_requests(parts, queries)
+        request = Request({}, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
+        asked = ask_table(parts, frame(queries))
+        return table_of_lists(parts, asked.keys, answer(parts, asked, rules_of(parts, request)))
+
+    def similar(
+        self,
+        candidate: Key,
+        k: int = 10,
+        *,
+        where: pl.Expr | None = None,
+        allow: Iterable[Key] | None = None,
+        deny: Iterable[Key] = (),
+    ) -> pl.DataFrame:
+        """List the candidates that are most like one of them, as retrieval sees it.
 
         Args:
-            table: one row a candidate, with the columns of the catalogue.
+            candidate: its key.
+            k: the length of the list; shorter where fewer candidates are allowed.
+            where: a condition on the columns of the catalogue.
+            allow: the only candidate keys that may be listed.
+            deny: candidate keys that must not be listed.
+
+        Returns:
+            One row per candidate, the most similar first: `rank` (from 1), the candidate key, `score` (the cosine of
+            the two embeddings) and the other columns of the catalogue.
 
         Raises:
-            DataError: a column is missing, or a key is a candidate already.
+            DataError: the key is no candidate's, or of another type.
         """
-        new = frame(table, columns=self.candidates.columns)
-        if new.schema != self.candidates.schema:
-            raise DataError(
-                f"columns of types {dict(self.candidates.schema)}", str(dict(new.schema)), "new candidates", "cast them"
-            )
-        changed = copy.copy(self)  # so that an error leaves the recommender as it was
-        changed._use_candidates(pl.concat([self.candidates, new]))
-        changed._use_pairs(self._pairs)
-        if isinstance(self.index, Exact):
-            changed.index = serving_index(self.retrieval, changed.catalogue)
-        else:
-            added = changed.catalogue.batch[len(self.candidates) :]
-            self.index.add(self.retrieval.embed_candidates(added).cpu(), changed.catalogue.keys[len(self.candidates) :])
-        self.__dict__.update(changed.__dict__)
+        parts = self._parts
+        catalogue = parts.candidates.catalogue
+        key = as_key(candidate, catalogue.key_type, "candidate")
+        row = int(catalogue.rows([key])[0])
+        if row < 0:
+            raise DataError("the key of a candidate", repr(candidate), "candidate")
+        rules = rules_of(parts, Request({}, k, where=where, allow=allow, deny=deny))
+        itself = catalogue.batch[row : row + 1]
+        query = torch.nn.functional.normalize(parts.retrieval.model.embed_candidates(itself).cpu(), dim=1)
+        exclude = torch.cat([rules.denied.values, torch.tensor([row])])
+        found = search(parts.similar, query, rules.k, Jagged(exclude, torch.tensor([0, len(exclude)])), rules.allowed)
+        return list_with_details(parts, Answers(*found, torch.tensor([False]))).drop("stage")
+
+    def with_candidates(self, table: TableLike) -> "Recommender":
+        """Append candidates that were not there in training; they are scored by their features.
+
+        Args:
+            table: one row per candidate, with the columns of the catalogue.
+
+        Returns:
+            A recommender that has them, too.
+
+        Raises:
+            DataError: a column is missing or of another type, or a key is a candidate already.
+            ConfigError: the index cannot grow.
+        """
+        return self._of(self._parts.with_candidates(frame(table)))
+
+    def without_candidates(self, keys: Iterable[Key]) -> "Recommender":
+        """Remove candidates.
+
+        Args:
+            keys: of the candidates.
+
+        Returns:
+            A recommender that never lists them.
+
+        Raises:
+            DataError: a key that is no candidate's, or no candidate would be left.
+            ConfigError: the index cannot shrink.
+        """
+        gone = list(keys)
+        rows = rows_of_keys(self.catalogue, gone, "keys", warn=False)
+        if len(rows) < len(set(gone)):
+            unknown = next(key for key in gone if int(self.catalogue.rows([key])[0]) < 0)
+            raise DataError("keys of candidates", repr(unknown), "without_candidates")
+        return self._of(self._parts.without_candidates(rows)) if len(rows) else self
+
+    def with_events(self, table: TableLike) -> "Recommender":
+        """Append events: they count as seen, as what a query did last, and for the popularity of candidates.
+
+        Args:
+            table: one row per event, with the key columns of the history, and its times if it has any. New queries are
+                welcome; events with candidates that the catalogue does not hold are kept for the day it does.
+
+        Returns:
+            A recommender that knows of them.
+
+        Raises:
+            DataError: a column is missing, or keys or times are of another type.
+        """
+        return self._of(self._parts.with_events(frame(table)))
+
+    def without_ranking(self) -> "Recommender":
+        """Return a recommender that keeps the order of retrieval."""
+        return self._of(replace(self._parts, ranking=None))
+
+    def with_card(self, card: Card) -> "Recommender":
+        """Return the same recommender with another card.
+
+        Args:
+            card: what a reader must know.
+
+        Returns:
+            A recommender that shares everything else.
+        """
+        return self._of(replace(self._parts, card=card))
 
     def save(self, directory: str | Path) -> None:
         """Write everything into one directory, whole or not at all.
 
         Args:
             directory: replaced as a whole if it exists.
+
+        Raises:
+            ConfigError: a model holds an object that cannot be described in JSON.
+            StorageError: the directory cannot be written, or holds something else.
         """
-        self._refresh_index()
-        bundle = Bundle(
-            retrieval=self.retrieval,
-            ranking=self.ranking,
-            space=self.space,
-            candidates=self.candidates,
-            queries=self.queries.table,
-            history=self._pairs,
-            index=self.index,
-            num_retrieved=self.num_retrieved,
-            card=self.card,
-        )
-        write_bundle(directory, bundle)
+        write_bundle(directory, self._parts)
 
     @classmethod
     def load(cls, directory: str | Path) -> Self:
@@ -247,172 +329,80 @@ class Recommender:
             StorageError: a file is missing, damaged, half written or of another version.
             ConfigError: a model's class is not known here; import the module that defines it first.
         """
-        bundle = read_bundle(directory)
-        return cls(
-            bundle.retrieval,
-            space=bundle.space,
-            catalogue=bundle.candidates,
-            history=bundle.history,
-            ranking=bundle.ranking,
-            queries=bundle.queries,
-            num_retrieved=bundle.num_retrieved,
-            index=bundle.index,
-            card=bundle.card,
-        )
+        return cls._of(read_bundle(directory))
 
-    def without_ranking(self) -> "Recommender":
-        """Return a recommender that keeps the order of retrieval; nothing is computed again."""
-        other = copy.copy(self)
-        other.ranking = None
-        return other
+    @property
+    def retrieval(self) -> RetrievalModel:
+        """The private copy of the model that embeds queries and candidates; to train on, train your own."""
+        return self._parts.retrieval.model
 
-    def with_card(self, card: Card) -> "Recommender":
-        """Return the same recommender with another card.
+    @property
+    def ranking(self) -> Model | None:
+        """The private copy of the model that orders what was retrieved, or None."""
+        return None if self._parts.ranking is None else self._parts.ranking.model
 
-        Args:
-            card: what a reader must know.
+    @property
+    def space(self) -> FeatureSpace:
+        """The frozen feature space."""
+        return self._parts.space
 
-        Returns:
-            A recommender that shares everything else.
-        """
-        other = copy.copy(self)
-        other.card = card
-        return other
+    @property
+    def catalogue(self) -> Catalogue:
+        """The candidates' keys and features."""
+        return self._parts.candidates.catalogue
+
+    @property
+    def candidates(self) -> pl.DataFrame:
+        """The candidates' columns, in the order of the catalogue."""
+        return self._parts.candidates.table
+
+    @property
+    def index(self) -> Index:
+        """Where the candidates' embeddings are searched."""
+        return self._parts.index
+
+    @property
+    def history(self) -> History:
+        """Past events."""
+        return self._parts.history
+
+    @property
+    def queries(self) -> QueryFeatures:
+        """The features of known queries; `queries.table` has their columns as they stand now."""
+        return self._parts.queries
+
+    @property
+    def query(self) -> str:
+        """The column of query keys."""
+        return self._parts.queries.query
+
+    @property
+    def candidate(self) -> str:
+        """The column of candidate keys."""
+        return self._parts.candidates.column
+
+    @property
+    def num_retrieved(self) -> int:
+        """How many candidates are retrieved for ranking."""
+        return self._parts.num_retrieved
+
+    @property
+    def card(self) -> Card:
+        """What a reader must know."""
+        return self._parts.card
 
     @property
     def seen(self) -> pl.DataFrame:
         """The distinct pairs of query and candidate key that count as seen."""
-        return self._pairs
-
-    def __repr__(self) -> str:
-        stages = type(self.retrieval).__name__ + ("" if self.ranking is None else f" -> {type(self.ranking).__name__}")
-        return f"Recommender({stages}, {len(self.catalogue):,} candidates, {len(self.queries.table):,} queries)"
-
-    def _use_candidates(self, table: pl.DataFrame) -> None:
-        taken = {"rank", "score", "stage"} & set(table.columns)
-        if taken:
-            raise DataError(
-                "other column names", str(sorted(taken)), "catalogue", "rename them: a list has columns of that name"
-            )
-        require_columns(table, [self.candidate], "catalogue")
-        require_rows(table, "catalogue")
-        self.candidates = table.with_columns(as_keys(table[self.candidate], None, "error"))
-        self.catalogue = self.space.catalogue(self.candidates, key=self.retrieval.candidate_id)
-        both = [name for name in self.retrieval.query_features if name in self.catalogue.batch]
-        if both:
-            raise ConfigError(
-                "features of the query that the catalogue does not have",
-                str(both),
-                "catalogue",
-                "drop these columns from it, or give the feature another name, with column=",
-            )
-
-    def _use_pairs(self, interactions: pl.DataFrame) -> None:
-        require_columns(interactions, [self.query, self.candidate], "history")
-        keys = [as_keys(interactions[name], None, "error") for name in (self.query, self.candidate)]
-        self._pairs = pl.DataFrame(keys).unique(maintain_order=True)
-        self.history = History(self._pairs, self.catalogue, query=self.query, candidate=self.candidate)
-        self._counts = self.history.counts
-
-    def _checked(self, index: Index) -> Index:
-        keys = np.asarray(index.keys)
-        if index.num_candidates != len(self.catalogue) or not np.array_equal(keys, self.catalogue.keys):
-            raise ConfigError(
-                f"an index of the {len(self.catalogue)} candidates, in their order",
-                f"{index.num_candidates} others",
-                "index",
-                "build it with retrieval.build_index(space.catalogue(...))",
-            )
-        return index
-
-    def _weight_versions(self) -> tuple[int, ...]:
-        return tuple(parameter._version for parameter in self.retrieval.parameters())
-
-    def _refresh_index(self) -> None:
-        """Embed the candidates anew if the retrieval model was trained on since."""
-        if self._weights == self._weight_versions():
-            return
-        if not isinstance(self.index, Exact):
-            raise ConfigError(
-                "an index of the model as it is", "one from before it was trained on", "Recommender", "build both anew"
-            )
-        self.index, self._weights = serving_index(self.retrieval, self.catalogue), self._weight_versions()
-
-    def _columns_of_queries(self) -> dict[str, bool]:
-        """Return the columns that queries need, and whether each may be null."""
-        columns = dict.fromkeys(self.space.columns(self._query_features), True)
-        for name, kind in self.space.features.items():
-            column = kind.column or name
-            if column in columns:
-                columns[column] = columns[column] and kind.accepts_nulls
-        return columns
-
-    @property
-    def _last_stage(self) -> str:
-        return "retrieval" if self.ranking is None else "ranking"
-
-    def _features_of_queries(self) -> list[str]:
-        names = list(self.retrieval.query_features)
-        if isinstance(self.ranking, MultiTaskRanking):
-            raise ConfigError(
-                "a ranking model with one score a pair",
-                f"one with the tasks {list(self.ranking.task_names)}",
-                "ranking of Recommender",
-                f"say what orders: rr.models.TaskScore(model, {self.ranking.task_names[0]!r}), or weights of several",
-            )
-        if self.ranking is not None:
-            features = getattr(self.ranking, "features", None)
-            if features is None:
-                raise ConfigError(
-                    "the names of the model's features",
-                    "no attribute 'features'",
-                    type(self.ranking).__name__,
-                    "set self.features to the columns that its forward() reads",
-                )
-            own = {*PAIR_COLUMNS, *self.catalogue.batch.names}
-            names += [name for name in features if name not in own]
-        return list(dict.fromkeys(names))
-
-    def _personal(self, block: pl.DataFrame, k: int, exclude_seen: bool, allowed: Tensor | None) -> Candidates:
-        filled = pl.concat([block, block[:1].select(pl.all().repeat_by(_BLOCK - len(block)).explode())])
-        batch = self.space.transform(filled, features=self._query_features)
-        seen = self._seen(filled, exclude_seen)
-        depth = k if self.ranking is None else min(max(k, self.num_retrieved), len(self.catalogue))
-        lists = retrieve(self.retrieval, self.index, batch, depth, exclude=seen, allow=allowed)
-        if self.ranking is not None:
-            lists = rank(self.ranking, batch, self.catalogue.batch, lists)
-        return Candidates(lists.scores[: len(block)], lists.rows[: len(block)])
-
-    def _popular(self, block: pl.DataFrame, k: int, exclude_seen: bool, allowed: Tensor | None) -> Candidates:
-        return by_popularity(self._counts, k, exclude=self._seen(block, exclude_seen), allow=allowed)
-
-    def _seen(self, block: pl.DataFrame, exclude_seen: bool) -> Jagged:
-        return self.history[block[self.query]] if exclude_seen else Jagged.empty(len(block))
-
-    def _listed(self, block: pl.DataFrame, lists: Candidates, k: int, stage: str) -> pl.DataFrame:
-        scores, rows = lists.scores[:, :k], lists.rows[:, :k]
-        place = torch.nonzero(rows >= 0)
-        taken = block.select("row number", self.query)[place[:, 0].numpy()]
-        there = rows >= 0
-        return taken.with_columns(
-            self.candidates[self.candidate].gather(rows[there].numpy()),
-            pl.Series("rank", place[:, 1].numpy() + 1, dtype=pl.Int64),
-            pl.Series("score", scores[there].numpy(), dtype=pl.Float32),
-            pl.lit(stage).alias("stage"),
-        )
-
-    def _empty(self, table: pl.DataFrame) -> pl.DataFrame:
+        events = self._parts.history.events
+        queries, candidates = events.pairs()
         return pl.DataFrame(
-            schema={
-                "row number": pl.get_index_type(),
-                self.query: table[self.query].dtype,
-                self.candidate: self.candidates[self.candidate].dtype,
-                "rank": pl.Int64,
-                "score": pl.Float32,
-                "stage": pl.String,
+            {
+                self.query: events.queries.keys.gather(queries.numpy()),
+                self.candidate: events.candidates.keys.gather(candidates.numpy()),
             }
         )
 
-
-def _blocks(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    return (table[start : start + _BLOCK] for start in range(0, len(table), _BLOCK))
+    def __repr__(self) -> str:
+        stages = type(self.retrieval).__name__ + ("" if self.ranking is None else f" -> {type(self.ranking).__name__}")
+        return f"Recommender({stages}, {len(self.catalogue):,} candidates, {len(self.queries):,} queries)"

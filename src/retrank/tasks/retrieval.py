@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
-from typing import Final, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.notices import warn_once
 from retrank.losses.softmax import softmax_cross_entropy
-from retrank.ops.softmax import can_fuse, fused_softmax_cross_entropy, weighted
+from retrank.ops.softmax import dot_product_cross_entropy
+from retrank.ops.softmax_by_torch import rows_at_once, weighted
 from retrank.sampling.frequency import StreamingFrequency
 from retrank.tasks.contest import Contest, across_processes, reverse_across_processes
 from retrank.tasks.logits import (
@@ -29,9 +30,6 @@ from retrank.tasks.logits import (
 from retrank.tasks.task import BatchMetric, CorpusMetric, LossMetric, Task, listed
 
 __all__ = ["Retrieval"]
-
-_SCORES_AT_ONCE_CPU: Final = 2**21  # 8 MiB
-_SCORES_AT_ONCE_GPU: Final = 2**27
 
 
 @final
@@ -214,16 +212,23 @@ class Retrieval(Task[CorpusMetric]):
 
     def _losses(self, contest: Contest, weight: Tensor | None, *, update_metrics: bool) -> Tensor:
         """Return weight · loss of every row, with no more than a block of scores in memory."""
-        limit = _SCORES_AT_ONCE_CPU if contest.rows.device.type == "cpu" else _SCORES_AT_ONCE_GPU
-        size = max(limit // max(len(contest.columns), 1), 1)
+        size = rows_at_once(len(contest.columns), contest.columns.device)
         if update_metrics and self.batch_metrics:
             with torch.no_grad():
                 for block, some in _blocks(contest, weight, size):
                     scores, positives, some = self._corrected(block, some)
                     for metric in self.batch_metrics:
                         metric.update(scores, positives, some)
-        if self._can_fuse(contest):
-            return self._fused_losses(contest, weight)
+        if self._is_plain_softmax(contest):
+            return dot_product_cross_entropy(
+                contest.rows,
+                contest.columns,
+                contest.positives,
+                temperature=self.temperature,
+                weight=weight,
+                bias=None if contest.log_q is None else -contest.log_q,
+                ids=_needed(contest.ids, "candidate_ids") if self.remove_accidental_hits else None,
+            )
         if len(contest.rows) <= size:
             return self._block_losses(contest, weight)
         # A loss of one's own may draw random numbers, which must be the same again.
@@ -259,23 +264,15 @@ class Retrieval(Task[CorpusMetric]):
             )
         return weighted(losses, weight)
 
-    def _can_fuse(self, contest: Contest) -> bool:
-        is_plain = self.loss is None and self.num_hard_negatives is None and contest.mask is None
-        one_a_column = contest.columns.shape[:1]  # a row a query, and whatever is wrong, takes the other way
-        if contest.ids is not None:
-            is_plain &= contest.ids.shape == one_a_column and not contest.ids.is_floating_point()
-        if contest.log_q is not None:
-            is_plain &= contest.log_q.shape == one_a_column and not contest.log_q.requires_grad
-        return is_plain and can_fuse(contest.rows, contest.columns)
-
-    def _fused_losses(self, contest: Contest, weight: Tensor | None) -> Tensor:
-        outside = (contest.positives < 0) | (contest.positives >= len(contest.columns))
-        if bool(outside.any()):
-            return softmax_cross_entropy(contest.scores, contest.positives, reduction="none")  # says what is wrong
-        ids = _needed(contest.ids, "candidate_ids") if self.remove_accidental_hits else None
-        bias = None if contest.log_q is None else -contest.log_q
-        rows = contest.rows / self.temperature
-        return fused_softmax_cross_entropy(rows, contest.columns, contest.positives, weight=weight, bias=bias, ids=ids)
+    def _is_plain_softmax(self, contest: Contest) -> bool:
+        """Say whether the losses are those of one softmax over all columns, each with the same id in all rows."""
+        ids, log_q, one_a_column = contest.ids, contest.log_q, contest.columns.shape[:1]
+        return (
+            (self.loss is None and self.num_hard_negatives is None and contest.mask is None)
+            and contest.rows.dim() == contest.columns.dim() == 2
+            and (ids is None or (ids.shape == one_a_column and not ids.is_floating_point()))
+            and (log_q is None or log_q.shape == one_a_column)
+        )
 
     def _check(
         self, queries: Tensor, candidates: Tensor, positives: Tensor | None, weight: Tensor | None, mask: Tensor | None

@@ -8,29 +8,55 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
-from functools import lru_cache
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, final
 
-from retrank.core.files import sha256, write_bytes, write_text
+from retrank.core.native.cache import Kept, KernelCache
+from retrank.core.notices import warn_once
 
-__all__ = ["library"]
+__all__ = ["Build", "current_build", "find_or_build", "library", "retry"]
 
 _FLAGS: Final = ("-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared")
 _VARIANTS: Final = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ())
 _SECONDS: Final = 120
+_PATIENCE: Final = 1.0  # seconds after which a wait is explained
 
 _log = logging.getLogger(__name__)
 
 
-@lru_cache(maxsize=1)
+@final
+@dataclass(frozen=True)
+class Build:
+    """What became of the kernels in this process.
+
+    Args:
+        library: the kernels, or None if plain torch does their work.
+        reason: why plain torch does; empty if it does not.
+        compiler: the command of the compiler, if one was found.
+        kept: where the library is, and the options it was built with.
+        has_just_failed: whether this process tried to build them and could not.
+    """
+
+    library: ctypes.CDLL | None
+    reason: str = ""
+    compiler: str = ""
+    kept: Kept | None = None
+    has_just_failed: bool = False
+
+
 def library() -> ctypes.CDLL | None:
     """Load the kernels, compiling them if this machine has not done so before.
 
-    They are kept in `retrank` below `$XDG_CACHE_HOME`, by default `~/.cache`, one file for each version of the sources,
-    compiler and processor. Not `torch.utils.cpp_extension`: that wants ninja, setuptools and half a minute with torch's
-    headers, of which these sources use none.
+    They are kept in `retrank/kernels` below `$XDG_CACHE_HOME`, by default `~/.cache`, one file for each version of the
+    sources, compiler and processor. Not `torch.utils.cpp_extension`: that wants ninja, setuptools and half a minute
+    with torch's headers, of which these sources use none.
+
+    A build that fails is said once, as a `RetrankWarning`, and remembered, so that the next process does not try again;
+    `retrank doctor` does, and says which implementation is in use and why.
 
     Returns:
         The library; None without a compiler, if nothing could be written, or with `RETRANK_NATIVE=0`. The reason is
@@ -41,30 +67,100 @@ def library() -> ctypes.CDLL | None:
         >>> rr.core.native.library() is rr.core.native.library()  # built and loaded once
         True
     """
+    return current_build().library
+
+
+def current_build() -> Build:
+    """Return what became of the kernels; the first question finds or builds them."""
+    return _process.build or _process.find()
+
+
+def retry() -> Build:
+    """Forget builds that failed, and if one has failed here, try again."""
+    return _process.find(again=True)
+
+
+@final
+class _Process:
+    """The one build of a process, whichever thread asks first."""
+
+    def __init__(self) -> None:
+        self.build: Build | None = None
+        self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):  # another thread may hold the lock while this one forks
+            os.register_at_fork(after_in_child=self._renew_lock)
+
+    def find(self, *, again: bool = False) -> Build:
+        with self._lock:
+            if self.build is None or (again and self.build.library is None):
+                self.build = find_or_build(again=again)
+            found = self.build
+        if found.has_just_failed:
+            warn_once(f"the C++ kernels could not be built, so slower plain torch does their work: {found.reason}")
+        elif found.library is None:
+            _log.info("no kernels, plain torch instead: %s", found.reason)
+        return found
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+
+_process: Final = _Process()
+
+
+def find_or_build(*, again: bool = False) -> Build:
+    """Do what the first question of a process does.
+
+    Args:
+        again: also if a build of the same has failed before.
+
+    Returns:
+        What came of it.
+    """
     if os.environ.get("RETRANK_NATIVE", "1") == "0":
-        return None
+        return Build(None, "switched off by RETRANK_NATIVE=0")
+    compiler: list[str] = []
     try:
-        return ctypes.CDLL(str(_built()))
+        compiler = _compiler()
+        sources, cache = _sources(), KernelCache.of_this_user()
+        key = _key(compiler, sources)
+        if again:
+            cache.forget_failures()
+        kept, failure = _loadable(cache.find(key)), cache.failure(key)
+        if kept is None and failure is None:
+            kept = _built(compiler, sources, cache, key)
+        if kept is None:
+            return Build(None, f"an earlier build failed: {failure or cache.failure(key)}", shlex.join(compiler))
+        return Build(ctypes.CDLL(str(kept.path)), "", shlex.join(compiler), kept)
+    except _BuildError as error:
+        return Build(None, str(error), shlex.join(compiler), has_just_failed=True)
     except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:  # also: no home, odd $CXX
-        _log.info("no kernels, plain torch instead: %s", error)
-        return None
+        return Build(None, str(error), shlex.join(compiler))
 
 
-def _built() -> Path:
-    compiler = _compiler()
-    sources = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".cpp", ".h"))
+class _BuildError(Exception):
+    """A compiler that is there, and does not make kernels that can be loaded."""
+
+
+def _built(compiler: list[str], sources: list[Path], cache: KernelCache, key: str) -> Kept | None:
+    """Build the library, unless another process does so at the same time; None if it has failed."""
+    explanation = f"retrank: building its C++ kernels with {compiler[0]}, once for this machine; some 10 s"
+    with _explained(explanation), cache.lock():
+        kept = _loadable(cache.find(key))
+        if kept is None and cache.failure(key) is None:
+            return _compile(compiler, sources, cache, key)
+        return kept
+
+
+def _sources() -> list[Path]:
+    return sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".cpp", ".h"))
+
+
+def _key(compiler: list[str], sources: list[Path]) -> str:
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=_SECONDS).stdout  # noqa: S603
     identity = [path.read_bytes() for path in sources]
     identity += [version, repr((compiler, _FLAGS, _VARIANTS, _processor())).encode()]
-    key = hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "retrank")
-    target = folder / f"kernels-{key}.so"
-    seal = target.with_suffix(".sha256")
-    if not (target.exists() and seal.exists() and seal.read_text() == sha256(target)):  # loading a damaged one is fatal
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_bytes(target, _compiled(compiler, [path for path in sources if path.suffix == ".cpp"], folder))
-        write_text(seal, sha256(target))
-    return target
+    return hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
 
 
 def _compiler() -> list[str]:
@@ -76,16 +172,29 @@ def _compiler() -> list[str]:
     raise OSError(f"no C++ compiler named {' or '.join(names)}")
 
 
-def _compiled(compiler: list[str], sources: list[Path], folder: Path) -> bytes:
-    """Return the library of the first variant that compiles and loads."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as draft:
+def _compile(compiler: list[str], sources: list[Path], cache: KernelCache, key: str) -> Kept:
+    """Keep the library of the first variant that compiles and loads, or remember why there is none."""
+    reason = ""
+    with cache.draft() as draft:
         for number, variant in enumerate(_VARIANTS):
-            built = Path(draft, f"{number}.so")
-            command = [*compiler, *_FLAGS, *variant, "-o", str(built), *map(str, sources)]
-            result = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603
+            built = draft / f"{number}.so"
+            units = [str(path) for path in sources if path.suffix == ".cpp"]
+            try:
+                command = [*compiler, *_FLAGS, *variant, "-o", str(built), *units]
+                result = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603
+            except subprocess.TimeoutExpired:
+                reason = f"{compiler[0]} took more than {_SECONDS} s"
+                break
             if result.returncode == 0 and _loads(built):
-                return built.read_bytes()
-    raise OSError(f"{compiler[0]} failed: {result.stderr.decode(errors='replace')[-2000:]}")
+                return cache.keep(key, built, shlex.join([*_FLAGS, *variant]))
+            said = result.stderr.decode(errors="replace").strip()[-2000:]
+            reason = f"{shlex.join(compiler)} failed: {said or 'what it made cannot be loaded'}"
+    cache.remember_failure(key, reason)
+    raise _BuildError(reason)
+
+
+def _loadable(kept: Kept | None) -> Kept | None:
+    return kept if kept is not None and _loads(kept.path) else None
 
 
 def _loads(file: Path) -> bool:
@@ -94,6 +203,18 @@ def _loads(file: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def _explained(text: str) -> Iterator[None]:
+    """Say what is waited for, if it takes long: to whoever logs warnings, by default on standard error."""
+    timer = threading.Timer(_PATIENCE, _log.warning, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _processor() -> str:

@@ -1,61 +1,39 @@
 // A stack of dense layers, a block of rows at a time: what one layer makes of a block is still in the cache when the
 // next one reads it, and biases, ReLU and its gradient are applied in the registers where a product was summed.
 #include <algorithm>
+#include <vector>
 
+#include "dense_tiles.h"
 #include "memory.h"
-#include "scores.h"
 
 namespace {
 constexpr int64_t BLOCK = ROWS * 12;  // rows
 
-struct Layer {  // as it comes, a row of int64
-    const float *weight, *bias;  // (out, in); (out) or null
+struct Layer {
     int64_t in, out, relu;
-    float *output;  // (rows, stride), or null to forget the values when the next layer has read them; the last is exact
+    const float *weight, *bias;  // (out, in); (out) or null
+    float *output;               // (rows, stride), or null to forget the values when the next layer has read them
     int64_t stride;
-    float *weight_gradient, *bias_gradient;  // each may be null
+    float *weight_gradient = nullptr, *bias_gradient = nullptr;  // where they go, if they are wanted
 };
-static_assert(sizeof(Layer) == 9 * 8);
 
-inline int64_t padded(int64_t width) { return (width + LANES - 1) / LANES * LANES; }
-
-// Rows of an odd number of cache lines: those that begin in the same few sets of a cache would evict one another.
-inline int64_t spread(int64_t width) { return 16 * ((width + 15) / 16 | 1); }
-
-// (ROWS, depth) x (depth, HALVES * LANES): the rows lie `stride` apart, the panel is packed.
-template <int HALVES>
-inline __attribute__((always_inline)) void product_tile(const float *__restrict rows, int64_t stride,
-                                                        const float *__restrict panel, int64_t depth,
-                                                        Vec sums[ROWS][HALVES]) {
-    for (int row = 0; row < ROWS; row++)
-        for (int half = 0; half < HALVES; half++) sums[row][half] = Vec{};
-    const float *thirds[(ROWS + 2) / 3];  // every third row: the others are one stride and two behind, within an address
-    for (int third = 0; third < (ROWS + 2) / 3; third++) thirds[third] = rows + 3 * third * stride;
-    for (int64_t k = 0; k < depth; k++, panel += HALVES * LANES) {
-        Vec column[HALVES];
-        for (int half = 0; half < HALVES; half++) column[half] = load(panel + half * LANES);
-#pragma GCC unroll 16
-        for (int row = 0; row < ROWS; row++)
-            for (int half = 0; half < HALVES; half++) sums[row][half] += thirds[row / 3][row % 3 * stride] * column[half];
-#pragma GCC unroll 8
-        for (int third = 0; third < (ROWS + 2) / 3; third++) thirds[third]++;
+// Between layers, whole tiles of rows are written, and panels of columns up to `stride`; the last output is exact.
+std::vector<Layer> layers_of(int64_t num_layers, const int64_t *in, const int64_t *out, const int64_t *relu,
+                             const int64_t *strides, const float *const *weights, const float *const *biases,
+                             const float *const *hidden, const float *outputs) {
+    std::vector<Layer> layers;
+    for (int64_t i = 0; i < num_layers; i++) {
+        const bool is_last = i + 1 == num_layers;
+        float *output = const_cast<float *>(is_last ? outputs : hidden[i]);  // written in the forward pass alone
+        layers.push_back({in[i], out[i], relu[i], weights[i], biases[i], output, is_last ? out[i] : strides[i]});
     }
+    return layers;
 }
 
 // Call `panel(start, first column, halves)` for each panel of a packed matrix.
 template <typename Panel>
 inline void for_panels(const float *packed, int64_t depth, int64_t columns, Panel panel) {
     for (int64_t first = 0; first < columns; first += WIDTH) panel(packed + first * depth, first, columns - first);
-}
-
-// Write a tile, what lies within (count, columns) of it.
-template <int HALVES>
-inline void write_tile(const Vec tile[ROWS][HALVES], float *to, int64_t stride, int64_t count, int64_t columns) {
-    for (int64_t row = 0; row < std::min<int64_t>(count, ROWS); row++)
-        if (columns >= HALVES * LANES)
-            for (int half = 0; half < HALVES; half++) store(to + row * stride + half * LANES, tile[row][half]);
-        else
-            memcpy(to + row * stride, tile[row], columns * 4);
 }
 
 template <int HALVES>
@@ -93,28 +71,6 @@ inline void backward_panel(const Layer &layer, const float *gradient, int64_t st
         write_tile<HALVES>(sums, to + row * to_stride + first, to_stride, whole ? ROWS : count - row,
                            whole ? WIDTH : layer.in - first);
     }
-}
-
-// sums (COUNT, columns) += gradient (rows, COUNT)' x input (rows, columns)
-template <int COUNT, int HALVES>
-inline __attribute__((always_inline)) void outer_tile(const float *__restrict gradient, int64_t stride,
-                                                      const float *__restrict input, int64_t input_stride, int64_t rows,
-                                                      float *to, int64_t to_stride, int64_t columns) {
-    Vec sums[COUNT][HALVES] = {};
-    for (int i = 0; i < COUNT; i++)
-        for (int half = 0; half < HALVES; half++) __builtin_prefetch(to + i * to_stride + half * LANES, 1);
-    for (int64_t row = 0; row < rows; row++, gradient += stride, input += input_stride) {
-        Vec column[HALVES];
-        for (int half = 0; half < HALVES; half++) column[half] = load(input + half * LANES);
-#pragma GCC unroll 16
-        for (int i = 0; i < COUNT; i++)
-            for (int half = 0; half < HALVES; half++) sums[i][half] += gradient[i] * column[half];
-    }
-    for (int i = 0; i < COUNT; i++, to += to_stride)
-        if (columns >= HALVES * LANES)
-            for (int half = 0; half < HALVES; half++) store(to + half * LANES, load(to + half * LANES) + sums[i][half]);
-        else
-            for (int64_t k = 0; k < columns; k++) to[k] += ((const float *)sums[i])[k];
 }
 
 template <int HALVES>
@@ -165,10 +121,10 @@ void pack_panel(const Layer &layer, bool transposed, int64_t first, float *packe
 }
 
 struct Stack {
-    const Layer *layers;
+    const std::vector<Layer> layers;
     int64_t count, widest = 0, num_panels = 0, num_weights = 0, packed_size = 0;
 
-    Stack(const int64_t *table, int64_t count, bool transposed) : layers((const Layer *)table), count(count) {
+    Stack(std::vector<Layer> given, bool transposed) : layers(std::move(given)), count(layers.size()) {
         for (int64_t i = 0; i < count; i++) {
             widest = std::max({widest, layers[i].in, layers[i].out});
             num_panels += (columns(i, transposed) + WIDTH - 1) / WIDTH;
@@ -196,9 +152,18 @@ inline int64_t share_of(int64_t rows, int64_t threads) { return ((rows + threads
 
 extern "C" {
 
-void dense_forward(int64_t threads, const int64_t *table, int64_t num_layers, const float *inputs, int64_t input_stride,
-                 int64_t num_rows) {
-    const Stack stack(table, num_layers, false);
+// inputs, in[0] wide, through all layers. hidden[i] is where the output of layer i is kept, in `padded_rows` rows that are
+// `strides[i]` apart: room for a last whole tile and a last whole panel. Null where it is not needed again; the last
+// entry, which stands for `outputs`, is null, too.
+void dense_forward(int64_t threads, int64_t num_layers, const int64_t *in /* (num_layers) */,
+                   const int64_t *out /* (num_layers) */, const int64_t *relu /* (num_layers) */,
+                   const int64_t *strides /* (num_layers) */,
+                   const float *const *weights /* num_layers x (out[], in[]) */,
+                   const float *const *biases /* num_layers x (out[]) or null */, int64_t padded_rows,
+                   float *const *hidden /* num_layers x (padded_rows, strides[]) or null */, int64_t num_rows,
+                   int64_t input_stride, const float *inputs /* (num_rows: input_stride, in[0]) */,
+                   float *outputs /* (num_rows, out[-1]) */) {
+    const Stack stack(layers_of(num_layers, in, out, relu, strides, weights, biases, hidden, outputs), false);
     float *memory = scratch_memory(stack.packed_size + threads * 2 * stack.scratch()), *blocks = memory + stack.packed_size;
     const int64_t share = share_of(num_rows, threads);
 #pragma omp parallel num_threads(threads)
@@ -232,9 +197,24 @@ void dense_forward(int64_t threads, const int64_t *table, int64_t num_layers, co
     }
 }
 
-void dense_backward(int64_t threads, const int64_t *table, int64_t num_layers, const float *inputs, int64_t input_stride,
-                  const float *gradient, int64_t gradient_stride, int64_t num_rows, float *input_gradient) {
-    const Stack stack(table, num_layers, true);
+// The gradients that are wanted, from those of the outputs. What the layers made comes as it was kept; `outputs` only
+// if the last layer is rectified.
+void dense_backward(int64_t threads, int64_t num_layers, const int64_t *in /* (num_layers) */,
+                    const int64_t *out /* (num_layers) */, const int64_t *relu /* (num_layers) */,
+                    const int64_t *strides /* (num_layers) */,
+                    const float *const *weights /* num_layers x (out[], in[]) */,
+                    const float *const *biases /* num_layers x (out[]) or null */, int64_t padded_rows,
+                    const float *const *hidden /* num_layers x (padded_rows, strides[]) or null */, int64_t num_rows,
+                    int64_t input_stride, const float *inputs /* (num_rows: input_stride, in[0]) */,
+                    const float *outputs /* (num_rows, out[-1]) or null */, int64_t gradient_stride,
+                    const float *gradient /* (num_rows: gradient_stride, out[-1]) */,
+                    float *const *weight_gradients /* num_layers x (out[], in[]) or null */,
+                    float *const *bias_gradients /* num_layers x (out[]) or null */,
+                    float *input_gradient /* (num_rows, in[0]) or null */) {
+    std::vector<Layer> layers = layers_of(num_layers, in, out, relu, strides, weights, biases, hidden, outputs);
+    for (int64_t i = 0; i < num_layers; i++)
+        layers[i].weight_gradient = weight_gradients[i], layers[i].bias_gradient = bias_gradients[i];
+    const Stack stack(std::move(layers), true);
     const int64_t own = 3 * stack.scratch() + stack.num_weights;
     float *memory = scratch_memory(stack.packed_size + threads * own), *parts = memory + stack.packed_size;
     const int64_t share = share_of(num_rows, threads);

@@ -10,11 +10,11 @@ constexpr int SIDE = 4;  // sums are kept in registers in squares of SIDE x SIDE
 int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 // Lay out `lanes` rows of all features as (count, dim, LANES), one row of the batch in each lane; rows that are missing stay as they are.
-void spread(const int64_t *inputs, const int64_t *strides, int64_t first, int64_t lanes, int64_t count, int64_t dim,
+void spread(const float *const *inputs, const int64_t *strides, int64_t first, int64_t lanes, int64_t count, int64_t dim,
             float *features) {
     for (int64_t f = 0; f < count; f++)
         for (int64_t lane = 0; lane < lanes; lane++) {
-            const float *from = reinterpret_cast<const float *>(inputs[f]) + (first + lane) * strides[f];
+            const float *from = inputs[f] + (first + lane) * strides[f];
             float *to = features + f * dim * LANES + lane;
             for (int64_t k = 0; k < dim; k++) to[k * LANES] = from[k];
         }
@@ -57,11 +57,13 @@ inline __attribute__((always_inline)) void weighted_sums(const float *__restrict
 
 extern "C" {
 
-// products (batch, pairs): the lower triangle row by row. inputs[f] is the address of feature f, (batch, dim) with
-// strides[f] floats from row to row. `diagonal` is 1 if the pair of a feature with itself counts, else 0.
-void dot_interaction(int64_t threads, const int64_t *inputs, const int64_t *strides, int64_t batch, int64_t count,
-                     int64_t dim, int64_t diagonal, float *products) {
-    const int64_t padded = round_up(count, SIDE), pairs = count * (count - 1) / 2 + diagonal * count;
+// The pairs of `count` features, the lower triangle row by row. `diagonal` is 1 if the pair of a feature with itself
+// counts, else 0.
+void dot_interaction(int64_t threads, int64_t batch, int64_t count, int64_t dim, int64_t diagonal, int64_t pairs,
+                     const int64_t *strides /* (count) */,
+                     const float *const *inputs /* count x (batch: strides, dim) */,
+                     float *products /* (batch, pairs) */) {
+    const int64_t padded = round_up(count, SIDE);
     const int64_t apart = dim * LANES;
 #pragma omp parallel num_threads(threads)
     {
@@ -86,10 +88,12 @@ void dot_interaction(int64_t threads, const int64_t *inputs, const int64_t *stri
     }
 }
 
-// Gradients (count, batch, dim) from those of the products, (batch, pairs) with `stride` floats from row to row.
-void dot_interaction_backward(int64_t threads, const int64_t *inputs, const int64_t *strides, int64_t batch,
-                              int64_t count, int64_t dim, int64_t diagonal, const float *products, int64_t stride,
-                              float *gradients) {
+// The gradients of the features from those of the products.
+void dot_interaction_backward(int64_t threads, int64_t batch, int64_t count, int64_t dim, int64_t diagonal, int64_t pairs,
+                              const int64_t *strides /* (count) */,
+                              const float *const *inputs /* count x (batch: strides, dim) */, int64_t stride,
+                              const float *products /* (batch: stride, pairs) */,
+                              float *gradients /* (count, batch, dim) */) {
     constexpr int64_t BLOCK = 16;  // rows that are read and written together, feature by feature
     const int64_t padded = round_up(count, ROWS), width = round_up(dim, WIDTH), apart = count * width;
 #pragma omp parallel num_threads(threads)
@@ -101,7 +105,7 @@ void dot_interaction_backward(int64_t threads, const int64_t *inputs, const int6
             for (int64_t f = 0; f < count; f++)
                 for (int64_t row = 0; row < rows; row++)
                     memcpy(&features[row * apart + f * width],
-                           reinterpret_cast<const float *>(inputs[f]) + (start + row) * strides[f], dim * sizeof(float));
+                           inputs[f] + (start + row) * strides[f], dim * sizeof(float));
             for (int64_t row = 0; row < rows; row++) {
                 const float *from = products + (start + row) * stride;
                 for (int64_t f = 0; f < count; f++) {

@@ -1,22 +1,34 @@
-"""Run a kernel on tensors."""
+"""Run a kernel on tensors, which are checked against what it declares before their memory is touched."""
 
 import ctypes
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, TypeAlias, final
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
+from retrank.core.errors import RetrankError, ShapeError
 from retrank.core.native.build import library
+from retrank.core.native.declarations import Declaration, Dimension, Parameter, read_declarations
+from retrank.core.native.threads import num_threads
+from retrank.core.tensors import is_plain, is_traced
 
 __all__ = ["call", "is_native", "tile_shape", "without_kernels"]
 
-Argument: TypeAlias = "Tensor | array[int] | array[float] | int | float | None"
+Argument: TypeAlias = "Tensor | Sequence[Tensor | None] | array[int] | array[float] | int | float | None"
 
-_PLAIN: Final = (Tensor, torch.nn.Parameter)
-_switch: Final = {"on": True}
+_NUMBERS: Final = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double, torch.int64: ctypes.c_int64}
+_TYPECODES: Final = {torch.float32: "f", torch.float64: "d", torch.int64: "q", torch.int32: "i"}
+_NOWHERE: Final = array("q", [0] * 8)  # an empty tensor is no null pointer, which says that there is none
+_INT64: Final = range(-(2**63), 2**63)
+
+_are_on: Final = ContextVar("retrank.core.native", default=True)
 
 
 def is_native(*tensors: Tensor) -> bool:
@@ -26,28 +38,33 @@ def is_native(*tensors: Tensor) -> bool:
         tensors: the floats that a kernel would read or write.
 
     Returns:
-        Whether all are float32 on the CPU, outside of `torch.compile` and `torch.func`, and the kernels are there; the
-        first question may build them.
+        Whether all are float32 in memory of the CPU, outside of `torch.compile`, `torch.func`, tracing and forward-mode
+        derivatives, and the kernels are there; the first question may build them.
 
     Example:
         >>> import torch, retrank as rr
         >>> rr.core.native.is_native(torch.zeros(2, dtype=torch.float64))
         False
     """
-    if not _switch["on"] or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if not _are_on.get() or is_traced() or forward_ad._current_level >= 0:
         return False
-    # A subclass, such as a tensor spread over devices, need not have its numbers where it says.
-    fits = all(type(tensor) in _PLAIN and tensor.dtype is torch.float32 and tensor.is_cpu for tensor in tensors)
-    return fits and library() is not None
+    return all(tensor.dtype is torch.float32 and is_plain(tensor) for tensor in tensors) and library() is not None
 
 
-def call(function: str, *arguments: "Argument") -> None:
+def call(kernel: str, *arguments: "Argument") -> None:
     """Run a kernel with as many threads as torch uses.
 
+    Memory reaches a kernel as a tensor or an array, never as an address, and only if its dtype, layout, device and size
+    are what the kernel declares.
+
     Args:
-        function: its name in the sources.
-        arguments: what it takes after the number of threads: contiguous tensors or arrays, which it reads or writes in
-            place, int64, float32, and None for a null pointer. Its sizes are the caller's to check.
+        kernel: its name in the sources.
+        arguments: what it takes after the number of threads: tensors and arrays, which it reads or writes in place,
+            sequences of tensors, numbers, and None for a null pointer.
+
+    Raises:
+        ShapeError: an argument that does not fit the declaration; see `declarations`.
+        RetrankError: there is no such kernel.
 
     Example:
         >>> import torch, retrank as rr
@@ -55,9 +72,7 @@ def call(function: str, *arguments: "Argument") -> None:
         >>> if rr.core.native.library() is not None:
         ...     rr.core.native.call("tile_shape", shape)
     """
-    kernels = library()
-    assert kernels is not None
-    getattr(kernels, function)(ctypes.c_int64(torch.get_num_threads()), *map(_to_c, arguments))
+    _kernel(library(), kernel)(num_threads(), arguments)
 
 
 def tile_shape() -> tuple[int, int, int]:
@@ -66,15 +81,12 @@ def tile_shape() -> tuple[int, int, int]:
     Returns:
         The number of queries, of candidates (the width of a panel), and of floats in a register.
     """
-    shape = torch.zeros(3, dtype=torch.int64)
-    call("tile_shape", shape)
-    rows, width, lanes = shape.tolist()
-    return rows, width, lanes
+    return _tile_shape(library())
 
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """Use plain torch within the block, as on a machine without a compiler.
+    """Use plain torch within the block, as on a machine without a compiler; other threads go on as they were.
 
     Example:
         >>> import torch, retrank as rr
@@ -82,20 +94,146 @@ def without_kernels() -> Iterator[None]:
         ...     rr.core.native.is_native(torch.zeros(2))
         False
     """
-    before, _switch["on"] = _switch["on"], False
+    before = _are_on.set(False)
     try:
         yield
     finally:
-        _switch["on"] = before
+        _are_on.reset(before)
 
 
-def _to_c(argument: "Argument") -> Any:
-    if isinstance(argument, int):
-        return ctypes.c_int64(argument)
-    if isinstance(argument, Tensor):
-        assert argument.is_contiguous()
-        assert argument.device.type == "cpu"
-        return ctypes.c_void_p(argument.data_ptr())
-    if isinstance(argument, array):
-        return ctypes.c_void_p(argument.buffer_info()[0])
-    return None if argument is None else ctypes.c_float(argument)
+@lru_cache(maxsize=256)
+def _kernel(kernels: ctypes.CDLL | None, name: str) -> "_Kernel":
+    declaration = _declarations().get(name)
+    if kernels is None or declaration is None:
+        raise RetrankError("a kernel that was built", "none", f"kernel {name}", "ask `is_native` first")
+    constants = {} if name == "tile_shape" else dict(zip(("ROWS", "WIDTH", "LANES"), _tile_shape(kernels), strict=True))
+    return _Kernel(kernels[name], declaration, constants)
+
+
+@lru_cache(maxsize=1)
+def _declarations() -> dict[str, Declaration]:
+    sources = (path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.cpp"))
+    return {name: declared for source in sources for name, declared in read_declarations(source).items()}
+
+
+@lru_cache(maxsize=4)
+def _tile_shape(kernels: ctypes.CDLL | None) -> tuple[int, int, int]:
+    shape = array("q", [0, 0, 0])
+    _kernel(kernels, "tile_shape")(1, (shape,))
+    rows, width, lanes = shape
+    return rows, width, lanes
+
+
+@final
+class _Kernel:
+    """A function of the library, and the checks of its arguments."""
+
+    def __init__(self, function: Any, declaration: Declaration, constants: dict[str, int]) -> None:
+        self._function, self._name, self._constants = function, declaration.name, constants
+        self._parameters = declaration.parameters
+        self._to_c = [self._converter(parameter) for parameter in declaration.parameters]
+        pointers = [ctypes.c_void_p if p.pointers else _NUMBERS[p.dtype] for p in declaration.parameters]
+        function.argtypes, function.restype = [ctypes.c_int64, *pointers], None
+
+    def __call__(self, threads: int, arguments: tuple["Argument", ...]) -> None:
+        if len(arguments) != len(self._parameters):
+            raise self._error(f"{len(self._parameters)} arguments", str(len(arguments)), "its call")
+        sizes: dict[str, Any] = {"threads": threads, **self._constants}
+        for parameter, argument in zip(self._parameters, arguments, strict=True):
+            if isinstance(argument, int | array):
+                sizes[parameter.name] = argument
+        pairs = zip(self._to_c, arguments, strict=True)
+        converted = [to_c(argument, sizes) for to_c, argument in pairs]
+        self._function(threads, *converted)  # sequences of addresses live as long as `converted`
+
+    def _converter(self, parameter: Parameter) -> Callable[["Argument", dict[str, Any]], Any]:
+        kind = {0: self._number, 1: self._memory, 2: self._sequence}[parameter.pointers]
+        return lambda argument, sizes: kind(parameter, argument, sizes)
+
+    def _number(self, parameter: Parameter, argument: Any, sizes: dict[str, Any]) -> int | float:  # noqa: ARG002
+        is_integer = parameter.dtype is torch.int64
+        if not isinstance(argument, int if is_integer else int | float) or (is_integer and argument not in _INT64):
+            raise self._error("an int64" if is_integer else "a number", repr(argument), parameter.name)
+        return argument
+
+    def _memory(self, parameter: Parameter, argument: Any, sizes: dict[str, Any]) -> int | None:
+        if isinstance(argument, array):
+            return self._array(parameter, argument, sizes)
+        return self._tensor(parameter, argument, sizes, None)
+
+    def _array(self, parameter: Parameter, argument: "array[Any]", sizes: dict[str, Any]) -> int:
+        address, length = argument.buffer_info()
+        needed = None if parameter.shape is None else _product([_size(d, sizes, None) for d in parameter.shape])
+        if argument.typecode != _TYPECODES.get(parameter.dtype) or needed not in (None, length):
+            got = f"array('{argument.typecode}') of {length}"
+            raise self._error(f"an array of {needed} {parameter.dtype}", got, parameter.name)
+        return address
+
+    def _sequence(self, parameter: Parameter, argument: Any, sizes: dict[str, Any]) -> Any:
+        if not isinstance(argument, list | tuple) or (
+            parameter.length and len(argument) != sizes.get(parameter.length)
+        ):
+            raise self._error(f"a list of {parameter.length} tensors", type(argument).__name__, parameter.name)
+        addresses = [self._tensor(parameter, tensor, sizes, place) for place, tensor in enumerate(argument)]
+        return (ctypes.c_void_p * len(addresses))(*addresses)
+
+    def _tensor(self, parameter: Parameter, tensor: Any, sizes: dict[str, Any], place: int | None) -> int | None:
+        if tensor is None and parameter.is_nullable:
+            return None
+        shape, where = None, parameter.name if place is None else f"{parameter.name}[{place}]"
+        if isinstance(tensor, Tensor) and tensor.dtype is parameter.dtype and is_plain(tensor):
+            dimensions, stride = parameter.shape, None
+            if dimensions is not None:
+                shape = [_size(dimension, sizes, place) for dimension in dimensions]
+                stride = None if dimensions[0].stride is None else _stride(dimensions[0].stride, sizes, place)
+            if _lies(tensor, shape, stride):
+                address = tensor.data_ptr()
+                if address or tensor.numel() == 0:  # else its memory was taken away
+                    return address or _NOWHERE.buffer_info()[0]
+        kind = f"{parameter.dtype} in memory of the CPU" + ("" if shape is None else f" of shape {tuple(shape)}")
+        raise self._error(kind, _described(tensor), where)
+
+    def _error(self, expected: str, got: str, where: str) -> ShapeError:
+        return ShapeError(expected, got, f"kernel {self._name}, {where}", "pass what it declares")
+
+
+def _size(dimension: Dimension, sizes: dict[str, Any], place: int | None) -> int:
+    size = sizes.get(dimension.name)
+    if size is None:
+        size = int(dimension.name)  # a literal
+    elif dimension.is_each:
+        size = size[place]
+    elif dimension.entry is not None:
+        size = size[dimension.entry]
+    return int(size) + dimension.plus
+
+
+def _stride(name: str, sizes: dict[str, Any], place: int | None) -> int:
+    stride = sizes[name]
+    return int(stride if place is None else stride[place])
+
+
+def _lies(tensor: Tensor, shape: list[int] | None, stride: int | None) -> bool:
+    """Say whether a tensor has the memory that a kernel will read or write."""
+    if shape is None:
+        return tensor.is_contiguous()
+    if stride is None:
+        return tensor.is_contiguous() and tensor.numel() == _product(shape)
+    rows, width = shape
+    are_rows = tensor.dim() == 2 and tensor.shape[0] == rows and tensor.shape[1] == width
+    if rows == 0 or width == 0:
+        return are_rows
+    return are_rows and (rows == 1 or tensor.stride(0) == stride) and (width == 1 or tensor.stride(1) == 1)
+
+
+def _product(sizes: Sequence[int]) -> int:
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
+
+def _described(tensor: Any) -> str:
+    if not isinstance(tensor, Tensor):
+        return type(tensor).__name__
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)}, strides {tensor.stride()}, {tensor.layout}, {tensor.device}"

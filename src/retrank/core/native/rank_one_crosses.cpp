@@ -21,8 +21,10 @@ inline float product(const float *left, const float *right, int64_t length) {
 
 extern "C" {
 
-void rank_one_crosses(int64_t threads, const float *inputs, int64_t batch, int64_t dim, int64_t layers, int64_t stride,
-             const float *down, const float *kernel, const float *bias, float *outputs) {
+void rank_one_crosses(int64_t threads, int64_t batch, int64_t dim, int64_t layers, int64_t stride,
+                      const float *inputs /* (batch, dim) */, const float *down /* (layers, stride) */,
+                      const float *kernel /* (layers, stride) */, const float *bias /* (layers, stride) */,
+                      float *outputs /* (batch, dim) */) {
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> x0(stride), x(stride);
@@ -43,11 +45,13 @@ void rank_one_crosses(int64_t threads, const float *inputs, int64_t batch, int64
     }
 }
 
-// Gradients of the inputs (batch, dim), and for each thread those of down, kernel and bias: (threads, 3, layers, stride)
-// that come as zeros. What the layers saw is computed again.
-void rank_one_crosses_backward(int64_t threads, const float *inputs, const float *gradients, int64_t batch, int64_t dim,
-                      int64_t layers, int64_t stride, const float *down, const float *kernel, const float *bias,
-                      float *input_gradients, float *parameter_gradients) {
+// Gradients of the inputs, and those of down, kernel and bias, which come as zeros, one copy for each thread. What the
+// layers saw is computed again: cheaper than writing and reading it.
+void rank_one_crosses_backward(int64_t threads, int64_t batch, int64_t dim, int64_t layers, int64_t stride,
+                               const float *inputs /* (batch, dim) */, const float *gradients /* (batch, dim) */,
+                               const float *down /* (layers, stride) */, const float *kernel /* (layers, stride) */,
+                               const float *bias /* (layers, stride) */, float *input_gradients /* (batch, dim) */,
+                               float *parameter_gradients /* (threads, 3, layers, stride) */) {
 #pragma omp parallel for num_threads(threads)
     for (int64_t part = 0; part < threads; part++) {
         float *of_down = parameter_gradients + part * 3 * layers * stride;

@@ -162,9 +162,11 @@ extern "C" {
 
 // others[i] = the sum over the other candidates of exp(score - reference[i]). reference comes as the score of the
 // positive, and is raised where others are far above it. bias and ids have an entry for every lane of every panel.
-void softmax_forward(int64_t threads, const float *queries, int64_t num_queries, int64_t dim, const float *panels,
-                     int64_t num_panels, const float *bias, const int32_t *ids, const int32_t *positive_ids,
-                     float *reference, float *others) {
+void softmax_forward(int64_t threads, int64_t num_queries, int64_t dim, int64_t num_panels,
+                     const float *queries /* (num_queries, dim) */, const float *panels /* (num_panels, dim, WIDTH) */,
+                     const float *bias /* (num_panels, WIDTH) */, const int32_t *ids /* (num_panels, WIDTH) */,
+                     const int32_t *positive_ids /* (num_queries) */, float *reference /* (num_queries) */,
+                     float *others /* (num_queries) */) {
     const int64_t share = (num_queries + threads - 1) / threads;
     const int64_t size = std::min(FORWARD_ROWS, (share + ROWS - 1) / ROWS * ROWS);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
@@ -179,11 +181,17 @@ void softmax_forward(int64_t threads, const float *queries, int64_t num_queries,
 
 // Both at once, where the exponentials of `tiles` tiles of queries stay in the cache: what softmax_forward does, and the
 // gradients of sum_i weight[i] * log(others[i] + exp(own[i] - reference[i])) but for the positives, as softmax_backward
-// gives them, with a copy of the panels' for each thread. num_queries need not be a multiple of anything.
-void softmax_both(int64_t threads, const float *queries, int64_t num_queries, int64_t dim, const float *panels,
-                  int64_t num_panels, const float *candidates, int64_t stride, const float *bias, const int32_t *ids,
-                  const int32_t *positive_ids, const float *own, const float *weight, int64_t tiles, float *reference,
-                  float *others, float *query_gradients, float *panel_gradients) {
+// gives them, with a copy of the panels' for each thread. num_queries need not be a multiple of anything; padded_queries
+// is the next multiple of the rows of `tiles` tiles.
+void softmax_both(int64_t threads, int64_t num_queries, int64_t dim, int64_t num_panels, int64_t stride, int64_t tiles,
+                  int64_t padded_queries, const float *queries /* (num_queries, dim) */,
+                  const float *panels /* (num_panels, dim, WIDTH) */,
+                  const float *candidates /* (num_panels, WIDTH, stride) */, const float *bias /* (num_panels, WIDTH) */,
+                  const int32_t *ids /* (num_panels, WIDTH) */, const int32_t *positive_ids /* (num_queries) */,
+                  const float *own /* (num_queries) */, const float *weight /* (num_queries) */,
+                  float *reference /* (num_queries) */, float *others /* (num_queries) */,
+                  float *query_gradients /* (padded_queries, stride) */,
+                  float *panel_gradients /* (threads, num_panels, dim, WIDTH) */) {
     const int64_t size = tiles * ROWS, blocks = (num_queries + size - 1) / size;
 #pragma omp parallel for num_threads(threads)
     for (int64_t copy = 0; copy < threads; copy++) {
@@ -218,10 +226,14 @@ void softmax_both(int64_t threads, const float *queries, int64_t num_queries, in
 // Gradients of sum_ij factor[i] * exp(score_ij - reference[i]) but for the positives. Candidates come as panels and as rows
 // of `stride` floats, a multiple of the lanes; one gradient comes out as panels, the other as `copies` (one a thread) of
 // rows of queries, to be added up. Both must be zeros; num_queries is a multiple of the rows of a tile.
-void softmax_backward(int64_t threads, const float *queries, int64_t num_queries, int64_t dim, const float *panels,
-                      int64_t num_panels, const float *candidates, int64_t stride, const float *bias,
-                      const int32_t *ids, const int32_t *positive_ids, const float *reference, const float *factor,
-                      float *query_gradients, float *panel_gradients) {
+void softmax_backward(int64_t threads, int64_t num_queries, int64_t dim, int64_t num_panels, int64_t stride,
+                      const float *queries /* (num_queries, dim) */,
+                      const float *panels /* (num_panels, dim, WIDTH) */,
+                      const float *candidates /* (num_panels, WIDTH, stride) */,
+                      const float *bias /* (num_panels, WIDTH) */, const int32_t *ids /* (num_panels, WIDTH) */,
+                      const int32_t *positive_ids /* (num_queries) */, const float *reference /* (num_queries) */,
+                      const float *factor /* (num_queries) */, float *query_gradients /* (threads, num_queries, stride) */,
+                      float *panel_gradients /* (num_panels, dim, WIDTH) */) {
     std::vector<float> packed(num_queries * dim);
     pack_queries(queries, num_queries, dim, packed.data());
 #pragma omp parallel for num_threads(threads)

@@ -1,20 +1,22 @@
-"""Differentiable row lookups whose gradient names only the rows that were read."""
+"""Rows of tables in plain torch, with gradients that name only the rows that were read."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from retrank.core.jagged import Jagged
 from retrank.core.schema import PADDING_ID
-from retrank.ops.concatenate_lookups import row_gradient
 
-__all__ = ["gather", "pool"]
+__all__ = ["Pooling", "coefficients", "gather", "pool", "row_gradient"]
+
+Pooling = Literal["mean", "sum", "sqrtn"]
+"""With weights w and vectors e: Σwe / Σw, Σwe, or Σwe / √Σw²."""
 
 
 def gather(weight: Tensor, ids: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Read one row an id.
+    """Read one row per id.
 
     Args:
         weight: `(rows, dim)`.
@@ -31,21 +33,58 @@ def gather(weight: Tensor, ids: Tensor, *, dtype: torch.dtype | None = None) -> 
     return gathered
 
 
-def pool(weight: Tensor, ids: Tensor, offsets: Tensor, rows: Tensor, coefficients: Tensor) -> Tensor:
-    """Add up rows, each times a coefficient, within every list of ids.
+def pool(weight: Tensor, lists: Jagged, pooling: Pooling) -> Tensor:
+    """Read the rows of each list of ids, and pool them.
 
     Args:
-        weight: `(table rows, dim)`.
-        ids: `(total,)` int64, the lists one after another.
-        offsets: `(lists + 1,)` int64, where each list starts.
-        rows: `(total,)` int64, the list of each id.
-        coefficients: `(total,)` of the dtype of `weight`; must be 0 for padding. Differentiable.
+        weight: `(rows, dim)`.
+        lists: lists of int64 ids in `[0, rows)`; padding takes no part.
+        pooling: how.
 
     Returns:
-        `(lists, dim)`. The gradient of `weight` is row-sparse.
+        `(lists, dim)`, differentiable in `weight`, row-sparse, and in the weights of the lists.
     """
-    pooled: Tensor = _Pool.apply(weight, ids, offsets, rows, coefficients)  # type: ignore[no-untyped-call]
+    factors = coefficients(lists, pooling, weight.dtype)
+    inputs = (weight, lists.values, lists.offsets, lists.row_index(), factors)
+    pooled: Tensor = _Pool.apply(*inputs)  # type: ignore[no-untyped-call]
     return pooled
+
+
+def coefficients(lists: Jagged, pooling: Pooling, dtype: torch.dtype) -> Tensor:
+    """Return the factor of each vector in the sum of its list.
+
+    Args:
+        lists: lists of ids, with weights or without.
+        pooling: how they are pooled.
+        dtype: of the vectors.
+
+    Returns:
+        `(total,)`: 0 for padding, and for a whole list whose denominator is 0.
+    """
+    weights = (lists.values != PADDING_ID).to(dtype)
+    if lists.weights is not None:
+        weights = weights * lists.weights.to(dtype)
+    if pooling == "sum":
+        return weights
+    squared = pooling == "sqrtn"
+    norm = torch.segment_reduce(weights.square() if squared else weights, "sum", offsets=lists.offsets, initial=0)
+    norm = norm.sqrt() if squared else norm
+    # Division by infinity gives the zero that is wanted, and a gradient without NaN.
+    return weights / norm.masked_fill(norm == 0, torch.inf).index_select(0, lists.row_index())
+
+
+def row_gradient(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """Return the gradient of a table that names only the rows that were read.
+
+    Args:
+        ids: `(entries,)` int64; they may repeat.
+        values: `(entries, dim)`.
+        shape: of the table.
+
+    Returns:
+        Sparse COO of that shape.
+    """
+    return torch.sparse_coo_tensor(ids.unsqueeze(0), values, shape, check_invariants=False)
 
 
 # Two functions of our own, since torch's `padding_idx` filters the sparse gradient by a boolean mask: on a GPU every
@@ -60,7 +99,6 @@ class _Gather(torch.autograd.Function):
         return F.embedding(ids, weight).to(dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (ids,) = ctx.saved_tensors
         ids = ids.flatten()
@@ -81,12 +119,13 @@ class _Pool(torch.autograd.Function):
         )
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, Tensor | None]:
         ids, rows, coefficients, weight = ctx.saved_tensors
         spread = grad.index_select(0, rows)
-        grad_coefficients = (spread * F.embedding(ids, weight)).sum(dim=1) if ctx.needs_input_grad[4] else None
+        grad_coefficients = (spread * gather(weight, ids)).sum(dim=1) if ctx.needs_input_grad[4] else None
         grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_weight = row_gradient(ids, spread.mul_(coefficients.unsqueeze(1)), ctx.table_shape)
+            factors = coefficients.unsqueeze(1)
+            values = spread * factors if torch.is_grad_enabled() else spread.mul_(factors)
+            grad_weight = row_gradient(ids, values, ctx.table_shape)
         return grad_weight, None, None, None, grad_coefficients

@@ -1,0 +1,42 @@
+"""Batches of a table through a transformation, from memory or piece by piece."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import polars as pl
+import torch
+
+from retrank.core.batch import Batch
+from retrank.data.batches import Batches
+from retrank.data.checks import require_columns
+from retrank.data.loader import Loader
+from retrank.data.sources import TableLike, frame, source
+from retrank.data.streaming import StreamingLoader
+
+__all__ = ["make_loader"]
+
+_SHUFFLE_WINDOW: Final = 2**18
+
+
+def make_loader(
+    table: TableLike,
+    columns: Sequence[str],
+    transform: Callable[[pl.DataFrame], Batch],
+    batch_size: int,
+    *,
+    shuffle: bool,
+    seed: int,
+    drop_last: bool,
+    streaming: bool,
+    device: torch.device | str | None,
+) -> Batches:
+    """Make batches; the arguments are those of `FeatureSpace.loader`."""
+    if not streaming:
+        rows = transform(table if isinstance(table, pl.DataFrame) else frame(table, columns))
+        return Loader(rows, batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, device=device)
+    read = source(table)
+    require_columns(read.columns, columns)
+    window = max(_SHUFFLE_WINDOW, 16 * batch_size) if shuffle else 0
+    return StreamingLoader(
+        read, transform, batch_size, shuffle_window=window, seed=seed, drop_last=drop_last, device=device
+    )

@@ -1,0 +1,166 @@
+"""From requests to lists of catalogue rows: the road of a request, without a data frame on it."""
+
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, final
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrank.core.batch import Batch
+from retrank.core.jagged import Jagged
+from retrank.index.protocol import Index
+from retrank.models.pairs import Candidates
+from retrank.recommender.parts import Parts
+from retrank.recommender.query_features import AskedQueries
+from retrank.recommender.request import Request
+from retrank.recommender.rules import rows_of_keys
+from retrank.recommender.stages import embed_queries, rank
+
+__all__ = ["Answers", "Rules", "answer", "rules_of", "search"]
+
+_BLOCK: Final = 1024  # queries at once
+
+
+@final
+class Answers(NamedTuple):
+    """Lists of candidates.
+
+    Attributes:
+        scores: `(queries, k)` float32, best first; -inf where a list is shorter.
+        rows: `(queries, k)` int64 rows of the catalogue; -1 where a list is shorter.
+        is_popular: `(queries,)` bool, whether a list holds popular candidates since too little is known of the query.
+    """
+
+    scores: Tensor
+    rows: Tensor
+    is_popular: Tensor
+
+
+@final
+@dataclass(frozen=True)
+class Rules:
+    """What holds for the lists of some queries.
+
+    Args:
+        k: the length of the lists, at most the number of candidates.
+        exclude_seen: whether to leave out what a query interacted with.
+        allowed: `(candidates,)` bool, which rows the condition and the allow-list leave; None for all.
+        denied: rows that must not be recommended, one row of them per query or one for all queries.
+    """
+
+    k: int
+    exclude_seen: bool
+    allowed: Tensor | None
+    denied: Jagged
+
+    def denied_of(self, index: Tensor) -> Jagged:
+        """Return the denied rows of some queries."""
+        return self.denied.take(torch.zeros_like(index) if len(self.denied) == 1 else index)
+
+
+def rules_of(parts: Parts, request: Request) -> Rules:
+    """Look up the rules of a request.
+
+    Args:
+        parts: the recommender.
+        request: the rules; its query does not matter here.
+
+    Raises:
+        DataError: keys of another type, or a condition that cannot be applied.
+    """
+    catalogue = parts.candidates.catalogue
+    allowed = None if request.where is None else parts.candidates.conditions.mask(request.where)
+    if request.allow is not None:
+        only = torch.zeros(len(catalogue), dtype=torch.bool)
+        only[rows_of_keys(catalogue, request.allow, "allow", warn=True)] = True
+        allowed = only if allowed is None else only & allowed
+    rows = rows_of_keys(catalogue, request.deny, "deny", warn=False)
+    denied = Jagged(rows, torch.tensor([0, len(rows)]))
+    return Rules(min(request.k, len(catalogue)), request.exclude_seen, allowed, denied)
+
+
+def answer(parts: Parts, asked: AskedQueries, rules: Rules) -> Answers:
+    """Make the lists of queries.
+
+    Args:
+        parts: the recommender.
+        asked: the queries.
+        rules: of all their lists.
+
+    Returns:
+        One list per query.
+
+    Raises:
+        DataError: a value that a feature refuses, or a model whose output is not finite.
+    """
+    if len(asked) > _BLOCK:
+        blocks = torch.split(torch.arange(len(asked)), _BLOCK)
+        made = [answer(parts, asked.take(some), replace(rules, denied=rules.denied_of(some))) for some in blocks]
+        return Answers(*map(torch.cat, zip(*made, strict=True)))
+    if not len(asked):
+        return Answers(torch.zeros(0, rules.k), torch.zeros(0, rules.k, dtype=torch.int64), torch.zeros(0).bool())
+    batch, usable = parts.queries.batch(asked)
+    exclude = _excluded(parts, asked, rules)
+    if bool(usable.all()):
+        return Answers(*_personal(parts, batch, exclude, rules), ~usable)
+    if not bool(usable.any()):
+        return Answers(*parts.popular.best(rules.k, exclude=exclude, allow=rules.allowed), ~usable)
+    scores = torch.empty(len(asked), rules.k)
+    rows = torch.empty(len(asked), rules.k, dtype=torch.int64)
+    personal, popular = usable.nonzero()[:, 0], (~usable).nonzero()[:, 0]
+    scores[personal], rows[personal] = _personal(parts, batch.take(personal), exclude.take(personal), rules)
+    scores[popular], rows[popular] = parts.popular.best(rules.k, exclude=exclude.take(popular), allow=rules.allowed)
+    return Answers(scores, rows, ~usable)
+
+
+def search(index: Index, embeddings: Tensor, k: int, exclude: Jagged, allowed: Tensor | None) -> Candidates:
+    """Search an index.
+
+    Args:
+        index: its rows are those of the catalogue.
+        embeddings: `(queries, dim)`.
+        k: the length of the lists.
+        exclude: rows that a query must not get; one may be named twice.
+        allowed: `(candidates,)` bool, which rows any query may get; None for all.
+    """
+    allow = None
+    if allowed is not None:
+        rows = allowed.nonzero()[:, 0]
+        allow = Jagged(rows, torch.tensor([0, len(rows)]))
+    return Candidates(*index.search_ids(embeddings, k, exclude=exclude, allow=allow))
+
+
+def _personal(parts: Parts, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
+    depth = rules.k if parts.ranking is None else min(max(rules.k, parts.num_retrieved), len(parts.candidates))
+    lists = search(parts.index, embed_queries(parts.retrieval, batch), depth, exclude, rules.allowed)
+    if parts.ranking is not None:
+        lists = rank(parts.ranking, batch, parts.candidates.catalogue.batch, lists)
+    return Candidates(lists.scores[:, : rules.k], lists.rows[:, : rules.k])
+
+
+def _excluded(parts: Parts, asked: AskedQueries, rules: Rules) -> Jagged:
+    """Return the catalogue rows that each query must not get; a row may be there twice."""
+    found = [rules.denied if len(asked) == len(rules.denied) else rules.denied_of(torch.arange(len(asked)))]
+    if rules.exclude_seen:
+        found.append(parts.history.rows_of(parts.history.events.events(asked.events)))
+        found += [
+            _rows_of_lists(parts, asked.brought[name]) for name in parts.queries.recent_columns if name in asked.brought
+        ]
+    filled = [part for part in found if len(part.values)]
+    if len(filled) < 2:
+        return filled[0] if filled else found[0]
+    if len(asked) == 1:
+        values = torch.cat([part.values for part in filled])
+        return Jagged(values, torch.tensor([0, len(values)]))
+    owners = torch.cat([part.row_index() for part in filled])
+    return Jagged.group(owners, torch.cat([part.values for part in filled]), len(asked))
+
+
+def _rows_of_lists(parts: Parts, lists: pl.Series) -> Jagged:
+    """Return the catalogue rows of lists of candidate keys; keys that are no candidates fall out."""
+    catalogue = parts.candidates.catalogue
+    lengths = torch.from_numpy(lists.list.len().fill_null(0).cast(pl.Int64).to_numpy(writable=True))
+    owners = torch.arange(len(lists)).repeat_interleave(lengths)
+    rows = catalogue.rows(lists.filter(pl.Series((lengths > 0).numpy())).explode())
+    return Jagged.group(owners[rows >= 0], rows[rows >= 0], len(lists))

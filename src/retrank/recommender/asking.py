@@ -1,0 +1,76 @@
+"""Queries that ask, looked up and held to the types of training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+import torch
+
+from retrank.core.errors import DataError
+from retrank.data.checks import require_columns, require_no_nulls
+from retrank.data.keys import as_key, as_keys
+from retrank.recommender.parts import Parts
+from retrank.recommender.query_features import AskedQueries
+from retrank.recommender.typed_columns import as_trained, column_of
+
+__all__ = ["ask_one", "ask_table"]
+
+
+def ask_one(parts: Parts, query: Mapping[str, Any]) -> AskedQueries:
+    """Look up one query.
+
+    Args:
+        parts: the recommender.
+        query: its key, and feature values by column name.
+
+    Raises:
+        DataError: the key is missing or of another type, a column is unknown, or a value is of another kind than in
+            training.
+    """
+    queries = parts.queries
+    types = queries.column_types
+    unknown = [name for name in query if name != queries.query and name not in types]
+    if unknown:
+        raise DataError(f"columns of {[queries.query, *types]}", str(unknown), "query", "fix the name or leave it out")
+    if queries.query not in query:
+        raise DataError(f"the key, as '{queries.query}'", f"the columns {list(query)}", "query")
+    key = as_key(query[queries.query], queries.key_type, f"column '{queries.query}' of the query")
+    brought = {
+        name: as_trained(column_of(name, value), types[name], "the query")
+        for name, value in query.items()
+        if name != queries.query and value is not None
+    }
+    log = parts.history.events
+    return AskedQueries(
+        pl.Series(queries.query, [key]),
+        torch.tensor([queries.index.place(key)]),
+        torch.tensor([log.queries.place(key)]),
+        {name: column for name, column in brought.items() if not column.null_count()},
+        None,
+    )
+
+
+def ask_table(parts: Parts, table: pl.DataFrame) -> AskedQueries:
+    """Look up many queries.
+
+    Args:
+        parts: the recommender.
+        table: one row per query: its key, and feature columns; other columns are ignored.
+
+    Raises:
+        DataError: the key column is missing, holds nulls or is of another type, or a column holds values of another
+            kind than in training.
+    """
+    queries = parts.queries
+    require_columns(table, [queries.query], "queries")
+    require_no_nulls(table, [queries.query], "queries")
+    keys = as_keys(table[queries.query], queries.key_type, "error")
+    types = queries.column_types
+    brought = {name: as_trained(table[name], types[name]) for name in table.columns if name in types}
+    return AskedQueries(
+        keys,
+        torch.from_numpy(queries.index.find(keys)),
+        torch.from_numpy(parts.history.events.queries.find(keys)),
+        {name: column for name, column in brought.items() if column.null_count() < len(column)},
+        range(len(keys)),
+    )

@@ -1,0 +1,69 @@
+"""Lists as tables: rows of the catalogue become keys and details at the public edge.
+
+Columns are indexed, not gathered: `Series.gather` goes through polars' query engine, which takes ten times as long for
+a short list, and whose threads do not survive a fork.
+"""
+
+import polars as pl
+import torch
+
+from retrank.recommender.answers import Answers
+from retrank.recommender.parts import Parts
+
+__all__ = ["list_with_details", "table_of_lists"]
+
+
+def list_with_details(parts: Parts, answers: Answers) -> pl.DataFrame:
+    """Return one list with the columns of the catalogue.
+
+    Args:
+        parts: the recommender.
+        answers: of one query.
+
+    Returns:
+        One row per candidate, best first: `rank` (from 1), the candidate key, `score`, `stage`, and the other columns.
+    """
+    candidates = parts.candidates
+    there = answers.rows[0] >= 0
+    rows = answers.rows[0][there].numpy()
+    stage = _stage(parts, bool(answers.is_popular[0]))
+    columns = [
+        pl.Series("rank", torch.arange(1, len(rows) + 1).numpy(), dtype=pl.Int64),
+        candidates.table[candidates.column][rows],
+        pl.Series("score", answers.scores[0][there].numpy(), dtype=pl.Float32),
+        pl.Series("stage", [stage] * len(rows), dtype=pl.String),
+    ]
+    details = [column[rows] for column in candidates.table if column.name != candidates.column]
+    return pl.DataFrame([*columns, *details])
+
+
+def table_of_lists(parts: Parts, keys: pl.Series, answers: Answers) -> pl.DataFrame:
+    """Return the lists of many queries.
+
+    Args:
+        parts: the recommender.
+        keys: `(queries,)` their keys.
+        answers: their lists.
+
+    Returns:
+        The query key, the candidate key, `rank`, `score` and `stage`, queries in their order, best first.
+    """
+    candidates = parts.candidates
+    there = answers.rows >= 0
+    query, place = there.nonzero(as_tuple=True)
+    stages = pl.Series("stage", [_stage(parts, False), _stage(parts, True)])
+    return pl.DataFrame(
+        [
+            keys[query.numpy()],
+            candidates.table[candidates.column][answers.rows[there].numpy()],
+            pl.Series("rank", (place + 1).numpy(), dtype=pl.Int64),
+            pl.Series("score", answers.scores[there].numpy(), dtype=pl.Float32),
+            stages[answers.is_popular[query].long().numpy()],
+        ]
+    )
+
+
+def _stage(parts: Parts, is_popular: bool) -> str:
+    if is_popular:
+        return "popularity"
+    return "retrieval" if parts.ranking is None else "ranking"

@@ -1,0 +1,262 @@
+"""`QueryFeatures`: what the models need to know of a query, from what is known of it and what it brings."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self, final
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrank.core.batch import Batch, Column
+from retrank.core.jagged import Jagged
+from retrank.data.checks import require_columns
+from retrank.data.events import EventLog
+from retrank.data.key_index import KeyIndex
+from retrank.data.keys import KeyType, as_keys, key_type
+from retrank.features.recent import Recent
+from retrank.features.space import FeatureSpace
+from retrank.recommender.transformed import blank, replace_rows, transform_known, transform_rows
+
+__all__ = ["AskedQueries", "QueryFeatures"]
+
+
+@final
+@dataclass(frozen=True)
+class AskedQueries:
+    """Queries that ask, looked up.
+
+    Args:
+        keys: `(n,)` their keys.
+        places: `(n,)` int64 places among the known queries, -1 for the unknown.
+        events: `(n,)` int64 places among the queries of the event log, -1 for those without events.
+        brought: feature columns that they bring, `(n,)` each, null where a query brings nothing.
+        rows: `(n,)` what each is called in messages: its row in the caller's table; None for a single query.
+    """
+
+    keys: pl.Series
+    places: Tensor
+    events: Tensor
+    brought: Mapping[str, pl.Series]
+    rows: Sequence[int] | None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, index: Tensor) -> "AskedQueries":
+        """Return some of the queries, in an order."""
+        chosen = index.numpy()
+        return AskedQueries(
+            self.keys.gather(chosen),
+            self.places[index],
+            self.events[index],
+            {name: column.gather(chosen) for name, column in self.brought.items()},
+            None if self.rows is None else [self.rows[row] for row in index.tolist()],
+        )
+
+
+@final
+class QueryFeatures:
+    """The transformed features of known queries, a value.
+
+    All features are transformed once, except what a query did last: where the log has times, a `Recent` feature of
+    the candidates is read from it at the moment of asking.
+
+    Args:
+        table: the feature columns of known queries, one or more rows per query; the last one counts.
+        query: the column of query keys.
+        space: the fitted features.
+        names: the features and crosses that the models need.
+        events: past events.
+        candidate_id: the feature that identifies candidates.
+
+    Raises:
+        DataError: a column is missing, a query key is null, or a value that a feature refuses.
+    """
+
+    def __init__(
+        self,
+        table: pl.DataFrame,
+        *,
+        query: str,
+        space: FeatureSpace,
+        names: Sequence[str],
+        events: EventLog,
+        candidate_id: str,
+    ) -> None:
+        layout = space.layout
+        self.query, self._layout, self._names = query, layout, list(names)
+        self._parts = layout.parts(names)
+        self._kinds = {name: layout.features[name] for name in self._parts}
+        self._columns = {name: layout.column(name) for name in self._parts}
+        self._recents = {
+            name: kind for name, kind in self._kinds.items() if isinstance(kind, Recent) and kind.of == candidate_id
+        }
+        self._of_history = self._recents if events.time is not None else {}
+        stored = [name for name in self._parts if name not in self._of_history]
+        columns = list(dict.fromkeys(self._columns[name] for name in stored if self._columns[name] != query))
+        require_columns(table, [query, *columns], "queries")
+        keys = as_keys(table[query], None, "error")
+        self.key_type: KeyType = key_type(keys)
+        self._table = (
+            table.select(keys, *columns)
+            .unique(query, keep="last", maintain_order=True)
+            .with_columns(pl.selectors.float().fill_nan(None))
+        )
+        self.index = KeyIndex(self._table[query])
+        self._schema = {name: kind.schema(name) for name, kind in self._kinds.items()}
+        self._stored: dict[str, Column] = {
+            name: transform_known(self._kinds[name], self._schema[name], self._table[self._columns[name]])
+            for name in stored
+        }
+        self._required = [
+            column
+            for column in columns
+            if not all(self._kinds[name].accepts_nulls for name in stored if self._columns[name] == column)
+        ]
+        self._absent = {
+            column: torch.from_numpy(self._table[column].is_null().to_numpy(writable=True))
+            for column in self._required
+            if self._table[column].null_count()
+        }
+        self._events = events
+        self._ids = {name: kind.ids(events.candidates.keys) for name, kind in self._of_history.items()}
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def column_types(self) -> dict[str, pl.DataType]:
+        """The type of each feature column that a query may bring."""
+        lists = dict.fromkeys(
+            (self._columns[name] for name in self._of_history), pl.List(self._events.candidates.dtype)
+        )
+        return {name: dtype for name, dtype in {**self._table.schema, **lists}.items() if name != self.query}
+
+    @property
+    def recent_columns(self) -> list[str]:
+        """The columns with what a query did last, as lists of candidate keys."""
+        return list(dict.fromkeys(self._columns[name] for name in self._recents))
+
+    @property
+    def stored_table(self) -> pl.DataFrame:
+        """The key and feature columns of known queries that do not come from the event log."""
+        return self._table
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """All feature columns of known queries as they stand now, made when asked for."""
+        places = torch.from_numpy(self._events.queries.find(self._table[self.query]))
+        lists = []
+        for name, kind in self._of_history.items():
+            recent = self._events.latest(places, kind.length)
+            keys = self._events.candidates.keys.gather(recent.values.numpy())
+            by_query = pl.DataFrame({"row": recent.row_index().numpy(), "key": keys})
+            found = by_query.group_by("row", maintain_order=True).agg("key")
+            column = pl.DataFrame({"row": pl.arange(0, len(recent), eager=True)}).join(found, on="row", how="left")
+            lists.append(column["key"].fill_null([]).alias(self._columns[name]))
+        return self._table.with_columns(lists)
+
+    def with_events(self, events: EventLog) -> Self:
+        """Return the same features with a log that has more events than the one before."""
+        added = events.candidates.keys_from(len(self._events.candidates))
+        other = copy.copy(self)
+        other._events = events
+        other._ids = {name: torch.cat([ids, self._of_history[name].ids(added)]) for name, ids in self._ids.items()}
+        return other
+
+    def batch(self, asked: AskedQueries) -> tuple[Batch, Tensor]:
+        """Collect the features of queries.
+
+        Args:
+            asked: the queries; what they bring is of the right types already.
+
+        Returns:
+            The features of all queries, and `(n,)` bool, which of them can be embedded: those that are known or bring
+            something, and lack nothing that may not be null. The features of others are blank.
+
+        Raises:
+            DataError: a value that a feature refuses, with the row in the caller's table.
+        """
+        usable = self._usable(asked)
+        if len(asked) == 1 and not asked.brought and int(asked.places) >= 0:
+            return self._one_known(int(asked.places), asked.events), usable
+        made = {name: self._part(name, asked) for name in self._parts}
+        return self._layout.combine(made, self._names), usable
+
+    def _one_known(self, place: int, event: Tensor) -> Batch:
+        """Collect the features of one known query that brings nothing: views, nothing is gathered."""
+        rows = slice(place, place + 1)
+        return Batch(
+            {
+                name: self._latest(name, event) if name in self._of_history else self._whole[name][rows]
+                for name in self._names
+            }
+        )
+
+    @cached_property
+    def _whole(self) -> dict[str, Column]:
+        """The features and crosses of all known queries, without those that come from the event log."""
+        names = [name for name in self._names if name not in self._of_history]
+        return dict(self._layout.combine(self._stored, names).items()) if names else {}
+
+    def _latest(self, name: str, events: Tensor) -> Jagged:
+        lists = self._events.latest(events, self._of_history[name].length)
+        return self._of_history[name].weighted(Jagged(self._ids[name][lists.values], lists.offsets))
+
+    def _part(self, name: str, asked: AskedQueries) -> Column:
+        column, kind = self._columns[name], self._kinds[name]
+        if name in self._of_history:
+            made: Column = self._latest(name, asked.events)
+        else:
+            made = self._known(name, asked)
+        brought = self._brought(column, asked)
+        if brought is None or brought.null_count() == len(brought):
+            return made
+        rows = torch.from_numpy(brought.is_not_null().to_numpy(writable=True)).nonzero()[:, 0]
+        named = None if asked.rows is None else [asked.rows[row] for row in rows.tolist()]
+        return replace_rows(made, transform_rows(kind, name, brought.drop_nulls(), named), rows)
+
+    def _brought(self, column: str, asked: AskedQueries) -> pl.Series | None:
+        if column != self.query:
+            return asked.brought.get(column)
+        if int(asked.places.min()) >= 0:  # every query brings its key, which matters where it is not stored
+            return None
+        return asked.keys.set(pl.Series((asked.places >= 0).numpy()), None)
+
+    def _known(self, name: str, asked: AskedQueries) -> Column:
+        stored, places = self._stored[name], asked.places
+        unknown = (places < 0).nonzero()[:, 0]
+        if not len(unknown):
+            return _take(stored, places)
+        kind = self._kinds[name]
+        if kind.accepts_nulls:
+            dtype = self._table.schema[self._columns[name]]
+            nothing = kind.transform(pl.Series(self._columns[name], [None] * len(unknown), dtype=dtype), name)
+        else:
+            nothing = blank(self._schema[name], len(unknown))
+        if not len(self.index):
+            return nothing
+        return replace_rows(_take(stored, places.clamp(min=0)), nothing, unknown)
+
+    def _usable(self, asked: AskedQueries) -> Tensor:
+        is_known = asked.places >= 0
+        usable = is_known | (asked.events >= 0) if self._of_history else is_known.clone()
+        there = {
+            name: torch.from_numpy(column.is_not_null().to_numpy(writable=True))
+            for name, column in asked.brought.items()
+        }
+        for brings in there.values():
+            usable |= brings
+        for name in self._required:
+            stored = is_known
+            if name in self._absent:
+                stored = is_known & ~self._absent[name][asked.places.clamp(min=0)]
+            usable &= stored | there[name] if name in there else stored
+        return usable
+
+
+def _take(column: Column, rows: Tensor) -> Column:
+    return column.take(rows) if isinstance(column, Jagged) else column.index_select(0, rows)

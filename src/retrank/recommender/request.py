@@ -1,0 +1,84 @@
+"""`Request`: what one query asks for."""
+
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import polars as pl
+
+from retrank.core.errors import ConfigError, DataError
+
+__all__ = ["Key", "Request"]
+
+Key = str | int | bool
+"""A raw key of a query or candidate."""
+
+
+@final
+@dataclass(frozen=True)
+class Request:
+    """One query, and the rules of its list.
+
+    Args:
+        query: its key and, if they are new or have changed, its feature values, by column name.
+        k: the length of the list; shorter where fewer candidates are allowed.
+        exclude_seen: leave out what the query interacted with, also what it brings as recent candidates.
+        where: a condition on the columns of the catalogue; a candidate for which it is unknown (null or NaN) is left
+            out.
+        allow: the only candidate keys that may be recommended; None allows all.
+        deny: candidate keys that must not be recommended.
+
+    Raises:
+        ConfigError: k is not an integer of at least 1, or another argument is of a wrong type.
+
+    Example:
+        >>> import retrank as rr
+        >>> rr.recommender.Request({"user": "a"}, k=3, deny=["x"]).deny
+        ('x',)
+    """
+
+    query: Mapping[str, Any]
+    k: int = 10
+    exclude_seen: bool = True
+    where: pl.Expr | None = None
+    allow: Iterable[Key] | None = None
+    deny: Iterable[Key] = ()
+
+    def __post_init__(self) -> None:
+        query, exclude_seen, where = (_given(self, name) for name in ("query", "exclude_seen", "where"))
+        if not isinstance(query, Mapping):
+            fix = 'name its column, e.g. {"user_id": 42}'
+            raise DataError("a query as column names and values", repr(query), "query", fix)
+        object.__setattr__(self, "query", dict(query))
+        object.__setattr__(self, "k", _length(self.k))
+        if not isinstance(exclude_seen, bool):
+            raise ConfigError("True or False", repr(exclude_seen), "exclude_seen")
+        if where is not None and not isinstance(where, pl.Expr):
+            fix = 'write an expression, e.g. pl.col("year") >= 1990'
+            raise ConfigError("a polars expression", repr(where), "where", fix)
+        if self.allow is not None:
+            object.__setattr__(self, "allow", _keys(self.allow, "allow"))
+        object.__setattr__(self, "deny", _keys(self.deny, "deny"))
+
+
+def _given(request: Request, name: str) -> object:
+    """Return an argument as what it may be, not as what it was declared."""
+    return getattr(request, name)
+
+
+def _length(k: object) -> int:
+    try:
+        length = operator.index(k)  # type: ignore[arg-type]  # NumPy's integers too, but no float or text
+    except TypeError:
+        length = 0
+    if length < 1 or isinstance(k, bool):
+        raise ConfigError("an integer k >= 1", repr(k), "k")
+    return length
+
+
+def _keys(given: Iterable[Key], name: str) -> tuple[Key, ...]:
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise DataError("a list of keys", repr(given), name, f"write [{given!r}], or leave it out")
+    values = given.tolist() if hasattr(given, "tolist") else given
+    return tuple(values)
