@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
+from retrank.core.penalties import add_penalty
 from retrank.data.batches import Batches
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
@@ -61,7 +63,6 @@ class RetrievalModel(Configurable, Model, ABC):
     """The feature that identifies a query."""
     candidate_id: str
     """The column with the candidate's vocabulary id."""
-    _penalty: Tensor | None
     row_of_id: Tensor | None
     log_q: Tensor | None
 
@@ -99,7 +100,7 @@ class RetrievalModel(Configurable, Model, ABC):
         if counted and space is None:
             raise self._error("a feature space, for a task with log_q", "none", "pass space=, which knows the counts")
         self.task, self.negatives, self.weight, self.exclude = task, negatives, weight, exclude
-        self.output_l2, self._penalty = output_l2, None
+        self.output_l2 = output_l2
         self.candidate_id, self._num_candidate_ids = candidate_id, num_candidate_ids
         counts = space.vocabulary(candidate_id).counts if counted and space is not None else None
         log_q = None if counts is None else log_shares(counts, num_candidate_ids)
@@ -206,13 +207,9 @@ class RetrievalModel(Configurable, Model, ABC):
         else:
             candidates = self._embed_whole_catalogue() if corpus is None else corpus
             loss = self._catalogue_loss(batch, queries, candidates, training=training)
-        self._penalty = self._output_penalty(queries, candidates) if training and self.output_l2 > 0 else None
+        if training and self.output_l2 > 0:
+            add_penalty(partial(self._output_penalty, queries, candidates))
         return loss
-
-    def regularization(self) -> Tensor:
-        """Return the penalty of the vectors of the last training batch, once; zero after that."""
-        penalty, self._penalty = self._penalty, None
-        return torch.zeros((), device=model_device(self)) if penalty is None else penalty
 
     def evaluate(
         self,
