@@ -6,7 +6,7 @@ from functools import partial
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
@@ -19,7 +19,6 @@ from retrank.index.exact import Exact
 from retrank.index.protocol import Index
 from retrank.models.candidates import log_shares, rows_of_ids
 from retrank.models.missing import MissingPositives
-from retrank.models.parameters import dense_parameters, embedding_parameters
 from retrank.models.sampled import CandidatesById, draw, sampled_softmax
 from retrank.sampling.sampler import Sampler
 from retrank.tasks.retrieval import Retrieval
@@ -148,16 +147,6 @@ class RetrievalModel(Configurable, Model, ABC):
         Returns:
             `(batch, dim)`.
         """
-
-    @property
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The weights of the embedding tables."""
-        return embedding_parameters(self)
-
-    @property
-    def dense_parameters(self) -> list[nn.Parameter]:
-        """All other weights."""
-        return dense_parameters(self)
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """Rank among these candidates from now on.

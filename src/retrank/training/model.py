@@ -14,6 +14,7 @@ from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.penalties import collecting_penalties
 from retrank.core.regularized import Regularized
 from retrank.data.batches import Batches, require_batches
+from retrank.embeddings.table import EmbeddingTable
 from retrank.optim.spec import OptimizerSpec
 from retrank.training.callbacks import Callback
 from retrank.training.clipping import clip_gradients
@@ -55,6 +56,17 @@ class Model(Trainable):
 
     Source: `tfrs.Model`. Differs: reported losses are averages over the rows of the epoch, not those of the last batch.
     """
+
+    @property
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """The weights of all embedding tables, whose gradients are row-sparse, each once in module order."""
+        return list(dict.fromkeys(module.weight for module in self.modules() if isinstance(module, EmbeddingTable)))
+
+    @property
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """All other weights, each once in module order; `rr.optim.Composite` gives either kind its optimizer."""
+        tables = set(self.embedding_parameters)
+        return [parameter for parameter in self.parameters() if parameter not in tables]
 
     def compute_losses(
         self, batch: Batch, training: bool = False, *, precision: Precision = "float32"
