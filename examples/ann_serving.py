@@ -90,8 +90,8 @@ def serve(catalogue: Catalogue, build: BuildIndex, folder: Path) -> Served:
     built.save(folder)
     index = rr.index.load_index(folder)
     queries = catalogue.queries[:50]
-    before, after = built.search_ids(queries, K), index.search_ids(queries, K)
-    if not (torch.equal(before.ids, after.ids) and torch.equal(before.scores, after.scores)):
+    before, after = built.search_rows(queries, K), index.search_rows(queries, K)
+    if not (torch.equal(before.rows, after.rows) and torch.equal(before.scores, after.scores)):
         raise RuntimeError(f"{folder} came back with other results")
     size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix != ".parquet")
     return Served(index, seconds, size / 2**20)
@@ -103,7 +103,7 @@ def durations(index: rr.index.Index, catalogue: Catalogue, step: int, num_querie
     for first in range(0, num_queries - step + 1, step):
         part = slice(first, first + step)
         start = time.process_time()
-        index.search_ids(catalogue.queries[part], K, exclude=catalogue.seen[part])
+        index.search_rows(catalogue.queries[part], K, exclude=catalogue.seen[part])
         times.append(time.process_time() - start)
     return times
 

@@ -257,7 +257,7 @@ def print_options(data: Data, model: SampledFactorization) -> None:
     shape = tuple(model.scorer(queries, table=model.movies).scores.shape)
     print(f"| `sampled_softmax=True` at inference: every id | {shape} | | |")
     index = model.factorization.build_index()
-    found = index.search_ids(model.scorer.cached_queries, max(KS)).ids
+    found = index.search_rows(model.scorer.cached_queries, max(KS)).rows
     hits = (found == data.movies.rows(data.train.tail(BATCH)["movie_id"])[:, None]).any(dim=1).float().mean()
     print(f"\nBy the cached queries, {hits:.1%} of that batch have their movie among the {max(KS)} best.")
 

@@ -407,7 +407,7 @@ class IndexConformance:
     def judge(self, case, result, exclude, k):
         scores, ids = self.expected(exclude, k)
         np.testing.assert_array_equal(result.scores.cpu().numpy(), scores)
-        found = result.ids.cpu().numpy()
+        found = result.rows.cpu().numpy()
         if case.is_exact:
             np.testing.assert_array_equal(found, ids)
             return
@@ -426,7 +426,7 @@ class IndexConformance:
         exclude = [rng.permutation(40)[: longest * (row % 2)] for row in range(9)]
         index = self.index(case)
         assert index.is_exact == case.is_exact
-        result = index.search_ids(
+        result = index.search_rows(
             torch.from_numpy(self.queries), k, exclude=rr.Jagged.from_lists([ids.tolist() for ids in exclude])
         )
         self.judge(case, result, exclude, k)
@@ -434,13 +434,13 @@ class IndexConformance:
     @pytest.mark.parametrize("device", DEVICES)
     def test_it_searches_on_a_device(self, case, device):
         index, queries = self.index(case, device=device), torch.from_numpy(self.queries).to(device)
-        result = index.search_ids(queries, 5)
-        assert result.scores.device.type == result.ids.device.type == device
+        result = index.search_rows(queries, 5)
+        assert result.scores.device.type == result.rows.device.type == device
         self.judge(case, result, [[] for _ in self.queries], 5)
 
     def test_two_of_the_same_candidates_find_the_same(self, case):
-        one, other = (self.index(case).search_ids(torch.from_numpy(self.queries), 9) for _ in range(2))
-        assert torch.equal(one.ids, other.ids)
+        one, other = (self.index(case).search_rows(torch.from_numpy(self.queries), 9) for _ in range(2))
+        assert torch.equal(one.rows, other.rows)
         assert torch.equal(one.scores, other.scores)
 
     @pytest.mark.parametrize(("keys", "unknown"), [([f"k{i}" for i in range(40)], "k40"), (list(range(40)), 40)])
@@ -449,15 +449,37 @@ class IndexConformance:
         assert index.rows([keys[7], unknown, keys[7]]).tolist() == [7, -1, 7]
         for row in (-1, 40):
             with pytest.raises(rr.errors.DataError, match=str(row)):
-                index.search_ids(torch.from_numpy(self.queries[:1]), 1, exclude=rr.Jagged.from_lists([[row]]))
+                index.search_rows(torch.from_numpy(self.queries[:1]), 1, exclude=rr.Jagged.from_lists([[row]]))
 
     def test_a_query_alone_and_no_query(self, case):
         index, queries = self.index(case), torch.from_numpy(self.queries)
-        whole = index.search_ids(queries, 5)
+        whole = index.search_rows(queries, 5)
         for row in range(len(queries)):
-            alone = index.search_ids(queries[row : row + 1], 5)
-            assert torch.equal(alone.ids, whole.ids[row : row + 1])
-        assert index.search_ids(queries[:0], 5).ids.shape == (0, 5)
+            alone = index.search_rows(queries[row : row + 1], 5)
+            assert torch.equal(alone.rows, whole.rows[row : row + 1])
+        assert index.search_rows(queries[:0], 5).rows.shape == (0, 5)
+
+    def test_a_mask_and_a_list_of_rows_allow_the_same(self, case):
+        mask = torch.arange(40) % 3 > 0
+        allowed = rr.Jagged.from_lists([mask.nonzero()[:, 0].tolist()])
+        index, queries = self.index(case), torch.from_numpy(self.queries)
+        by_mask, by_rows = (index.search_rows(queries, 9, allow=allow) for allow in (mask, allowed))
+        self.judge(case, by_mask, [np.arange(0, 40, 3)] * len(queries), 9)
+        assert torch.equal(by_mask.scores, by_rows.scores)
+
+    def test_a_change_makes_another_index(self, case):
+        index, queries = self.index(case), torch.from_numpy(self.queries)
+        before, new = index.search_rows(queries, 40), torch.full((1, 6), 2.0)
+        for change in (lambda: index.with_added(new, [40]), lambda: index.with_updated(new, [3])):
+            try:
+                other = change()
+            except rr.errors.ConfigError:
+                continue  # not every kind can
+            scores = other.search_rows(new, other.num_candidates).scores
+            assert (scores == 24).any()
+            assert other is not index
+        after = index.search_rows(queries, 40)
+        assert all(map(torch.equal, after, before))
 
     @pytest.mark.parametrize("keys", [[f"k{i}" for i in range(40)], list(range(100, 140))])
     def test_saved_and_loaded_it_finds_the_same(self, case, keys, tmp_path):
@@ -474,7 +496,7 @@ class IndexConformance:
     @pytest.mark.parametrize("k", [0, 41])
     def test_k_is_at_most_the_number_of_candidates(self, case, k):
         with pytest.raises(rr.errors.ConfigError, match="40"):
-            self.index(case).search_ids(torch.from_numpy(self.queries), k)
+            self.index(case).search_rows(torch.from_numpy(self.queries), k)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tests.tasks.test_conformance import OTHERS, TASKS
 
 WITHOUT_SUITE = {  # containers, tables and intermediate results, each with tests of its own
     "features": {"Catalogue", "FeatureSpace", "History", "KeyIndex", "TableSummary", "Vocabulary"},
-    "index": {"BlockCells", "BlockGrid", "KeyedResult", "ScoreBlocks", "SearchResult"},
+    "index": {"KeyedResult", "SearchResult"},
     "models": {"Candidates"},
     "sampling": {"Negatives", "Positives"},
     "tasks": {"ScorerOutput"},

@@ -78,7 +78,7 @@ def test_no_score_is_high_enough_to_come_back_from_an_exclusion(kind):
         "faiss": lambda: rr.index.Faiss(embeddings, factory="IVF1,Flat"),
     }[kind]()
     exclude = rr.Jagged.from_lists([[0, 1]])
-    assert index.search_ids(torch.ones(1, 1), 2, exclude=exclude).ids.tolist() == [[2, 3]]
+    assert index.search_rows(torch.ones(1, 1), 2, exclude=exclude).rows.tolist() == [[2, 3]]
 
 
 def test_what_is_removed_stays_removed_however_low_the_other_scores_are():

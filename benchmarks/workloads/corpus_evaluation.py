@@ -49,7 +49,7 @@ def top(candidates: int, queries: int) -> Job:
 
     q, c, _ = map(torch.from_numpy, data.corpus(candidates, queries))
     index = rr.index.Exact(c)
-    return repeated(lambda: index.search_ids(q, TOP), queries)
+    return repeated(lambda: index.search_rows(q, TOP), queries)
 
 
 def tfrs(candidates: int, queries: int, *, streaming: bool, batch: int = 1024) -> Job:

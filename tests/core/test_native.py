@@ -114,7 +114,7 @@ def test_another_compiler_and_other_sources_have_other_kernels(machine, tmp_path
     machine.library()
     assert (machine.num_compiled, len(machine.kept)) == (2, 2)
     changed = shutil.copytree(FOLDER, tmp_path / "changed")
-    for name in ("scores.cpp", "scores.h"):
+    for name in ("ranks.cpp", "scores.h"):
         path = changed / name
         path.write_text(path.read_text() + "\n// changed\n")
         assert "CDLL" in machine.start(changed / "build.py").communicate()[0]
@@ -362,7 +362,7 @@ torch.manual_seed(0)
 queries, candidates = torch.randn(5, 4, requires_grad=True), torch.randn(40, 4)
 loss = rr.tasks.Retrieval()(queries, candidates)
 loss.backward()
-scores, ids = rr.index.Exact(candidates).search_ids(queries, 7)
+scores, ids = rr.index.Exact(candidates).search_rows(queries, 7)
 ranks = rr.metrics.rank_of_positive(queries, candidates, torch.arange(5))
 found = [round(loss.item(), 4), round(queries.grad.sum().item(), 4), ids.tolist(), ranks.tolist()]
 print(rr.core.native.library(), found)
@@ -442,7 +442,7 @@ def test_they_are_right_on_other_processors(machine, monkeypatch, processor):
                 learned = [queries.clone().requires_grad_(), candidates.clone().requires_grad_()]
                 loss = rr.tasks.Retrieval()(*learned, positives=positives)
                 loss.backward()
-                found = rr.index.Exact(candidates).search_ids(queries, k)
+                found = rr.index.Exact(candidates).search_rows(queries, k)
                 ranks = rr.metrics.rank_of_positive(queries, candidates, positives)
                 return [loss.detach(), *(tensor.grad for tensor in learned)], [*found, ranks]
 

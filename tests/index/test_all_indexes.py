@@ -1,5 +1,6 @@
 """What every index promises, exact or not, with the exact one as the judge of all."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,13 +18,14 @@ from retrank.index import (
     Index,
     SearchResult,
     Streaming,
+    faiss_search,
     load_index,
+    post_filter,
     safetensors_stream,
     table_stream,
 )
-from retrank.index import blocks as blocks_module
-from retrank.index import faiss as faiss_module
-from retrank.index import pairs as pairs_module
+from retrank.index import streaming as streaming_module
+from retrank.ops import score_blocks
 
 pytest.importorskip("faiss")
 NUM, DIM = 700, 16
@@ -33,9 +35,10 @@ NUM, DIM = 700, 16
 def small_limits():
     """Take every path with a few hundred candidates."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks_module, "CPU_SHAPE", (32, 192))
-        patch.setattr(pairs_module, "_FEW", 100)
-        patch.setattr(faiss_module, "_MAX_OVERFETCH", 128)
+        patch.setattr(score_blocks, "CPU_SHAPE", (32, 64))
+        patch.setattr(streaming_module, "_PIECE_ROWS", 256)
+        patch.setattr(post_filter, "_FEW", 100)
+        patch.setattr(faiss_search, "_MAX_OVERFETCH", 128)
         yield
 
 
@@ -73,7 +76,7 @@ class Kind:
     recall: float = 1.0
     is_exact: bool = False
     scores_are_true: bool = True
-    can: tuple = ("add", "update", "remove")
+    can: tuple = ("with_added", "with_updated", "without")
     strings: bool = True
     needs_folder: bool = False
 
@@ -94,14 +97,14 @@ KINDS = {
     "ivf all lists": faiss("IVF8,Flat", effort=8),
     "ivf": faiss("IVF8,Flat", effort=4, recall=0.75),
     "ivf of a graph": faiss("IVF8_HNSW4,Flat", effort=4, recall=0.75),
-    "hnsw": faiss("HNSW16", recall=0.95, can=("add",)),
-    "hnsw sq": faiss("HNSW16,SQ8", recall=0.9, scores_are_true=False, can=("add",)),
+    "hnsw": faiss("HNSW16", recall=0.95, can=("with_added",)),
+    "hnsw sq": faiss("HNSW16,SQ8", recall=0.9, scores_are_true=False, can=("with_added",)),
     "sq": faiss("SQ8", recall=0.95, scores_are_true=False),
     "pq": faiss("PQ16x4", recall=0.8, scores_are_true=False),
     "ivf pq": faiss("IVF8,PQ16x4", effort=8, recall=0.8, scores_are_true=False),
     "pq rescored": faiss("PQ8x4", rescore=8, recall=0.95),
     "ivf pq rescored": faiss("IVF8,PQ16x4", effort=8, rescore=4, recall=0.99),
-    "hnsw sq rescored": faiss("HNSW16,SQ8", rescore=2, recall=0.95, can=("add",)),
+    "hnsw sq rescored": faiss("HNSW16,SQ8", rescore=2, recall=0.95, can=("with_added",)),
 }
 each_kind = pytest.mark.parametrize("name", KINDS)
 
@@ -136,6 +139,8 @@ RULES = {  # lengths of the exclusions; lengths of the allow-lists, or of the on
     "one list": (None, 90),
     "one short list and exclusions": ([0, 3, 600], 4),
     "one empty list": (None, 0),
+    "a mask": (None, 300),
+    "a mask and exclusions": ([0, 3, 600], 300),
 }
 
 
@@ -153,29 +158,33 @@ def test_rules_hold_and_k_are_found_unless_none_is_left(indexes, name, rule, k):
         own = isinstance(allowed_lengths, list)
         allowed = draw_lists(rng, 23, allowed_lengths) if own else draw_lists(rng, 1, [allowed_lengths])
         lists["allow"] = Jagged.from_lists([row + row[:1] for row in allowed])
+        if rule.startswith("a mask"):
+            lists["allow"] = torch.zeros(NUM, dtype=torch.bool)
+            lists["allow"][allowed[0]] = True
         may = [set(row) for row in (allowed if own else allowed * 23)]
-    scores, ids = index.search_ids(queries, k, **lists)
-    assert scores.shape == ids.shape == (23, k)
-    assert (scores.dtype, ids.dtype) == (torch.float32, torch.int64)
+    scores, rows = index.search_rows(queries, k, **lists)
+    assert scores.shape == rows.shape == (23, k)
+    assert (scores.dtype, rows.dtype) == (torch.float32, torch.int64)
     true_scores = queries.double() @ embed(NUM).double().T
     for query, (left, taken) in enumerate(zip(may, excluded, strict=True)):
         left = left - set(taken)
         num_found = min(k, len(left))
-        found = ids[query, :num_found].tolist()
+        found = rows[query, :num_found].tolist()
         assert set(found) <= left
         assert len(set(found)) == num_found
-        assert (ids[query, num_found:] == -1).all()
+        assert (rows[query, num_found:] == -1).all()
         assert (scores[query, num_found:] == -torch.inf).all()
         assert (scores[query, :num_found].diff() <= 0).all()
         if kind.scores_are_true:
             np.testing.assert_allclose(scores[query, :num_found], true_scores[query, found], rtol=1e-4, atol=1e-4)
     judge = indexes("exact")
     if kind.is_exact:
-        expected = judge.search_ids(queries, k, **lists)
-        assert torch.equal(ids, expected.ids)
+        expected = judge.search_rows(queries, k, **lists)
+        assert torch.equal(rows, expected.rows)
         assert torch.equal(scores, expected.scores)
     if rule != "one empty list":
-        assert index.evaluate(queries, k, judge, **lists) >= kind.recall - 0.2 * (kind.recall < 1)
+        slack = 0.3 * (kind.recall < 1)  # 23 queries: the first place alone is found or not
+        assert index.evaluate(queries, k, judge, **lists) >= kind.recall - slack
         if rule in ("one list", "one short list and exclusions") and kind.scores_are_true:
             assert index.evaluate(queries, k, judge, **lists) == 1.0  # short allow-lists are scored, not searched
 
@@ -186,8 +195,8 @@ def test_recall_is_what_the_kind_promises(indexes, name):
     assert index.is_exact == KINDS[name].is_exact
     recall = index.evaluate(queries, 20, indexes("exact"))
     assert KINDS[name].recall <= recall <= 1.0
-    ids, best = index.search_ids(queries, 20).ids, (queries @ embed(NUM).T).topk(20).indices
-    by_hand = np.mean([len(set(a) & set(b)) / 20 for a, b in zip(ids.tolist(), best.tolist(), strict=True)])
+    rows, best = index.search_rows(queries, 20).rows, (queries @ embed(NUM).T).topk(20).indices
+    by_hand = np.mean([len(set(a) & set(b)) / 20 for a, b in zip(rows.tolist(), best.tolist(), strict=True)])
     assert recall == pytest.approx(by_hand, abs=1e-3)
 
 
@@ -195,23 +204,38 @@ def test_recall_is_what_the_kind_promises(indexes, name):
 def test_one_query_gets_what_it_gets_among_others(indexes, name):
     index, queries = indexes(name), embed(40, seed=3)
     exclude = Jagged.from_lists([list(range(row)) for row in range(40)])
-    whole = index.search_ids(queries, 12, exclude=exclude)
+    whole = index.search_rows(queries, 12, exclude=exclude)
     for row in (0, 7, 39):
-        alone = index.search_ids(queries[row : row + 1], 12, exclude=exclude[row : row + 1])
-        assert torch.equal(alone.ids[0], whole.ids[row])
-        torch.testing.assert_close(alone.scores[0], whole.scores[row])
+        alone = index.search_rows(queries[row : row + 1], 12, exclude=exclude[row : row + 1])
+        assert torch.equal(alone.rows[0], whole.rows[row])
+        assert torch.equal(alone.scores[0], whole.scores[row])
+
+
+@each_kind
+def test_threads_that_search_at_once_find_what_one_finds(indexes, name):
+    index, queries = indexes(name), embed(32, seed=3)
+    exclude, mask = Jagged.from_lists([list(range(row)) for row in range(32)]), torch.arange(NUM) % 3 > 0
+    whole = index.search_rows(queries, 12, exclude=exclude, allow=mask)
+
+    def search(row):
+        return index.search_rows(queries[row : row + 1], 12, exclude=exclude[row : row + 1], allow=mask)
+
+    with ThreadPoolExecutor(16) as workers:
+        for row, found in enumerate(workers.map(search, range(32))):
+            assert torch.equal(found.rows[0], whole.rows[row])
+            assert torch.equal(found.scores[0], whole.scores[row])
 
 
 @each_kind
 def test_all_candidates_can_be_asked_for(indexes, name):
-    ids = indexes(name).search_ids(embed(2, seed=4), NUM).ids
-    assert torch.equal(ids.sort(dim=1).values, torch.arange(NUM).expand(2, NUM))
+    rows = indexes(name).search_rows(embed(2, seed=4), NUM).rows
+    assert torch.equal(rows.sort(dim=1).values, torch.arange(NUM).expand(2, NUM))
 
 
 @each_kind
 def test_equal_scores_come_in_row_order(name, tmp_path):
-    ids = KINDS[name](embed(300).repeat(2, 1), None, tmp_path).search_ids(embed(5, seed=5), 600).ids
-    place = torch.empty_like(ids).scatter_(1, ids, torch.arange(600).expand(5, 600))
+    rows = KINDS[name](embed(300).repeat(2, 1), None, tmp_path).search_rows(embed(5, seed=5), 600).rows
+    place = torch.empty_like(rows).scatter_(1, rows, torch.arange(600).expand(5, 600))
     assert (place[:, :300] < place[:, 300:]).all()
 
 
@@ -220,15 +244,15 @@ def test_equal_scores_come_in_row_order(name, tmp_path):
 def test_a_collapsed_model_gives_distinct_candidates_with_equal_scores(name, tmp_path):
     index = KINDS[name](torch.ones(300, DIM), None, tmp_path)
     exclude = Jagged.from_lists([[], [0, 1, 2], list(range(300))])
-    scores, ids = index.search_ids(torch.ones(3, DIM), 20, exclude=exclude)
+    scores, rows = index.search_rows(torch.ones(3, DIM), 20, exclude=exclude)
     assert (scores[:2] == scores[0, 0]).all()
-    assert [len(set(row)) for row in ids.tolist()] == [20, 20, 1]
-    assert (ids[0].diff() > 0).all()
-    assert (ids[1] > 2).all()
-    assert (ids[2] == -1).all()
+    assert [len(set(row)) for row in rows.tolist()] == [20, 20, 1]
+    assert (rows[0].diff() > 0).all()
+    assert (rows[1] > 2).all()
+    assert (rows[2] == -1).all()
     if KINDS[name].is_exact:
-        assert ids[0].tolist() == list(range(20))
-        assert ids[1].tolist() == list(range(3, 23))
+        assert rows[0].tolist() == list(range(20))
+        assert rows[1].tolist() == list(range(3, 23))
 
 
 @each_kind
@@ -244,11 +268,11 @@ def test_keys_come_out_and_survive_saving(name, kind_of_key, tmp_path):
     for other in (index, load_index(tmp_path / "index"), type(index).load(tmp_path / "index")):
         assert type(other) is type(index)
         assert list(other.keys) == keys
-        got, expected = (one.search_ids(queries, 5, exclude=exclude) for one in (other, index))
-        assert torch.equal(got.ids, expected.ids)
+        got, expected = (one.search_rows(queries, 5, exclude=exclude) for one in (other, index))
+        assert torch.equal(got.rows, expected.rows)
         assert torch.equal(got.scores, expected.scores)
         assert other.search(queries, 5, exclude=exclude).keys.tolist() == [
-            [keys[row] for row in line] for line in got.ids.tolist()
+            [keys[row] for row in line] for line in got.rows.tolist()
         ]
         one_allowed = other.search(queries, 2, allow=Jagged.from_lists([[3]])).keys
         assert one_allowed.tolist() == [[keys[3], None if is_string else -1]] * 9
@@ -262,7 +286,7 @@ def test_keys_come_out_and_survive_saving(name, kind_of_key, tmp_path):
 @each_kind
 def test_half_precision_and_no_queries(indexes, name):
     index, queries = indexes(name), embed(3, seed=7).bfloat16()
-    assert torch.equal(index.search_ids(queries, 4).ids, index.search_ids(queries.float(), 4).ids)
+    assert torch.equal(index.search_rows(queries, 4).rows, index.search_rows(queries.float(), 4).rows)
     scores, keys = index.search(torch.zeros(0, DIM), 3, exclude=Jagged.empty(0))
     assert scores.shape == keys.shape == (0, 3)
 
@@ -272,21 +296,30 @@ def test_bad_searches_are_refused(indexes, name):
     index, queries = indexes(name), embed(3)
     for k in (0, NUM + 1):
         with pytest.raises(ConfigError, match=rf"k in \[1, {NUM}\], got {k}"):
-            index.search_ids(queries, k)
+            index.search_rows(queries, k)
     for bad in (torch.zeros(DIM), torch.zeros(2, DIM + 1), torch.zeros(2, DIM, dtype=torch.float64)):
         with pytest.raises(ShapeError, match="queries"):
-            index.search_ids(bad, 1)
+            index.search_rows(bad, 1)
     for bad in (torch.nan, torch.inf):
         with pytest.raises(DataError, match="queries, row 1"):
-            index.search_ids(torch.tensor([0.0, bad, 1.0])[:, None].expand(3, DIM), 1)
+            index.search_rows(torch.tensor([0.0, bad, 1.0])[:, None].expand(3, DIM), 1)
+    for mask in (torch.ones(NUM + 1, dtype=torch.bool), torch.ones(NUM)):
+        with pytest.raises(ShapeError, match="allow: expected a bool mask"):
+            index.search_rows(queries, 1, allow=mask)
+    with pytest.raises(ShapeError, match="allow: expected a Jagged"):
+        index.search_rows(queries, 1, allow=[[1]])
+    for offsets in ([0, 2, 1, 3], [0, 1, 2, 9], [1, 1, 2, 3]):
+        for rule in ("exclude", "allow"):
+            with pytest.raises(ShapeError, match=f"{rule}, row .*offsets that ascend from 0 to 3"):
+                index.search_rows(queries, 1, **{rule: Jagged(torch.tensor([1, 2, 3]), torch.tensor(offsets))})
     for rows in ([[0], [], [NUM]], [[0], [], [-1]]):
         for rule in ("exclude", "allow"):
             with pytest.raises(DataError, match=f"{rule}, row 2"):
-                index.search_ids(queries, 1, **{rule: Jagged.from_lists(rows)})
+                index.search_rows(queries, 1, **{rule: Jagged.from_lists(rows)})
     with pytest.raises(ShapeError, match="exclude"):
-        index.search_ids(queries, 1, exclude=Jagged.from_lists([[1]]))
+        index.search_rows(queries, 1, exclude=Jagged.from_lists([[1]]))
     with pytest.raises(ShapeError, match="allow"):
-        index.search_ids(queries, 1, allow=Jagged.from_lists([[1], [2]]))
+        index.search_rows(queries, 1, allow=Jagged.from_lists([[1], [2]]))
 
 
 @each_kind
@@ -309,19 +342,21 @@ def test_changes_are_made_or_refused(name, tmp_path):
     embeddings, keys = embed(NUM), old
     index = kind(embeddings.clone(), old, tmp_path)
     changes = {
-        "add": lambda: index.add(embed(50, seed=8), new),
-        "update": lambda: index.update(embed(3, seed=9), [old[600], old[2], old[30]]),
-        "remove": lambda: index.remove([old[4], old[1], old[699]]),
+        "with_added": lambda: index.with_added(embed(50, seed=8), new),
+        "with_updated": lambda: index.with_updated(embed(3, seed=9), [old[600], old[2], old[30]]),
+        "without": lambda: index.without([old[4], old[1], old[699]]),
     }
     for change, make in changes.items():
         if change not in kind.can:
             with pytest.raises(ConfigError, match=change):
                 make()
             continue
-        make()
-        if change == "add":
+        before, found = index, index.search_rows(embed(3, seed=10), 20)
+        index = make()
+        assert all(map(torch.equal, before.search_rows(embed(3, seed=10), 20), found))  # the old one is as it was
+        if change == "with_added":
             embeddings, keys = torch.cat([embeddings, embed(50, seed=8)]), old + new
-        elif change == "update":
+        elif change == "with_updated":
             embeddings[[600, 2, 30]] = embed(3, seed=9)
         else:
             kept = [row for row in range(len(embeddings)) if row not in (1, 4, 699)]
@@ -330,22 +365,19 @@ def test_changes_are_made_or_refused(name, tmp_path):
         judge, queries = Exact(embeddings, keys), embed(30, seed=10)
         exclude = Jagged.from_lists([list(range(row)) for row in range(30)])
         assert index.evaluate(queries, 10, judge, exclude=exclude) >= kind.recall - 0.1 * (kind.recall < 1)
-        everyone = index.search_ids(queries, len(embeddings)).ids.sort(dim=1).values
+        everyone = index.search_rows(queries, len(embeddings)).rows.sort(dim=1).values
         assert torch.equal(everyone, torch.arange(len(embeddings)).expand(30, -1))
         if kind.scores_are_true:
-            scores, ids = index.search_ids(queries, 10)
-            np.testing.assert_allclose(scores, (queries @ embeddings.T).gather(1, ids), rtol=1e-4, atol=1e-4)
+            scores, rows = index.search_rows(queries, 10)
+            np.testing.assert_allclose(scores, (queries @ embeddings.T).gather(1, rows), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if len(kind.can) == 3])
 def test_changed_indexes_survive_saving_and_more_changes(name, tmp_path):
     index = KINDS[name](embed(NUM), None, tmp_path)
-    index.remove(range(0, NUM, 2))
-    index.add(embed(20, seed=11), range(5000, 5020))
+    index = index.without(range(0, NUM, 2)).with_added(embed(20, seed=11), range(5000, 5020))
     index.save(tmp_path / "index")
-    index = load_index(tmp_path / "index")
-    index.remove([5000, 1])
-    index.update(embed(2, seed=12), [3, 5019])
+    index = load_index(tmp_path / "index").without([5000, 1]).with_updated(embed(2, seed=12), [3, 5019])
     rows = list(range(3, NUM, 2))
     embeddings, keys = torch.cat([embed(NUM)[rows], embed(20, seed=11)[1:]]), rows + list(range(5001, 5020))
     embeddings[[0, -1]] = embed(2, seed=12)
@@ -357,31 +389,31 @@ def test_changed_indexes_survive_saving_and_more_changes(name, tmp_path):
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.can])
 def test_bad_changes_leave_the_index_as_it_was(indexes, name):
     index, queries = indexes(name), embed(4, seed=14)
-    before = index.search_ids(queries, 20)
+    before = index.search_rows(queries, 20)
     bad = [
-        (DataError, "keys, row 1", lambda: index.add(embed(2), [NUM, 3])),
-        (DataError, "keys, row 1", lambda: index.add(embed(2), [NUM, NUM])),
-        (DataError, "expected 2 keys", lambda: index.add(embed(2), [NUM])),
-        (DataError, "integer keys", lambda: index.add(embed(1), ["a"])),
-        (ShapeError, "embeddings", lambda: index.add(torch.zeros(1, DIM + 1), [NUM])),
-        (DataError, "embeddings, row 0", lambda: index.add(torch.full((1, DIM), torch.nan), [NUM])),
+        (DataError, "keys, row 1", lambda: index.with_added(embed(2), [NUM, 3])),
+        (DataError, "keys, row 1", lambda: index.with_added(embed(2), [NUM, NUM])),
+        (DataError, "expected 2 keys", lambda: index.with_added(embed(2), [NUM])),
+        (DataError, "integer keys", lambda: index.with_added(embed(1), ["a"])),
+        (ShapeError, "embeddings", lambda: index.with_added(torch.zeros(1, DIM + 1), [NUM])),
+        (DataError, "embeddings, row 0", lambda: index.with_added(torch.full((1, DIM), torch.nan), [NUM])),
     ]
     if len(KINDS[name].can) == 3:
         bad += [
-            (DataError, "keys, row 1", lambda: index.update(embed(2), [3, NUM])),
-            (DataError, "keys, row 1", lambda: index.update(embed(2), [3, 3])),
-            (DataError, "expected 2 keys", lambda: index.update(embed(2), [3])),
-            (DataError, "keys, row 0", lambda: index.remove([NUM])),
-            (DataError, "keys, row 1", lambda: index.remove([3, 3])),
-            (DataError, "at least one candidate", lambda: index.remove(range(NUM))),
+            (DataError, "keys, row 1", lambda: index.with_updated(embed(2), [3, NUM])),
+            (DataError, "keys, row 1", lambda: index.with_updated(embed(2), [3, 3])),
+            (DataError, "expected 2 keys", lambda: index.with_updated(embed(2), [3])),
+            (DataError, "keys, row 0", lambda: index.without([NUM])),
+            (DataError, "keys, row 1", lambda: index.without([3, 3])),
+            (DataError, "at least one candidate", lambda: index.without(range(NUM))),
         ]
-        index.remove([])
+        assert index.without([]).num_candidates == NUM
     for error, message, change in bad:
         with pytest.raises(error, match=message):
             change()
-    index.add(torch.zeros(0, DIM), [])
-    after = index.search_ids(queries, 20)
-    assert torch.equal(before.ids, after.ids)
+    assert index.with_added(torch.zeros(0, DIM), []).num_candidates == NUM
+    after = index.search_rows(queries, 20)
+    assert torch.equal(before.rows, after.rows)
     assert torch.equal(before.scores, after.scores)
     assert index.num_candidates == len(index.keys) == NUM
 
@@ -393,11 +425,11 @@ class Blind(Index):
     keys = property(lambda self: self.judge.keys)
     num_candidates = property(lambda self: self.judge.num_candidates)
 
-    def __init__(self, judge, ids):
-        self.judge, self.ids = judge, torch.tensor(ids)
+    def __init__(self, judge, rows):
+        self.judge, self.rows = judge, torch.tensor(rows)
 
-    def search_ids(self, queries, k, *, exclude=None, allow=None):
-        return SearchResult(torch.zeros(self.ids.shape), self.ids)
+    def search_rows(self, queries, k, *, exclude=None, allow=None):
+        return SearchResult(torch.zeros(self.rows.shape), self.rows)
 
     def save(self, directory):
         raise NotImplementedError

@@ -12,7 +12,7 @@ from retrank.core.errors import ConfigError, DataError, ShapeError, StorageError
 from retrank.core.files import write_manifest
 from retrank.core.jagged import Jagged
 from retrank.index import Exact
-from retrank.index import blocks as blocks_module
+from retrank.ops import score_blocks
 
 pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
@@ -21,22 +21,22 @@ pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 def many_blocks():
     """Cut a few hundred candidates into many blocks, as hundred thousands are in earnest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks_module, "CPU_SHAPE", (32, 320))
+        patch.setattr(score_blocks, "CPU_SHAPE", (32, 320))
         yield
 
 
 def slow_search(queries, candidates, k, exclude=None, allow=None):
     """Score in float64 (exact for multiples of 1/64) and sort by score, then row."""
     scores = np.asarray(queries, dtype=np.float64) @ np.asarray(candidates, dtype=np.float64).T
-    found_scores, found_ids = [], []
+    found_scores, found_rows = [], []
     for row, values in enumerate(scores):
         keep = set(range(len(values))) if allow is None else set(allow[row])
         keep -= set() if exclude is None else set(exclude[row])
         order = sorted(keep, key=lambda c: (-values[c], c))[:k]
         missing = k - len(order)
         found_scores.append([values[c] for c in order] + [-np.inf] * missing)
-        found_ids.append(order + [-1] * missing)
-    return np.array(found_scores), np.array(found_ids).reshape(len(scores), k)
+        found_rows.append(order + [-1] * missing)
+    return np.array(found_scores), np.array(found_rows).reshape(len(scores), k)
 
 
 def ties(rng, rows, dim):
@@ -55,14 +55,14 @@ def test_search_is_the_full_sort_with_ties_in_row_order(num_queries, num_candida
     k = int(rng.integers(1, min(num_candidates, 150) + 1))
     excluded = draw_lists(rng, num_queries, num_candidates) if exclude else None
     allowed = draw_lists(rng, num_queries, num_candidates) if allow else None
-    expected_scores, expected_ids = slow_search(queries, candidates, k, excluded, allowed)
-    scores, ids = Exact(torch.from_numpy(candidates)).search_ids(
+    expected_scores, expected_rows = slow_search(queries, candidates, k, excluded, allowed)
+    scores, rows = Exact(torch.from_numpy(candidates)).search_rows(
         torch.from_numpy(queries),
         k,
         exclude=None if excluded is None else Jagged.from_lists(excluded),
         allow=None if allowed is None else Jagged.from_lists(allowed),
     )
-    assert np.array_equal(ids.numpy(), expected_ids)
+    assert np.array_equal(rows.numpy(), expected_rows)
     assert np.array_equal(scores.numpy(), expected_scores.reshape(scores.shape))
 
 
@@ -75,13 +75,13 @@ def test_a_result_does_not_depend_on_the_batch(dim, num_candidates, threads):
     torch.set_num_threads(threads)
     try:
         index, queries, k = Exact(torch.randn(num_candidates, dim)), torch.randn(101, dim), min(20, num_candidates)
-        whole = index.search_ids(queries, k)
+        whole = index.search_rows(queries, k)
         for first, last in [(0, 1), (1, 3), (40, 43), (50, 57), (30, 61), (64, 96), (67, 100), (100, 101)]:
-            part = index.search_ids(queries[first:last], k)
+            part = index.search_rows(queries[first:last], k)
             assert torch.equal(part.scores, whole.scores[first:last])
-            assert torch.equal(part.ids, whole.ids[first:last])
+            assert torch.equal(part.rows, whole.rows[first:last])
         shuffled = torch.randperm(101)
-        assert torch.equal(index.search_ids(queries[shuffled], k).scores, whole.scores[shuffled])
+        assert torch.equal(index.search_rows(queries[shuffled], k).scores, whole.scores[shuffled])
     finally:
         torch.set_num_threads(before)
 
@@ -89,7 +89,7 @@ def test_a_result_does_not_depend_on_the_batch(dim, num_candidates, threads):
 def test_copies_of_a_candidate_come_in_row_order_in_every_block():
     torch.manual_seed(1)
     index = Exact(torch.randn(17).expand(2500, 17))
-    assert torch.equal(index.search_ids(torch.randn(3, 17), 2500).ids, torch.arange(2500).expand(3, 2500))
+    assert torch.equal(index.search_rows(torch.randn(3, 17), 2500).rows, torch.arange(2500).expand(3, 2500))
 
 
 @golden(
@@ -118,8 +118,8 @@ def test_k_beyond_the_corpus_is_an_error_as_in_brute_force_and_keras_rs(case):
     with pytest.raises(ConfigError, match=rf"k in \[1, 4\], got {k}"):
         index.search(torch.tensor(case["inputs"]["queries"]), k)
     if "error" not in case["expected"]:  # Streaming returns all 4
-        scores, ids = index.search(torch.tensor(case["inputs"]["queries"]), 4)
-        assert ids.tolist() == case["expected"]["identifiers"]
+        scores, rows = index.search(torch.tensor(case["inputs"]["queries"]), 4)
+        assert rows.tolist() == case["expected"]["identifiers"]
         np.testing.assert_allclose(scores, case["expected"]["scores"], rtol=1e-5, atol=1e-6)
 
 
@@ -127,8 +127,8 @@ def test_k_beyond_the_corpus_is_an_error_as_in_brute_force_and_keras_rs(case):
 def test_what_is_excluded_never_fills_the_places_that_are_left(case):
     index = Exact(torch.tensor(case["inputs"]["candidates"]))
     queries, exclude = torch.tensor(case["inputs"]["queries"]), Jagged.from_lists(case["inputs"]["exclusions"])
-    scores, ids = index.search_ids(queries, 3, exclude=exclude)
-    assert ids.tolist() == [[2, 3, -1], [1, 0, -1]]
+    scores, rows = index.search_rows(queries, 3, exclude=exclude)
+    assert rows.tolist() == [[2, 3, -1], [1, 0, -1]]
     np.testing.assert_allclose(scores[:, :2], np.array(case["expected"]["scores"])[:, :2], rtol=1e-5)
     assert (scores[:, 2] == -torch.inf).all()
 
@@ -138,9 +138,9 @@ def test_many_exclusions_leave_what_remains_instead_of_an_error(case):
     assert case["expected"] == {"error": "ValueError"}
     index = Exact(torch.tensor(case["inputs"]["candidates"]))
     queries, exclude = torch.tensor(case["inputs"]["queries"]), Jagged.from_lists(case["inputs"]["exclusions"])
-    _, ids = index.search_ids(queries, 4, exclude=exclude)
-    assert (ids[:, :2] >= 3).all()
-    assert (ids[:, 2:] == -1).all()
+    _, rows = index.search_rows(queries, 4, exclude=exclude)
+    assert (rows[:, :2] >= 3).all()
+    assert (rows[:, 2:] == -1).all()
 
 
 @golden("krs_retrieval")
@@ -197,8 +197,8 @@ def saved_and_loaded(index, tmp_path):
 def test_a_loaded_index_gives_the_same_bits(tmp_path):
     torch.manual_seed(0)
     index, queries = Exact(torch.randn(3000, 24)), torch.randn(40, 24)
-    expected, got = index.search_ids(queries, 50), saved_and_loaded(index, tmp_path).search_ids(queries, 50)
-    assert torch.equal(got.ids, expected.ids)
+    expected, got = index.search_rows(queries, 50), saved_and_loaded(index, tmp_path).search_rows(queries, 50)
+    assert torch.equal(got.rows, expected.rows)
     assert torch.equal(got.scores, expected.scores)
     assert index.is_exact
 
@@ -244,7 +244,7 @@ def test_numbers_that_are_not_finite_are_refused_by_row(bad):
     with pytest.raises(DataError, match="embeddings, row 2"):
         Exact(embeddings)
     with pytest.raises(DataError, match="queries, row 2"):
-        index.search_ids(embeddings, 1)
+        index.search_rows(embeddings, 1)
 
 
 @pytest.mark.parametrize("num_queries", [0, 1, 33, 70])
@@ -253,11 +253,11 @@ def test_one_allow_list_can_hold_for_all_queries(num_queries, num_allowed):
     rng = np.random.default_rng(num_queries + num_allowed)
     queries, candidates = ties(rng, num_queries, 3), ties(rng, 1200, 3)
     allowed, excluded = rng.integers(1200, size=num_allowed).tolist(), draw_lists(rng, num_queries, 1200)
-    expected_scores, expected_ids = slow_search(queries, candidates, 50, excluded, [allowed] * num_queries)
-    scores, ids = Exact(torch.from_numpy(candidates)).search_ids(
+    expected_scores, expected_rows = slow_search(queries, candidates, 50, excluded, [allowed] * num_queries)
+    scores, rows = Exact(torch.from_numpy(candidates)).search_rows(
         torch.from_numpy(queries), 50, exclude=Jagged.from_lists(excluded), allow=Jagged.from_lists([allowed])
     )
-    assert np.array_equal(ids.numpy(), expected_ids)
+    assert np.array_equal(rows.numpy(), expected_rows)
     assert np.array_equal(scores.numpy(), expected_scores.reshape(scores.shape))
 
 
@@ -265,16 +265,16 @@ def test_bad_searches():
     index = Exact(torch.zeros(3, 2))
     for k in (0, 4):
         with pytest.raises(ConfigError, match=rf"k in \[1, 3\], got {k}"):
-            index.search_ids(torch.zeros(1, 2), k)
+            index.search_rows(torch.zeros(1, 2), k)
     with pytest.raises(ShapeError, match="queries"):
-        index.search_ids(torch.zeros(2), 1)
+        index.search_rows(torch.zeros(2), 1)
     with pytest.raises(DataError, match="exclude, row 1"):
-        index.search_ids(torch.zeros(2, 2), 1, exclude=Jagged.from_lists([[0], [7]]))
+        index.search_rows(torch.zeros(2, 2), 1, exclude=Jagged.from_lists([[0], [7]]))
     with pytest.raises(DataError, match="allow, row 0"):
-        index.search_ids(torch.zeros(2, 2), 1, allow=Jagged.from_lists([[0, 3]]))
+        index.search_rows(torch.zeros(2, 2), 1, allow=Jagged.from_lists([[0, 3]]))
     with pytest.raises(ShapeError, match="allow"):
-        index.search_ids(torch.zeros(3, 2), 1, allow=Jagged.from_lists([[0], [1]]))
-    assert index.search_ids(torch.zeros(0, 2), 2).ids.shape == (0, 2)
+        index.search_rows(torch.zeros(3, 2), 1, allow=Jagged.from_lists([[0], [1]]))
+    assert index.search_rows(torch.zeros(0, 2), 2).rows.shape == (0, 2)
 
 
 def test_the_index_does_not_follow_later_changes_of_the_embeddings():
@@ -282,6 +282,6 @@ def test_the_index_does_not_follow_later_changes_of_the_embeddings():
     index = Exact(embeddings)
     with torch.no_grad():
         embeddings[0] = 9.0
-    scores = index.search_ids(torch.ones(1, 1, requires_grad=True), 2).scores
+    scores = index.search_rows(torch.ones(1, 1, requires_grad=True), 2).scores
     assert scores.tolist() == [[2.0, 1.0]]
     assert not scores.requires_grad

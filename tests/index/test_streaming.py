@@ -10,8 +10,8 @@ from tests.golden import golden
 from retrank.core.errors import ConfigError, DataError, ShapeError, StorageError
 from retrank.core.jagged import Jagged
 from retrank.index import Exact, Streaming, safetensors_stream, table_stream
-from retrank.index import blocks as blocks_module
 from retrank.index import streaming as streaming_module
+from retrank.ops import score_blocks
 
 pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
@@ -19,7 +19,8 @@ pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 @pytest.fixture(scope="module", autouse=True)
 def many_blocks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks_module, "CPU_SHAPE", (32, 128))
+        patch.setattr(score_blocks, "CPU_SHAPE", (32, 32))
+        patch.setattr(streaming_module, "_PIECE_ROWS", 512)
         patch.setattr(streaming_module, "_PART_ROWS", 150)
         yield
 
@@ -65,8 +66,8 @@ def test_a_small_corpus_is_returned_whole_when_asked_for_whole(case):
     index, queries = Streaming(Pieces(torch.tensor(inputs["candidates"]), size=3)), torch.tensor(inputs["queries"])
     with pytest.raises(ConfigError, match=r"k in \[1, 4\], got 6"):  # there: 4 results for k=6
         index.search(queries, 6)
-    scores, ids = index.search_ids(queries, 4)
-    assert ids.tolist() == expected["identifiers"]
+    scores, rows = index.search_rows(queries, 4)
+    assert rows.tolist() == expected["identifiers"]
     np.testing.assert_allclose(scores, expected["scores"], rtol=1e-5, atol=1e-6)
 
 
@@ -78,9 +79,9 @@ def test_the_very_results_of_exact(num_queries, num_candidates, dim, size, seed)
     queries = torch.from_numpy(rng.normal(size=(num_queries, dim)).astype(np.float32))
     lists = [rng.integers(num_candidates, size=rng.choice([0, 3, 300])).tolist() for _ in range(num_queries)]
     k, exclude = int(rng.integers(1, num_candidates + 1)), Jagged.from_lists(lists)
-    expected = Exact(candidates).search_ids(queries, k, exclude=exclude)
-    got = Streaming(Pieces(candidates, size=size)).search_ids(queries, k, exclude=exclude)
-    assert torch.equal(got.ids, expected.ids)
+    expected = Exact(candidates).search_rows(queries, k, exclude=exclude)
+    got = Streaming(Pieces(candidates, size=size)).search_rows(queries, k, exclude=exclude)
+    assert torch.equal(got.rows, expected.rows)
     assert torch.equal(got.scores, expected.scores)
 
 
@@ -88,9 +89,9 @@ def test_one_pass_serves_all_queries():
     stream = Pieces(torch.randn(1000, 4))
     index = Streaming(stream)
     assert stream.num_passes == 1
-    index.search_ids(torch.randn(500, 4), 10)
+    index.search_rows(torch.randn(500, 4), 10)
     assert stream.num_passes == 2
-    index.search_ids(torch.zeros(0, 4), 10)
+    index.search_rows(torch.zeros(0, 4), 10)
     assert stream.num_passes == 2
 
 
@@ -100,10 +101,10 @@ def test_a_stream_that_changes_is_noticed():
     for changed in (all_embeddings[:299], torch.cat([all_embeddings, all_embeddings]), all_embeddings[:0]):
         stream.embeddings = changed
         with pytest.raises(DataError, match="300 candidates, as before"):
-            index.search_ids(torch.randn(2, 4), 10)
+            index.search_rows(torch.randn(2, 4), 10)
     stream.embeddings = all_embeddings[:, :3]
     with pytest.raises(ShapeError, match="width 4"):
-        index.search_ids(torch.randn(2, 4), 10)
+        index.search_rows(torch.randn(2, 4), 10)
 
 
 def test_bad_streams_are_refused():
@@ -171,5 +172,5 @@ def test_it_is_saved_in_parts_that_any_tool_can_read(tmp_path):
     assert pl.concat(tables)["key"].to_list() == keys
     index = Streaming.load(tmp_path / "in[dex")
     index.save(tmp_path / "in[dex")  # onto what it reads from
-    again = Streaming.load(tmp_path / "in[dex").search_ids(torch.eye(3), 400)
-    assert torch.equal(again.scores, Exact(embeddings).search_ids(torch.eye(3), 400).scores)
+    again = Streaming.load(tmp_path / "in[dex").search_rows(torch.eye(3), 400)
+    assert torch.equal(again.scores, Exact(embeddings).search_rows(torch.eye(3), 400).scores)

@@ -10,8 +10,8 @@ from tests.golden import golden
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
-from retrank.index import blocks as blocks_module
 from retrank.metrics import FullCorpusTopK, rank_of_positive
+from retrank.ops import score_blocks
 
 pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 def many_blocks():
     """Cut a few hundred candidates into many blocks, as hundred thousands are in earnest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks_module, "CPU_SHAPE", (32, 320))
+        patch.setattr(score_blocks, "CPU_SHAPE", (32, 320))
         yield
 
 

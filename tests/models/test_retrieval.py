@@ -219,7 +219,7 @@ def test_training_learns_taste_and_the_index_serves_it(build, negatives):
     assert (parity == (viewers["user_id"].to_numpy() % 2)[:, None]).mean() > 0.95
     pairs = FITTED.transform(viewers)
     rows = CATALOGUE.rows(viewers["movie_id"])
-    all_scores, ids = model.build_index().search_ids(model.embed_queries(pairs), k=NUM_MOVIES)
+    all_scores, ids = model.build_index().search_rows(model.embed_queries(pairs), k=NUM_MOVIES)
     own = all_scores[ids == rows[:, None]]
     torch.testing.assert_close(model.predict(rr.data.Loader(pairs, 7)), own, rtol=1e-4, atol=1e-5)
 
@@ -262,7 +262,7 @@ def test_corpus_metrics_without_a_catalogue_say_what_to_pass():
 def test_the_bias_is_a_score_that_no_query_changes():
     model = factorization()
     model.bias.weight.data[2:] = torch.arange(NUM_MOVIES).unsqueeze(1) * 10.0
-    _, ids = model.build_index(CATALOGUE).search_ids(model.embed_queries(BATCH), k=NUM_MOVIES)
+    _, ids = model.build_index(CATALOGUE).search_rows(model.embed_queries(BATCH), k=NUM_MOVIES)
     expected = CATALOGUE.batch["movie_id"].argsort(descending=True)
     assert torch.equal(ids, expected.expand(16, NUM_MOVIES))
     assert factorization(bias=False).bias is None

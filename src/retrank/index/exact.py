@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Final, Self, final
 
 import polars as pl
-import torch
 from torch import Tensor
 
 from retrank.core.errors import ShapeError
 from retrank.core.files import atomic_directory, write_manifest
 from retrank.core.jagged import Jagged
-from retrank.index.blocks import ScoreBlocks, as_float32, check_finite
+from retrank.index.index import Index, SearchResult
 from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, rows_left, rows_to_change
-from retrank.index.protocol import Index, SearchResult
-from retrank.index.search import search_blocks, search_panels, takes_panels
 from retrank.index.storage import KEYS_FILE, check_format, key_series, read_embeddings, read_keys, write_embeddings
+from retrank.ops.best_candidates import Allowed, best_candidates
+from retrank.ops.prepared_candidates import PreparedCandidates, prepare_candidates
+from retrank.ops.score_checks import as_float32, check_finite
 
 __all__ = ["Exact"]
 
@@ -53,7 +53,9 @@ class Exact(Index):
     saved_as = "retrank.index.exact"
 
     def __init__(self, embeddings: Tensor, keys: KeysLike | None = None) -> None:
-        self._blocks = self._checked(embeddings)
+        self._blocks = prepare_candidates(embeddings)
+        if not bool(self._blocks.largest.isfinite()):
+            check_finite(embeddings, "embeddings")
         self._keys = raw_keys(keys, self.num_candidates)
 
     @property
@@ -71,36 +73,33 @@ class Exact(Index):
         """How many candidates there are."""
         return self._blocks.num_candidates
 
-    def search_ids(
-        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Jagged | None = None
+    def search_rows(
+        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Allowed | None = None
     ) -> SearchResult:
-        """Find the best candidates as rows; see `Index.search_ids`.
+        """Find the best candidates as rows; see `Index.search_rows`.
 
         Args:
             queries: `(batch, dim)` on the device of the embeddings.
             k: how many, at most `num_candidates`.
-            exclude: candidate rows that must not be returned.
-            allow: the only candidate rows that may be returned, one row a query or one row for all; `exclude` still
-                holds.
+            exclude: one list per query of candidate rows that must not be returned.
+            allow: the only candidates that may be returned. The cheapest form is a bool mask `(num_candidates,)`: it
+                costs nothing that one can measure.
 
         Returns:
             Scores and rows, `(batch, k)` each, best first, ties in row order.
         """
         self._check_k(k)
-        blocks = self._blocks
-        if takes_panels(blocks.grid, allow):
-            return SearchResult(
-                *search_panels(blocks.grid, [blocks.panels], blocks.largest, queries, k, exclude=exclude)
-            )
-        found = search_blocks(blocks.grid, blocks.blocks, blocks.largest, queries, k, exclude=exclude, allow=allow)
-        return SearchResult(*found)
+        return SearchResult(*best_candidates(queries, self._blocks, k, exclude=exclude, allow=allow))
 
-    def add(self, embeddings: Tensor, keys: KeysLike) -> None:
-        """Add candidates behind the last; all embeddings are copied once, so add many at a time.
+    def with_added(self, embeddings: Tensor, keys: KeysLike) -> Self:
+        """Return an index with more candidates; all embeddings are copied once, so add many at a time.
 
         Args:
             embeddings: `(num_added, dim)` on the device of the others.
             keys: theirs, none of them in the index yet.
+
+        Returns:
+            Another index.
 
         Raises:
             ShapeError: embeddings that do not fit.
@@ -109,37 +108,44 @@ class Exact(Index):
         Example:
             >>> import torch, retrank as rr
             >>> index = rr.index.Exact(torch.tensor([[1.0], [2.0]]), keys=["a", "b"])
-            >>> index.add(torch.tensor([[3.0]]), ["c"])
-            >>> index.update(torch.tensor([[4.0]]), ["a"])
-            >>> index.remove(["b"])
-            >>> index.search(torch.tensor([[1.0]]), k=2)
+            >>> larger = index.with_added(torch.tensor([[3.0]]), ["c"])
+            >>> other = larger.with_updated(torch.tensor([[4.0]]), ["a"]).without(["b"])
+            >>> other.search(torch.tensor([[1.0]]), k=2)
             KeyedResult(scores=tensor([[4., 3.]]), keys=array([['a', 'c']], dtype=object))
+            >>> index.num_candidates
+            2
         """
         embeddings = self._fitting(embeddings)
         all_keys = appended(self._keys, keys, len(embeddings))
-        self._blocks = self._checked(torch.cat([self._blocks.candidates, embeddings]))
-        self._keys = all_keys
+        return self._like(self._blocks.with_added(embeddings), all_keys) if len(embeddings) else self
 
-    def update(self, embeddings: Tensor, keys: KeysLike) -> None:
-        """Give candidates other embeddings; see `Index.update`. All embeddings are copied once.
+    def with_updated(self, embeddings: Tensor, keys: KeysLike) -> Self:
+        """Return an index in which some candidates have other embeddings; see `Index.with_updated`.
 
         Args:
-            embeddings: `(num_updated, dim)` on the device of the others.
+            embeddings: `(num_updated, dim)` on the device of the others; all are copied once.
             keys: whose they are, distinct.
+
+        Returns:
+            Another index.
         """
         embeddings = self._fitting(embeddings)
         rows = rows_to_change(self._keys, keys, len(embeddings)).to(embeddings.device)
-        self._blocks = self._checked(self._blocks.candidates.index_copy(0, rows, embeddings))
+        return self._like(self._blocks.with_updated(rows, embeddings), self._keys) if len(rows) else self
 
-    def remove(self, keys: KeysLike) -> None:
-        """Remove candidates; see `Index.remove`. All embeddings are copied once.
+    def without(self, keys: KeysLike) -> Self:
+        """Return an index that lacks some candidates; see `Index.without`. The other embeddings are copied once.
 
         Args:
             keys: distinct.
+
+        Returns:
+            Another index.
         """
         kept = rows_left(self._keys, keys)
-        self._blocks = self._checked(self._blocks.candidates[kept.to(self._blocks.device)])
-        self._keys = keys_of(self._keys, kept)
+        if len(kept) == self.num_candidates:
+            return self
+        return self._like(self._blocks.only(kept.to(self._blocks.device)), keys_of(self._keys, kept))
 
     def save(self, directory: str | Path) -> None:
         """Write embeddings (safetensors), keys (Parquet) and a manifest with checksums.
@@ -180,8 +186,7 @@ class Exact(Index):
         check_finite(embeddings, "embeddings")
         return embeddings
 
-    @staticmethod
-    def _checked(embeddings: Tensor) -> ScoreBlocks:
-        blocks = ScoreBlocks(embeddings)
-        check_finite(blocks.candidates, "embeddings")
-        return blocks
+    def _like(self, blocks: PreparedCandidates, keys: RawKeys) -> Self:
+        other = type(self).__new__(type(self))
+        other._blocks, other._keys = blocks, keys
+        return other

@@ -1,35 +1,32 @@
 """`Faiss`: the best candidates found without scoring all, by the indexes of the Faiss library."""
 
+import copy
 from pathlib import Path
-from typing import Any, Final, Self, final
+from typing import Final, Self, final
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
 
-from retrank.core.errors import ConfigError, DataError, ShapeError, StorageError
+from retrank.core.errors import ConfigError, ShapeError, StorageError
 from retrank.core.extras import optional
 from retrank.core.files import atomic_directory, read_json, write_json, write_manifest
 from retrank.core.jagged import Jagged
-from retrank.index.blocks import as_float32, check_finite
+from retrank.index.faiss_search import FaissSearch
+from retrank.index.faiss_structure import Structure
+from retrank.index.index import Index, SearchResult
 from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, rows_left, rows_to_change
-from retrank.index.pairs import PairFilter
-from retrank.index.protocol import Index, SearchResult
+from retrank.index.post_filter import PostFilter
 from retrank.index.storage import KEYS_FILE, check_format, key_series, read_embeddings, read_keys, write_embeddings
-from retrank.ops.top_k import merge, nothing, pack, unpack
+from retrank.ops.best_candidates import Allowed
+from retrank.ops.score_checks import as_float32, check_finite
 
 __all__ = ["Faiss"]
 
 _FORMAT: Final = {"format": "retrank.index.faiss", "version": 2}
 _EMBEDDINGS_FILE: Final = "embeddings.safetensors"
-_LISTS: Final = ("IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
-_GRAPHS: Final = ("IndexHNSWFlat", "IndexHNSWSQ")
-_WHOLE: Final = ("IndexIVFFlat", "IndexHNSWFlat")  # hold embeddings, not codes
-_MAX_OVERFETCH: Final = (
-    1024  # exclusions that are fetched in excess and dropped; longer lists are looked up in the search
-)
+_STRUCTURE_FILE: Final = "index.faiss"
+_SPARE: Final = 16  # candidates beyond k, so that those that tie for the last place are there to be put in order
 
 
 @final
@@ -38,8 +35,10 @@ class Faiss(Index):
 
     Exclusions and allow-lists always hold, and a search returns fewer than k candidates only where fewer are allowed:
     where the fast search does not find enough, and for allow-lists of up to 1024, all allowed candidates are scored.
-    Scores are those of the stored codes, so they are rounded with `PQ` and `SQ`, and so is the order; with `rescore`
-    both are exact among what was found. Equal scores come in row order among what was found.
+
+    Faiss finds candidates; their scores and order are the library's own. Where the structure holds embeddings, or with
+    `rescore`, a score is to the bit what `Exact` gives the same pair. Else it is that of the stored code, rounded with
+    `PQ` and `SQ`, and so is the order. Equal vectors have equal scores, and come in row order among what was found.
 
     Args:
         embeddings: `(num_candidates, dim)` float32, float16 or bfloat16; also what the index is trained on (Faiss wants
@@ -49,10 +48,10 @@ class Faiss(Index):
             cannot update or remove), `"HNSW32,SQ8"`, `"IVF256,Flat"` (lists), `"IVF256,PQ16"`, `"IVF256,SQ8"` (lists of
             codes), and `"PQ16"`, `"SQ8"`, `"Flat"`, which look at everything: they are lists with one list.
         effort: lists that are searched, or candidates of the graph that are followed: more is slower and finds more.
-            It can be changed between searches.
+            See `with_effort`.
         rescore: for `PQ` and `SQ`: find `rescore * k` candidates by their codes and keep the k best by their
-            embeddings, which the index then holds besides (4 bytes a number). It can be changed between searches, also
-            to None, which trusts the codes; an index that was built with None cannot start to rescore.
+            embeddings, which the index then holds besides (4 bytes per number). None trusts the codes. See
+            `with_rescore`.
 
     Raises:
         MissingExtraError: Faiss is not installed.
@@ -68,8 +67,8 @@ class Faiss(Index):
         1.0
         >>> codes = rr.index.Faiss(embeddings, factory="PQ8x4", rescore=8)
         >>> rescored = codes.evaluate(embeddings[:50], k=10, exact=rr.index.Exact(embeddings))
-        >>> codes.rescore = 1
-        >>> rescored > 0.9 > codes.evaluate(embeddings[:50], k=10, exact=rr.index.Exact(embeddings))
+        >>> trusting = codes.with_rescore(None)
+        >>> rescored > 0.9 > trusting.evaluate(embeddings[:50], k=10, exact=rr.index.Exact(embeddings))
         True
 
     Source: Douze et al., "The Faiss library", 2024; Malkov and Yashunin, "Efficient and robust approximate nearest
@@ -93,13 +92,10 @@ class Faiss(Index):
             raise ShapeError("at least one candidate", "none", "embeddings", "give the embeddings of the catalogue")
         check_finite(vectors, "embeddings")
         self._keys = raw_keys(keys, len(vectors))
-        self.effort, self._factory = effort, factory
-        self._faiss = optional("faiss", extra="ann")
-        self._index = _built(self._faiss, vectors.numpy(), factory)
+        self._effort, self._factory = _checked_effort(effort), factory
+        self._structure = Structure.build(optional("faiss", extra="ann"), vectors, factory)
         self._originals = None if rescore is None else vectors.clone()
-        self.rescore = rescore
-        self._labels = torch.arange(len(vectors))  # Faiss's number of each row: ascending, with gaps after removals
-        self._insert(vectors, self._labels)
+        self._rescore = self._checked_rescore(rescore)
 
     @property
     def is_exact(self) -> bool:
@@ -114,123 +110,130 @@ class Faiss(Index):
     @property
     def num_candidates(self) -> int:
         """How many candidates there are."""
-        return len(self._labels)
+        return self._structure.num_candidates
 
     @property
     def effort(self) -> int:
         """Lists that are searched, or candidates of the graph that are followed."""
         return self._effort
 
-    @effort.setter
-    def effort(self, effort: int) -> None:
-        if effort < 1:
-            raise ConfigError("effort >= 1", str(effort), "Faiss", "search at least one list")
-        self._effort = effort
-
     @property
     def rescore(self) -> int | None:
         """How many candidates are scored exactly for each that is asked for; None trusts the codes."""
         return self._rescore
 
-    @rescore.setter
-    def rescore(self, rescore: int | None) -> None:
-        if rescore is not None and type(self._index).__name__ in _WHOLE:
-            raise ConfigError(
-                "a structure of codes (PQ or SQ) to rescore",
-                f"'{self._factory}', whose scores are exact",
-                "Faiss(rescore=...)",
-                "leave rescore out, and raise effort to find more",
-            )
-        if rescore is not None and self._originals is None:
-            raise ConfigError(
-                "embeddings to rescore by", "codes alone", "Faiss.rescore", "build the index with Faiss(rescore=...)"
-            )
-        if rescore is not None and rescore < 1:
-            raise ConfigError("rescore >= 1 or None", str(rescore), "Faiss(rescore=...)", "4 is a good start")
-        self._rescore = rescore
+    def with_effort(self, effort: int) -> Self:
+        """Return the same index with another effort; they share everything else.
 
-    def search_ids(
-        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Jagged | None = None
+        Args:
+            effort: lists that are searched, or candidates of the graph that are followed.
+
+        Returns:
+            Another index.
+
+        Raises:
+            ConfigError: it is below 1.
+        """
+        other = copy.copy(self)
+        other._effort = _checked_effort(effort)
+        return other
+
+    def with_rescore(self, rescore: int | None) -> Self:
+        """Return the same index with another depth of rescoring; they share everything else.
+
+        Args:
+            rescore: candidates that are scored exactly for each that is asked for; None trusts the codes.
+
+        Returns:
+            Another index.
+
+        Raises:
+            ConfigError: it is below 1, the structure's scores are exact already, or the index was built with
+                `rescore=None`, and so without the embeddings.
+        """
+        other = copy.copy(self)
+        other._rescore = self._checked_rescore(rescore)
+        return other
+
+    def search_rows(
+        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Allowed | None = None
     ) -> SearchResult:
-        """Find good candidates as rows; see `Index.search_ids`.
+        """Find good candidates as rows; see `Index.search_rows`.
 
         Args:
             queries: `(batch, dim)` on any device.
             k: how many, at most `num_candidates`.
-            exclude: candidate rows that must not be returned.
-            allow: the only candidate rows that may be returned, one row a query or one row for all.
+            exclude: one list per query of candidate rows that must not be returned.
+            allow: the only candidates that may be returned.
 
         Returns:
             Scores and rows, `(batch, k)` each on the device of the queries, best first.
         """
         self._check_k(k)
         vectors = self._fitting(queries, "queries")
-        rules = PairFilter(self.num_candidates, len(vectors), exclude, allow)
-        found = nothing(len(vectors), k, torch.device("cpu"))
-        if not rules.has_own_lists:
-            self._search_together(found, vectors, k, rules)
-        wanted, depth = rules.num_left.clamp(max=k), self._depth(k)
-        for query in (_num_found(found) < wanted).nonzero()[:, 0].tolist():
-            selector, vector = self._selector(*rules.of(query)), vectors[query : query + 1]
-            place, empty = found[query : query + 1], nothing(1, k, found.device)
-            if rules.are_few(query):
-                place[:] = merge(empty, self._thorough(vector, int(rules.num_left[query]), selector))
-                continue
-            place[:] = merge(empty, self._fast(vector, depth, selector))
-            if int(_num_found(place)) < int(wanted[query]):
-                place[:] = merge(empty, self._thorough(vector, depth, selector))
-        scores, rows = unpack(found)
+        rules = PostFilter(self.num_candidates, len(vectors), exclude, allow)
+        depth = min(k * self._rescore if self._rescore else k + _SPARE, self.num_candidates)
+        embeddings = None if self._rescore is None else self._originals
+        scores, rows = FaissSearch(self._structure, self._effort, depth, embeddings).run(vectors, k, rules)
         return SearchResult(scores.to(queries.device), rows.to(queries.device))
 
-    def add(self, embeddings: Tensor, keys: KeysLike) -> None:
-        """Add candidates behind the last; lists and codes stay as they were trained.
+    def with_added(self, embeddings: Tensor, keys: KeysLike) -> Self:
+        """Return an index with more candidates; the structure is copied, its lists and codes stay as they were trained.
 
         Args:
             embeddings: `(num_added, dim)`.
             keys: theirs, none of them in the index yet.
+
+        Returns:
+            Another index.
         """
         vectors = self._fitting(embeddings, "embeddings")
-        self._keys = appended(self._keys, keys, len(vectors))
-        labels = int(self._labels[-1]) + 1 + torch.arange(len(vectors))
-        self._insert(vectors, labels)
-        self._labels = torch.cat([self._labels, labels])
+        other = copy.copy(self)
+        other._keys = appended(self._keys, keys, len(vectors))
+        other._structure = self._structure.with_added(vectors)
         if self._originals is not None:
-            self._originals = torch.cat([self._originals, vectors])
+            other._originals = torch.cat([self._originals, vectors])
+        return other
 
-    def update(self, embeddings: Tensor, keys: KeysLike) -> None:
-        """Give candidates other embeddings; see `Index.update`.
+    def with_updated(self, embeddings: Tensor, keys: KeysLike) -> Self:
+        """Return an index in which some candidates have other embeddings; see `Index.with_updated`.
 
         Args:
             embeddings: `(num_updated, dim)`.
             keys: whose they are, distinct.
 
+        Returns:
+            Another index.
+
         Raises:
             ConfigError: the structure is a graph.
         """
-        self._check_lists("update")
+        self._check_lists("with_updated")
         vectors = self._fitting(embeddings, "embeddings")
-        rows = rows_to_change(self._keys, keys, len(vectors))
-        self._index.remove_ids(self._faiss.IDSelectorBatch(self._labels[rows].numpy()))
-        self._insert(vectors, self._labels[rows])
+        rows, other = rows_to_change(self._keys, keys, len(vectors)), copy.copy(self)
+        other._structure = self._structure.with_updated(vectors, rows)
         if self._originals is not None:
-            self._originals[rows] = vectors
+            other._originals = self._originals.index_copy(0, rows, vectors)
+        return other
 
-    def remove(self, keys: KeysLike) -> None:
-        """Remove candidates; see `Index.remove`.
+    def without(self, keys: KeysLike) -> Self:
+        """Return an index that lacks some candidates; see `Index.without`.
 
         Args:
             keys: distinct.
 
+        Returns:
+            Another index.
+
         Raises:
             ConfigError: the structure is a graph.
         """
-        self._check_lists("remove")
-        kept = rows_left(self._keys, keys)
-        gone = self._labels[rows_to_change(self._keys, keys)]
-        self._index.remove_ids(self._faiss.IDSelectorBatch(gone.numpy()))
-        self._labels, self._keys = self._labels[kept], keys_of(self._keys, kept)
+        self._check_lists("without")
+        kept, other = rows_left(self._keys, keys), copy.copy(self)
+        other._keys, other._structure = keys_of(self._keys, kept), self._structure.only(kept)
         if self._originals is not None:
-            self._originals = self._originals[kept]
+            other._originals = self._originals[kept]
+        return other
 
     def save(self, directory: str | Path) -> None:
         """Write Faiss's own file, embeddings to rescore by (safetensors), keys (Parquet), settings (JSON), checksums.
@@ -239,9 +242,8 @@ class Faiss(Index):
             directory: replaced as a whole if it exists.
         """
         with atomic_directory(directory) as draft:
-            self._faiss.write_index(self._index, str(draft / "index.faiss"))
-            labels = pl.Series("label", self._labels.numpy())
-            pl.DataFrame([key_series(self._keys), labels]).write_parquet(draft / KEYS_FILE)
+            self._structure.write(draft / _STRUCTURE_FILE)
+            pl.DataFrame([key_series(self._keys)]).write_parquet(draft / KEYS_FILE)
             settings = {"factory": self._factory, "effort": self.effort, "rescore": self.rescore}
             write_json(draft / "settings.json", settings)
             if self._originals is not None:
@@ -264,100 +266,47 @@ class Faiss(Index):
         """
         check_format(directory, _FORMAT)
         self = cls.__new__(cls)
-        self._faiss = optional("faiss", extra="ann")
         settings, (self._keys, table) = read_json(Path(directory) / "settings.json"), read_keys(directory)
-        self._factory, self.effort = settings["factory"], settings["effort"]
-        self._labels = torch.from_numpy(table["label"].to_numpy(writable=True))
-        file = Path(directory) / "index.faiss"
-        try:
-            self._index = self._faiss.read_index(str(file))
-        except RuntimeError as error:
-            raise StorageError("an index of Faiss", _reason(error), str(file), "save the index anew") from error
-        if type(self._index).__name__ not in _LISTS + _GRAPHS or self._index.ntotal != len(self._labels):
-            raise StorageError(f"{len(self._labels)} candidates", "another index", str(file), "save the index anew")
+        self._factory, self._effort = settings["factory"], _checked_effort(settings["effort"])
+        ids = torch.arange(len(table))
+        if "label" in table.columns:  # earlier versions wrote down what Faiss calls each row
+            ids = torch.from_numpy(table["label"].to_numpy(writable=True))
+        self._structure = Structure.read(optional("faiss", extra="ann"), Path(directory) / _STRUCTURE_FILE, ids)
         originals = Path(directory) / _EMBEDDINGS_FILE
         self._originals = read_embeddings(originals) if originals.exists() else None
-        if self._originals is not None and self._originals.shape != (len(self._labels), self._index.d):
-            raise StorageError(f"{len(self._labels)} embeddings", "others", str(originals), "save the index anew")
-        self.rescore = settings["rescore"]
+        if self._originals is not None and self._originals.shape != (self.num_candidates, self._structure.dim):
+            raise StorageError(f"{self.num_candidates} embeddings", "others", str(originals), "save the index anew")
+        self._rescore = self._checked_rescore(settings["rescore"])
         return self
-
-    @property
-    def _is_graph(self) -> bool:
-        return type(self._index).__name__ in _GRAPHS
-
-    def _depth(self, k: int) -> int:
-        return min(k * (self.rescore or 1), self.num_candidates)
-
-    def _search_together(self, found: Tensor, vectors: Tensor, k: int, rules: PairFilter) -> None:
-        """Search for all queries at once, for as many candidates more than k as a query excludes."""
-        everyone = torch.arange(len(vectors))
-        selector = None if rules.shared is None else self._selector(rules.shared, True)
-        if rules.shared is not None and rules.shares_few:
-            depth = max(1, len(rules.shared))
-            found[:] = merge(found, rules.without_excluded(everyone, self._thorough(vectors, depth, selector)))
-            return
-        excess = torch.where(rules.num_excluded > 0, 2 ** rules.num_excluded.double().log2().ceil(), 0).long()
-        for more in torch.unique(excess[rules.num_excluded <= _MAX_OVERFETCH]).tolist():
-            queries, depth = everyone[excess == more], min(self._depth(k) + more, self.num_candidates)
-            fetched = self._fast(vectors[queries], depth, selector)
-            found[queries] = merge(found[queries], rules.without_excluded(queries, fetched) if more else fetched)
-
-    def _fast(self, vectors: Tensor, k: int, selector: Any) -> Tensor:
-        if self._is_graph:
-            settings = self._faiss.SearchParametersHNSW(efSearch=max(self.effort, k), **_chosen(selector))
-        else:
-            lists = min(self.effort, self._index.nlist)
-            settings = self._faiss.SearchParametersIVF(nprobe=lists, **_chosen(selector))
-        return self._packed(vectors, *self._index.search(vectors.numpy(), k, params=settings))
-
-    def _thorough(self, vectors: Tensor, k: int, selector: Any) -> Tensor:
-        if self._is_graph:
-            everything = self._faiss.downcast_index(self._index.storage)
-            settings = self._faiss.SearchParameters(**_chosen(selector))
-            return self._packed(vectors, *everything.search(vectors.numpy(), k, params=settings))
-        settings = self._faiss.SearchParametersIVF(nprobe=self._index.nlist, **_chosen(selector))
-        return self._packed(vectors, *self._index.search(vectors.numpy(), k, params=settings))
-
-    def _packed(self, vectors: Tensor, scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Tensor:
-        found, places = torch.from_numpy(labels), torch.from_numpy(scores)
-        there = found >= 0
-        _check_scores(places[there])
-        rows = torch.searchsorted(self._labels, found.clamp(min=0))
-        if self._originals is not None and self.rescore is not None:
-            places = self._scored_exactly(vectors, self._originals, rows)
-            _check_scores(places[there])
-        return pack(places.masked_fill(~there, -torch.inf), rows)
-
-    def _scored_exactly(self, vectors: Tensor, candidates: Tensor, rows: Tensor) -> Tensor:
-        """Return the dot product of each query with its rows, one pair at a time: nothing is gathered."""
-        scores = torch.empty(rows.shape)
-        tensors = (scores, vectors, candidates, rows)
-        pointers = [self._faiss.swig_ptr(tensor.numpy()) for tensor in tensors]
-        self._faiss.fvec_inner_products_by_idx(*pointers, vectors.shape[1], *rows.shape)
-        return scores
-
-    def _selector(self, rows: Tensor, are_allowed: bool) -> Any:
-        selector = self._faiss.IDSelectorBatch(self._labels[rows].numpy())
-        return selector if are_allowed else self._faiss.IDSelectorNot(selector)
-
-    def _insert(self, vectors: Tensor, labels: Tensor) -> None:
-        if self._is_graph:
-            self._index.add(vectors.numpy())  # numbered in the order of their coming, and none is ever removed
-        else:
-            self._index.add_with_ids(vectors.numpy(), labels.numpy())
 
     def _fitting(self, vectors: Tensor, where: str) -> Tensor:
         vectors = as_float32(vectors, where).cpu().contiguous()
-        if vectors.shape[1] != self._index.d:
-            raise ShapeError(
-                f"shape (rows, {self._index.d})", f"{tuple(vectors.shape)}", where, "use one dim for all embeddings"
-            )
+        dim = self._structure.dim
+        if vectors.shape[1] != dim:
+            raise ShapeError(f"shape (rows, {dim})", f"{tuple(vectors.shape)}", where, "use one dim for all embeddings")
         check_finite(vectors, where)
         return vectors
 
+    def _checked_rescore(self, rescore: int | None) -> int | None:
+        if rescore is None:
+            return None
+        if self._structure.is_whole:
+            raise ConfigError(
+                "a structure of codes (PQ or SQ) to rescore",
+                f"'{self._factory}', whose scores are exact",
+                "Faiss(rescore=...)",
+                "leave rescore out, and raise effort to find more",
+            )
+        if self._originals is None:
+            raise ConfigError(
+                "embeddings to rescore by", "codes alone", "with_rescore", "build the index with Faiss(rescore=...)"
+            )
+        if not isinstance(rescore, int) or rescore < 1:
+            raise ConfigError("rescore >= 1 or None", repr(rescore), "Faiss(rescore=...)", "4 is a good start")
+        return rescore
+
     def _check_lists(self, change: str) -> None:
-        if self._is_graph:
+        if self._structure.is_graph:
             raise ConfigError(
                 "a structure of lists, e.g. 'IVF256,Flat'",
                 f"'{self._factory}', a graph",
@@ -366,42 +315,7 @@ class Faiss(Index):
             )
 
 
-def _built(faiss: Any, vectors: npt.NDArray[np.float32], factory: str) -> Any:
-    name = factory if factory.startswith(("IVF", "HNSW")) else f"IVF1,{factory}"
-    try:
-        index = faiss.index_factory(vectors.shape[1], name, faiss.METRIC_INNER_PRODUCT)
-        if type(index).__name__ not in _LISTS + _GRAPHS:
-            raise ConfigError(
-                "HNSW, IVF, PQ, SQ or Flat, e.g. 'IVF256,PQ16'", f"'{factory}'", "Faiss(factory=...)", "choose another"
-            )
-        for trained in (index, getattr(index, "pq", index)):
-            if hasattr(trained, "cp"):
-                trained.cp.min_points_per_centroid = 1  # else Faiss prints its advice
-        if hasattr(index, "do_polysemous_training"):
-            index.do_polysemous_training = False  # slow annealing for a filter that is not used here
-        index.train(vectors)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"a structure for {vectors.shape[0]} candidates of dim {vectors.shape[1]}",
-            f"'{factory}': {_reason(error)}",
-            "Faiss(factory=...)",
-            "use fewer lists, or Exact for a small catalogue",
-        ) from error
-    return index
-
-
-def _check_scores(scores: Tensor) -> None:
-    if not bool(scores.isfinite().all()):
-        raise DataError("finite scores", "an overflow of float32", "queries", "check the model's output")
-
-
-def _chosen(selector: Any) -> dict[str, Any]:
-    return {} if selector is None else {"sel": selector}
-
-
-def _num_found(packed: Tensor) -> Tensor:
-    return (unpack(packed)[1] >= 0).sum(dim=1)
-
-
-def _reason(error: RuntimeError) -> str:
-    return str(error).rpartition("Error: ")[2].strip()
+def _checked_effort(effort: int) -> int:
+    if not isinstance(effort, int) or effort < 1:
+        raise ConfigError("effort >= 1", repr(effort), "Faiss", "search at least one list")
+    return effort

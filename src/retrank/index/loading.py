@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from retrank.core.errors import StorageError
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.index.storage import format_of
 
 __all__ = ["load_index"]

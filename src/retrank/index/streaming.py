@@ -13,18 +13,20 @@ from retrank.core.errors import DataError, ShapeError
 from retrank.core.files import atomic_directory, write_manifest
 from retrank.core.jagged import Jagged
 from retrank.data.background import background
-from retrank.index.blocks import BlockGrid, as_float32, check_finite
+from retrank.index.index import Index, SearchResult
 from retrank.index.keys import KeysLike, RawKeys, joined, raw_keys
-from retrank.index.protocol import Index, SearchResult
-from retrank.index.search import search_blocks, search_panels, takes_panels
 from retrank.index.storage import check_format, key_series
 from retrank.index.streams import CandidateStream, table_stream
-from retrank.ops.panels import Panels
+from retrank.ops.best_candidates import Allowed, best_of_stream
+from retrank.ops.prepared_candidates import PreparedCandidates, prepare_candidates
+from retrank.ops.score_blocks import group_width
+from retrank.ops.score_checks import as_float32, check_finite
 
 __all__ = ["Streaming"]
 
 _FORMAT: Final = {"format": "retrank.index.streaming", "version": 1}
 _PART_ROWS: Final = 262_144  # candidates in a saved file
+_PIECE_ROWS: Final = 32_768  # candidates in memory at a time, or as many as are scored together
 
 
 @final
@@ -63,7 +65,7 @@ class Streaming(Index):
         self._stream = stream
         self._device = torch.empty(0, device=device).device  # "cuda" by its number, as tensors name it
         parts: list[KeysLike | None] = []
-        num_candidates, dim, largest = 0, 0, 0.0
+        num_candidates, dim = 0, 0
         for embeddings, keys in stream():
             embeddings = as_float32(embeddings, f"embeddings, rows from {num_candidates}")
             if len(embeddings) == 0:
@@ -72,15 +74,13 @@ class Streaming(Index):
             self._check_width(embeddings, dim, num_candidates)
             check_finite(embeddings, "embeddings", first_row=num_candidates)
             parts.append(None if keys is None else raw_keys(keys, len(embeddings)))
-            largest = max(largest, float(embeddings.abs().max()))
             num_candidates += len(embeddings)
         if not num_candidates:
             raise DataError(
                 "at least one candidate", "none", "stream", "check what it reads; it is called for each pass"
             )
         self._keys = joined(parts, num_candidates)
-        self._grid = BlockGrid(num_candidates, dim, self._device)
-        self._largest = torch.tensor(largest, dtype=torch.float64, device=self._device)
+        self._num_candidates, self._dim = num_candidates, dim
 
     @property
     def is_exact(self) -> bool:
@@ -95,18 +95,18 @@ class Streaming(Index):
     @property
     def num_candidates(self) -> int:
         """How many candidates there are."""
-        return self._grid.num_candidates
+        return self._num_candidates
 
-    def search_ids(
-        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Jagged | None = None
+    def search_rows(
+        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Allowed | None = None
     ) -> SearchResult:
-        """Find the best candidates as rows, in one pass for all queries; see `Index.search_ids`.
+        """Find the best candidates as rows, in one pass for all queries; see `Index.search_rows`.
 
         Args:
             queries: `(batch, dim)` on the index's device.
             k: how many, at most `num_candidates`.
-            exclude: candidate rows that must not be returned.
-            allow: the only candidate rows that may be returned, one row a query or one row for all.
+            exclude: one list per query of candidate rows that must not be returned.
+            allow: the only candidates that may be returned.
 
         Returns:
             Scores and rows, `(batch, k)` each, best first, ties in row order.
@@ -115,12 +115,16 @@ class Streaming(Index):
             DataError: the stream gave other candidates than when the index was made.
         """
         self._check_k(k)
-        pieces = background(self._pieces(self._grid.width))
-        if takes_panels(self._grid, allow):
-            panels = self._panels(pieces)
-            return SearchResult(*search_panels(self._grid, panels, self._largest, queries, k, exclude=exclude))
-        blocks = (piece.to(self._device) for piece in pieces)
-        found = search_blocks(self._grid, blocks, self._largest, queries, k, exclude=exclude, allow=allow)
+        found = best_of_stream(
+            queries,
+            self._parts(),
+            self.num_candidates,
+            k,
+            dim=self._dim,
+            device=self._device,
+            exclude=exclude,
+            allow=allow,
+        )
         return SearchResult(*found)
 
     def save(self, directory: str | Path) -> None:
@@ -133,7 +137,7 @@ class Streaming(Index):
         with atomic_directory(directory) as draft:
             for part, block in enumerate(self._pieces(_PART_ROWS)):
                 names = keys[part * _PART_ROWS :][:_PART_ROWS]
-                vectors = pl.Series("embedding", block[: len(names)].numpy())
+                vectors = pl.Series("embedding", block.numpy())
                 pl.DataFrame([names, vectors]).write_parquet(draft / f"candidates-{part:06}.parquet")
             write_manifest(draft, _FORMAT)
 
@@ -153,18 +157,18 @@ class Streaming(Index):
         check_format(directory, _FORMAT)
         return cls(table_stream(f"{glob.escape(str(directory))}/candidates-*.parquet"))
 
-    def _panels(self, pieces: Iterator[Tensor]) -> Iterator[Panels]:
-        left = self.num_candidates
-        for piece in pieces:
-            yield Panels(piece[:left])
-            left -= len(piece)
+    def _parts(self) -> Iterator[PreparedCandidates]:
+        """Read all candidates, the next ones while the last are searched."""
+        width = group_width(self._device)
+        for piece in background(self._pieces(max(_PIECE_ROWS // width, 1) * width)):
+            yield prepare_candidates(piece.to(self._device))
 
     def _pieces(self, width: int) -> Iterator[Tensor]:
-        """Read all candidates: `(width, dim)` float32 pieces, rows behind the last candidate are zeros."""
-        piece, filled, num_read = torch.zeros(width, self._grid.dim), 0, 0
+        """Read all candidates: `(width, dim)` float32 pieces, the last of them shorter."""
+        piece, filled, num_read = torch.empty(width, self._dim), 0, 0
         for embeddings, _ in self._stream():
             embeddings = as_float32(embeddings, f"embeddings, rows from {num_read}")
-            self._check_width(embeddings, self._grid.dim, num_read)
+            self._check_width(embeddings, self._dim, num_read)
             num_read += len(embeddings)
             if num_read > self.num_candidates:
                 break
@@ -174,13 +178,13 @@ class Streaming(Index):
                 filled, embeddings = filled + len(taken), embeddings[len(taken) :]
                 if filled == width:
                     yield piece
-                    piece, filled = torch.zeros(width, self._grid.dim), 0
+                    piece, filled = torch.empty(width, self._dim), 0
         if num_read != self.num_candidates:
             raise DataError(
                 f"{self.num_candidates} candidates, as before", f"{num_read} or more", "stream", "make the index anew"
             )
         if filled:
-            yield piece
+            yield piece[:filled]
 
     @staticmethod
     def _check_width(embeddings: Tensor, dim: int, first_row: int) -> None:

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
-from retrank.core.native import is_native
 from retrank.core.seeds import generator
-from retrank.index.blocks import BlockCells, BlockGrid, ScoreBlocks, as_float32, check_pairs
 from retrank.metrics.metric import SumMetric
-from retrank.ops.panels import count_better
+from retrank.ops.ranks import count_better
+from retrank.ops.score_checks import as_float32, largest_magnitude, may_overflow
 
 __all__ = ["FullCorpusTopK", "rank_of_positive"]
 
@@ -164,81 +163,21 @@ def _ranks(queries: Tensor, candidates: Tensor, positives: Tensor, exclude: Jagg
     if queries.dim() not in (2, 3) or 0 in queries.shape[1:]:
         raise _shape_error("queries of shape (batch, dim) or (batch, heads, dim)", queries)
     heads = queries[:, None] if queries.dim() == 2 else queries
-    if exclude is not None:
-        check_pairs(exclude, len(queries), len(candidates), "exclude")
-    candidates, heads = as_float32(candidates, "candidates"), heads.detach()
+    candidates = as_float32(candidates, "candidates")
     if len(candidates) == 0:
         raise ShapeError("at least one candidate", "none", "candidates", "give the embeddings of the catalogue")
-    grid = BlockGrid(len(candidates), candidates.shape[1], candidates.device)
-    heads = torch.stack([grid.checked(head) for head in heads.unbind(1)], dim=1)
+    order = _tie_order(len(candidates), candidates.device)
     rows = positives.clamp(0, len(candidates) - 1)
-    if heads.shape[1] == 1 and is_native(candidates):
-        order, place = _tie_order(len(candidates), candidates.device)
-        num_better = count_better(heads[:, 0], candidates, order, place, rows, exclude)
-    else:
-        num_better = _count_in_blocks(heads, candidates, rows, exclude)
-    largest = candidates.abs().amax().double()
-    unsafe = torch.stack([grid.unsafe(head, largest) for head in heads.unbind(1)]).any(dim=0)
+    num_better = count_better(heads, candidates, order, rows, exclude=exclude)
+    unsafe = may_overflow(heads.detach().abs().amax(dim=1), largest_magnitude(candidates))
     bad = unsafe | (positives < -1) | (positives >= len(candidates))
     return (1 + num_better).double().where(positives != -1, torch.inf), bad
 
 
-def _count_in_blocks(heads: Tensor, candidates: Tensor, positives: Tensor, exclude: Jagged | None) -> Tensor:
-    """Count the candidates before each positive in plain torch, block by block: `(batch,)` float64."""
-    order, place = _tie_order(len(candidates), candidates.device)
-    blocks = ScoreBlocks(candidates[order])  # a tie that comes before the positive now stands left of it
-    by_place = torch.argsort(place[positives])  # a chunk's positives then share few blocks, and only those come twice
-    chunks = torch.stack([blocks.chunks(head) for head in heads[by_place].unbind(1)], dim=1)
-    excluded = None
-    if exclude is not None:
-        taken = exclude.to(blocks.device).take(by_place)
-        excluded = BlockCells(Jagged(place[taken.values], taken.offsets), blocks.grid, len(positives), "exclude")
-    num_better = torch.empty(len(positives), dtype=torch.float64, device=blocks.device)
-    num_better[by_place] = _num_better(blocks, chunks, place[positives][by_place], excluded)
-    return num_better
-
-
-def _num_better(blocks: ScoreBlocks, chunks: Tensor, places: Tensor, excluded: BlockCells | None) -> Tensor:
-    """Count the candidates before each positive: `(batch,)` float64, for ascending places of the positives."""
-    num_queries, width = len(places), blocks.width
-    padded = places.new_full((len(chunks) * blocks.chunk_rows, 1), blocks.num_candidates - 1)
-    padded[:num_queries, 0] = places
-    padded = padded.view(len(chunks), blocks.chunk_rows, 1)
-    columns = torch.arange(blocks.num_blocks * width, device=blocks.device).view(-1, width)
-    better = torch.zeros(len(chunks), blocks.chunk_rows, dtype=torch.float64, device=blocks.device)
-    spans = (padded[:, [0, -1], 0] // width).tolist()  # the one time that the host waits
-    for number, (chunk, place, (first, last)) in enumerate(zip(chunks, padded, spans, strict=True)):
-        positive = chunk.new_zeros(blocks.chunk_rows, 1)
-        for block in range(first, last + 1):
-            scores = _best_head(blocks, chunk, block).gather(1, (place - block * width).clamp(0, width - 1))
-            positive = scores.where(place // width == block, positive)
-        for block in range(blocks.num_blocks):
-            scores = _best_head(blocks, chunk, block)
-            if excluded is not None:
-                scores[excluded.of(number, block)] = -torch.inf
-            if block < first:
-                scores.ge_(positive)
-            elif block > last:
-                scores.gt_(positive)
-            else:
-                scores = ((scores > positive) | ((scores == positive) & (columns[block] < place))).float()
-            better[number] += scores.sum(dim=1)
-    return better.view(-1)[:num_queries]
-
-
-def _best_head(blocks: ScoreBlocks, chunk: Tensor, block: int) -> Tensor:
-    """Score one chunk `(heads, chunk_rows, dim)` of queries against one block of candidates."""
-    scores = blocks.scores(chunk[0], block)
-    for head in chunk[1:]:
-        scores = torch.maximum(scores, blocks.scores(head, block))
-    return scores
-
-
 @lru_cache(maxsize=4)
-def _tie_order(num_candidates: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return candidate rows in the order in which ties are broken, and the place of each row in it."""
-    order = torch.randperm(num_candidates, generator=generator(0, "tie order"))
-    return order.to(device), torch.argsort(order).to(device)
+def _tie_order(num_candidates: int, device: torch.device) -> Tensor:
+    """Return candidate rows in the order in which ties are broken."""
+    return torch.randperm(num_candidates, generator=generator(0, "tie order")).to(device)
 
 
 def _shape_error(expected: str, tensor: Tensor) -> ShapeError:

@@ -57,7 +57,7 @@ def first_places(recommended: Tensor, weight: Tensor | None, k: int | None, name
             "int64 candidate rows of shape (queries, places)",
             f"{recommended.dtype} of shape {tuple(recommended.shape)}",
             f"metric '{name}'",
-            "give the ids of `Index.search_ids`",
+            "give the rows of `Index.search_rows`",
         )
     if weight is None:
         weight = torch.ones(len(recommended), device=recommended.device)

@@ -16,7 +16,7 @@ from retrank.data.batches import Batches
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.models.candidates import log_shares, rows_of_ids
 from retrank.models.missing import MissingPositives
 from retrank.models.sampled import CandidatesById, draw, sampled_softmax

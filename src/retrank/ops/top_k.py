@@ -9,13 +9,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["best_of_block", "merge", "nothing", "pack", "unpack"]
+__all__ = ["best_of_block", "empty_result", "merge", "pack", "unpack"]
 
 _ROW_MASK: Final = 0xFFFFFFFF
 _SIGN_MASK: Final = 0x7FFFFFFF
 
 
-def nothing(num_rows: int, k: int, device: torch.device) -> Tensor:
+def empty_result(num_rows: int, k: int, device: torch.device) -> Tensor:
     """Return the packed result of a search that has seen no candidate.
 
     Args:
@@ -24,7 +24,7 @@ def nothing(num_rows: int, k: int, device: torch.device) -> Tensor:
         device: where it lives.
 
     Returns:
-        `(num_rows, k)` int64, `k` missing places a row.
+        `(num_rows, k)` int64, `k` missing places per row.
     """
     return pack(torch.full((num_rows, k), -torch.inf, device=device), torch.zeros(k, dtype=torch.int64, device=device))
 

@@ -7,9 +7,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from retrank.core.batch import Batch
 from retrank.core.jagged import Jagged
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.models.pairs import Candidates
 from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import AskedQueries
@@ -70,6 +69,8 @@ def rules_of(parts: Parts, request: Request) -> Rules:
         DataError: keys of another type, or a condition that cannot be applied.
     """
     catalogue = parts.candidates.catalogue
+    if request.where is not None:
+        parts.require_own_process("a condition")
     allowed = None if request.where is None else parts.candidates.conditions.mask(request.where)
     if request.allow is not None:
         only = torch.zeros(len(catalogue), dtype=torch.bool)
@@ -100,16 +101,16 @@ def answer(parts: Parts, asked: AskedQueries, rules: Rules) -> Answers:
         return Answers(*map(torch.cat, zip(*made, strict=True)))
     if not len(asked):
         return Answers(torch.zeros(0, rules.k), torch.zeros(0, rules.k, dtype=torch.int64), torch.zeros(0).bool())
-    batch, usable = parts.queries.batch(asked)
+    usable = parts.queries.usable(asked)
     exclude = _excluded(parts, asked, rules)
     if bool(usable.all()):
-        return Answers(*_personal(parts, batch, exclude, rules), ~usable)
+        return Answers(*_personal(parts, asked, exclude, rules), ~usable)
     if not bool(usable.any()):
         return Answers(*parts.popular.best(rules.k, exclude=exclude, allow=rules.allowed), ~usable)
     scores = torch.empty(len(asked), rules.k)
     rows = torch.empty(len(asked), rules.k, dtype=torch.int64)
     personal, popular = usable.nonzero()[:, 0], (~usable).nonzero()[:, 0]
-    scores[personal], rows[personal] = _personal(parts, batch.take(personal), exclude.take(personal), rules)
+    scores[personal], rows[personal] = _personal(parts, asked.take(personal), exclude.take(personal), rules)
     scores[popular], rows[popular] = parts.popular.best(rules.k, exclude=exclude.take(popular), allow=rules.allowed)
     return Answers(scores, rows, ~usable)
 
@@ -124,14 +125,11 @@ def search(index: Index, embeddings: Tensor, k: int, exclude: Jagged, allowed: T
         exclude: rows that a query must not get; one may be named twice.
         allowed: `(candidates,)` bool, which rows any query may get; None for all.
     """
-    allow = None
-    if allowed is not None:
-        rows = allowed.nonzero()[:, 0]
-        allow = Jagged(rows, torch.tensor([0, len(rows)]))
-    return Candidates(*index.search_ids(embeddings, k, exclude=exclude, allow=allow))
+    return Candidates(*index.search_rows(embeddings, k, exclude=exclude, allow=allowed))
 
 
-def _personal(parts: Parts, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
+def _personal(parts: Parts, asked: AskedQueries, exclude: Jagged, rules: Rules) -> Candidates:
+    batch = parts.queries.batch(asked)
     depth = rules.k if parts.ranking is None else min(max(rules.k, parts.num_retrieved), len(parts.candidates))
     lists = search(parts.index, embed_queries(parts.retrieval, batch), depth, exclude, rules.allowed)
     if parts.ranking is not None:

@@ -35,6 +35,8 @@ def ask_one(parts: Parts, query: Mapping[str, Any]) -> AskedQueries:
     if queries.query not in query:
         raise DataError(f"the key, as '{queries.query}'", f"the columns {list(query)}", "query")
     key = as_key(query[queries.query], queries.key_type, f"column '{queries.query}' of the query")
+    if len(query) > 1:
+        parts.require_own_process("a query that brings features")
     brought = {
         name: as_trained(column_of(name, value), types[name], "the query")
         for name, value in query.items()
@@ -61,6 +63,7 @@ def ask_table(parts: Parts, table: pl.DataFrame) -> AskedQueries:
         DataError: the key column is missing, holds nulls or is of another type, or a column holds values of another
             kind than in training.
     """
+    parts.require_own_process("many queries at once")
     queries = parts.queries
     require_columns(table, [queries.query], "queries")
     require_no_nulls(table, [queries.query], "queries")

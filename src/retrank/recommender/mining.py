@@ -78,7 +78,7 @@ def mine_lists(
         block = table[start : start + _BLOCK]
         batch, rows = space.transform(block, features=names), catalogue.rows(block[candidate])
         exclude = _without(seen[block[query]], rows)
-        lists = index.search_ids(embed_queries(frozen, batch), k, exclude=exclude)
+        lists = index.search_rows(embed_queries(frozen, batch), k, exclude=exclude)
         parts.append(_found(batch, features, lists, rows))
     if not sum(map(len, parts)):
         raise DataError("lists that hold their positive", "none", "mine_lists", "train retrieval longer, or raise k")

@@ -1,6 +1,7 @@
 """`Parts`: what a recommender consists of, built once and never changed."""
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import final
 
@@ -20,7 +21,7 @@ from retrank.features.history import History
 from retrank.features.recent import Recent
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.models.multitask import MultiTaskRanking
 from retrank.models.pairs import PAIR_COLUMNS
 from retrank.models.retrieval import RetrievalModel
@@ -89,6 +90,7 @@ class Parts:
         index: the candidates' embeddings; its rows are those of the catalogue.
         num_retrieved: how many candidates are retrieved for ranking.
         card: what a reader must know.
+        process: the number of the process in which the parts were built.
     """
 
     space: FeatureSpace
@@ -100,6 +102,21 @@ class Parts:
     index: Index
     num_retrieved: int
     card: Card
+    process: int = field(default_factory=os.getpid, compare=False)
+
+    def require_own_process(self, what: str) -> None:
+        """Refuse what would hang in a process that was forked after polars had started its threads.
+
+        Raises:
+            ConfigError: this is such a process.
+        """
+        if os.getpid() != self.process:
+            raise ConfigError(
+                "a recommender that this process built or loaded",
+                "one from before it was forked",
+                what,
+                "load the bundle in each worker after the fork, or start workers with spawn",
+            )
 
     @cached_property
     def popular(self) -> PopularCandidates:

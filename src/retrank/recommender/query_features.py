@@ -167,24 +167,42 @@ class QueryFeatures:
         other._ids = {name: torch.cat([ids, self._of_history[name].ids(added)]) for name, ids in self._ids.items()}
         return other
 
-    def batch(self, asked: AskedQueries) -> tuple[Batch, Tensor]:
-        """Collect the features of queries.
+    def batch(self, asked: AskedQueries) -> Batch:
+        """Collect the features of queries; those that a query lacks are blank.
 
         Args:
             asked: the queries; what they bring is of the right types already.
 
-        Returns:
-            The features of all queries, and `(n,)` bool, which of them can be embedded: those that are known or bring
-            something, and lack nothing that may not be null. The features of others are blank.
-
         Raises:
             DataError: a value that a feature refuses, with the row in the caller's table.
         """
-        usable = self._usable(asked)
         if len(asked) == 1 and not asked.brought and int(asked.places) >= 0:
-            return self._one_known(int(asked.places), asked.events), usable
+            return self._one_known(int(asked.places), asked.events)
         made = {name: self._part(name, asked) for name in self._parts}
-        return self._layout.combine(made, self._names), usable
+        return self._layout.combine(made, self._names)
+
+    def usable(self, asked: AskedQueries) -> Tensor:
+        """Return `(n,)` bool, which queries can be embedded.
+
+        Those that are known or bring something, and lack nothing that may not be null.
+
+        Args:
+            asked: the queries.
+        """
+        is_known = asked.places >= 0
+        usable = is_known | (asked.events >= 0) if self._of_history else is_known.clone()
+        there = {
+            name: torch.from_numpy(column.is_not_null().to_numpy(writable=True))
+            for name, column in asked.brought.items()
+        }
+        for brings in there.values():
+            usable |= brings
+        for name in self._required:
+            stored = is_known
+            if name in self._absent:
+                stored = is_known & ~self._absent[name][asked.places.clamp(min=0)]
+            usable &= stored | there[name] if name in there else stored
+        return usable
 
     def _one_known(self, place: int, event: Tensor) -> Batch:
         """Collect the features of one known query that brings nothing: views, nothing is gathered."""
@@ -240,22 +258,6 @@ class QueryFeatures:
         if not len(self.index):
             return nothing
         return replace_rows(_take(stored, places.clamp(min=0)), nothing, unknown)
-
-    def _usable(self, asked: AskedQueries) -> Tensor:
-        is_known = asked.places >= 0
-        usable = is_known | (asked.events >= 0) if self._of_history else is_known.clone()
-        there = {
-            name: torch.from_numpy(column.is_not_null().to_numpy(writable=True))
-            for name, column in asked.brought.items()
-        }
-        for brings in there.values():
-            usable |= brings
-        for name in self._required:
-            stored = is_known
-            if name in self._absent:
-                stored = is_known & ~self._absent[name][asked.places.clamp(min=0)]
-            usable &= stored | there[name] if name in there else stored
-        return usable
 
 
 def _take(column: Column, rows: Tensor) -> Column:

@@ -15,7 +15,7 @@ from retrank.data.sources import TableLike, frame
 from retrank.features.catalogue import Catalogue
 from retrank.features.history import History
 from retrank.features.space import FeatureSpace
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.answers import Answers, answer, rules_of, search
 from retrank.recommender.asking import ask_one, ask_table

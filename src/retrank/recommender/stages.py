@@ -10,7 +10,7 @@ from retrank.core.batch import Batch
 from retrank.core.errors import DataError, ShapeError
 from retrank.features.catalogue import Catalogue
 from retrank.index.exact import Exact
-from retrank.index.protocol import Index
+from retrank.index.index import Index
 from retrank.models.pairs import Candidates, pair_batch
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.frozen import FrozenModel

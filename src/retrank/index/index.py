@@ -1,4 +1,4 @@
-"""What every index promises."""
+"""What every index promises, and what a search returns."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -10,6 +10,7 @@ from torch import Tensor
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
 from retrank.index.keys import KeysLike, RawKeys, find_rows, keys_of, same_keys
+from retrank.ops.best_candidates import Allowed
 
 __all__ = ["Index", "KeyedResult", "SearchResult"]
 
@@ -20,11 +21,11 @@ class SearchResult(NamedTuple):
 
     Attributes:
         scores: `(batch, k)` float32, best first; -inf where fewer than k candidates were allowed.
-        ids: `(batch, k)` int64 candidate rows; -1 where missing.
+        rows: `(batch, k)` int64 candidate rows; -1 where missing.
     """
 
     scores: Tensor
-    ids: Tensor
+    rows: Tensor
 
 
 @final
@@ -44,9 +45,12 @@ class KeyedResult(NamedTuple):
 class Index(ABC):
     """The candidates with the highest dot product for a query.
 
-    A candidate's id is its row in the embeddings that the index was built from. Equal scores come in row order. Added
-    candidates get the rows behind the last; where candidates are removed, later ones move up. A search and a change
-    must not run at the same time.
+    A candidate is named by its row in the embeddings that the index was built from, or by its raw key. Equal scores
+    come in row order.
+
+    An index is a value: nothing changes it, and any number of threads may search it at once. `with_added`,
+    `with_updated` and `without` return another index and leave this one as it was. Added candidates get the rows after
+    the last; where candidates are left out, later ones move up.
 
     Candidates with equal embeddings are all found, each once. A query that may have fewer than k candidates, or none,
     gets missing places at the end; no queries get no rows. One query alone finds what it finds among others. An
@@ -75,17 +79,17 @@ class Index(ABC):
         """How many candidates there are."""
 
     @abstractmethod
-    def search_ids(
-        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Jagged | None = None
+    def search_rows(
+        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Allowed | None = None
     ) -> SearchResult:
         """Find the best candidates as rows.
 
         Args:
             queries: `(batch, dim)` float32, float16 or bfloat16.
             k: how many, at most `num_candidates`.
-            exclude: one row a query of candidate rows that must not be returned, of any length.
-            allow: the only candidate rows that may be returned, one row a query or one row for all queries; all by
-                default.
+            exclude: one list per query of candidate rows that must not be returned, of any length.
+            allow: the only candidates that may be returned: a bool mask `(num_candidates,)`, or a `Jagged` of candidate
+                rows, with one list for all queries or one per query; all by default. `exclude` still holds.
 
         Returns:
             Scores and rows, `(batch, k)` each, best first.
@@ -97,21 +101,21 @@ class Index(ABC):
         """
 
     def search(
-        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Jagged | None = None
+        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Allowed | None = None
     ) -> KeyedResult:
-        """Find the best candidates as raw keys; arguments and errors are those of `search_ids`.
+        """Find the best candidates as raw keys; arguments and errors are those of `search_rows`.
 
         Args:
             queries: `(batch, dim)`.
             k: how many.
             exclude: candidate rows that must not be returned.
-            allow: the only candidate rows that may be returned.
+            allow: the only candidates that may be returned.
 
         Returns:
             Scores and keys, `(batch, k)` each, best first.
         """
-        scores, ids = self.search_ids(queries, k, exclude=exclude, allow=allow)
-        return KeyedResult(scores, keys_of(self.keys, ids))
+        scores, rows = self.search_rows(queries, k, exclude=exclude, allow=allow)
+        return KeyedResult(scores, keys_of(self.keys, rows))
 
     def rows(self, keys: KeysLike) -> Tensor:
         """Look up candidates by their raw keys, e.g. to exclude them.
@@ -127,12 +131,15 @@ class Index(ABC):
         """
         return find_rows(self.keys, keys)
 
-    def add(self, embeddings: Tensor, keys: KeysLike) -> None:
-        """Add candidates behind the last.
+    def with_added(self, embeddings: Tensor, keys: KeysLike) -> Self:
+        """Return an index with more candidates, after the last.
 
         Args:
             embeddings: `(num_added, dim)`.
             keys: theirs, none of them in the index yet.
+
+        Returns:
+            Another index.
 
         Raises:
             ConfigError: an index of this kind cannot do it.
@@ -140,14 +147,17 @@ class Index(ABC):
             DataError: a bad embedding, or a key that is in the index.
         """
         del embeddings, keys
-        raise self._unchangeable("add")
+        raise self._unchangeable("with_added")
 
-    def update(self, embeddings: Tensor, keys: KeysLike) -> None:
-        """Give candidates other embeddings; they keep their rows.
+    def with_updated(self, embeddings: Tensor, keys: KeysLike) -> Self:
+        """Return an index in which some candidates have other embeddings; all keep their rows.
 
         Args:
             embeddings: `(num_updated, dim)`.
             keys: whose they are, distinct.
+
+        Returns:
+            Another index.
 
         Raises:
             ConfigError: an index of this kind cannot do it.
@@ -155,20 +165,23 @@ class Index(ABC):
             DataError: a bad embedding, or a key that is not in the index.
         """
         del embeddings, keys
-        raise self._unchangeable("update")
+        raise self._unchangeable("with_updated")
 
-    def remove(self, keys: KeysLike) -> None:
-        """Remove candidates; the rows of later ones move up.
+    def without(self, keys: KeysLike) -> Self:
+        """Return an index that lacks some candidates; the rows of later ones move up.
 
         Args:
             keys: distinct.
+
+        Returns:
+            Another index.
 
         Raises:
             ConfigError: an index of this kind cannot do it.
             DataError: a key that is not in the index, or none would be left.
         """
         del keys
-        raise self._unchangeable("remove")
+        raise self._unchangeable("without")
 
     def evaluate(
         self,
@@ -177,7 +190,7 @@ class Index(ABC):
         exact: "Index",
         *,
         exclude: Jagged | None = None,
-        allow: Jagged | None = None,
+        allow: Allowed | None = None,
     ) -> float:
         """Measure the recall against an exact index of the same candidates.
 
@@ -189,7 +202,7 @@ class Index(ABC):
             k: how many are searched.
             exact: the judge, with the same keys in the same order.
             exclude: candidate rows that must not be returned.
-            allow: the only candidate rows that may be returned.
+            allow: the only candidates that may be returned.
 
         Returns:
             The share of exact results that were found, over all queries, in `[0, 1]`.
@@ -201,9 +214,9 @@ class Index(ABC):
         Example:
             >>> import torch, retrank as rr
             >>> embeddings = torch.randn(1000, 16, generator=torch.Generator().manual_seed(0))
-            >>> exact, index = rr.index.Exact(embeddings), rr.index.Faiss(embeddings, factory="IVF16,Flat", effort=1)
-            >>> for index.effort in (1, 16):
-            ...     print(f"{index.evaluate(embeddings[:100], k=10, exact=exact):.1f}")
+            >>> exact, index = rr.index.Exact(embeddings), rr.index.Faiss(embeddings, factory="IVF16,Flat")
+            >>> for effort in (1, 16):
+            ...     print(f"{index.with_effort(effort).evaluate(embeddings[:100], k=10, exact=exact):.1f}")
             0.4
             1.0
         """
@@ -214,11 +227,11 @@ class Index(ABC):
                 f"{type(self).__name__}.evaluate",
                 "build rr.index.Exact from the same embeddings and keys",
             )
-        truth = exact.search_ids(queries, k, exclude=exclude, allow=allow).scores
-        found = self.search_ids(queries, k, exclude=exclude, allow=allow).ids
+        truth = exact.search_rows(queries, k, exclude=exclude, allow=allow).scores
+        found = self.search_rows(queries, k, exclude=exclude, allow=allow).rows
         there = found >= 0
         lists = Jagged.from_lengths(found[there], there.sum(dim=1))
-        scores = exact.search_ids(queries, k, allow=lists).scores
+        scores = exact.search_rows(queries, k, allow=lists).scores
         wanted = (truth > -torch.inf).sum(dim=1)
         if not bool(wanted.any()):
             raise DataError(
@@ -254,17 +267,17 @@ class Index(ABC):
 
     def _unchangeable(self, change: str) -> ConfigError:
         return ConfigError(
-            f"an index whose candidates can be changed by {change}()",
+            f"an index that can be changed by {change}()",
             type(self).__name__,
             f"{type(self).__name__}.{change}",
             "build the index anew from the changed candidates",
         )
 
     def _check_k(self, k: int) -> None:
-        if not 1 <= k <= self.num_candidates:
+        if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= self.num_candidates:
             raise ConfigError(
                 f"k in [1, {self.num_candidates}]",
-                str(k),
+                repr(k),
                 f"{type(self).__name__}.search",
                 "there are not more candidates than that",
             )

@@ -1,4 +1,4 @@
-"""Exclusions and allow-lists for an index that cannot mask scores: what is left, and which results must go."""
+"""Exclusions and allow-lists for an index that another library searches: what is left, and which results must go."""
 
 from typing import Final, final
 
@@ -6,47 +6,49 @@ import torch
 from torch import Tensor
 
 from retrank.core.jagged import Jagged
-from retrank.index.blocks import check_pairs
+from retrank.ops.best_candidates import Allowed
+from retrank.ops.score_checks import checked_lists, checked_mask, is_shared
 from retrank.ops.top_k import pack, unpack
 
-__all__ = ["PairFilter"]
+__all__ = ["PostFilter"]
 
 _FEW: Final = 1024  # allowed candidates that are all scored, instead of searched for
 
 
 @final
-class PairFilter:
+class PostFilter:
     """The exclusions and allow-lists of one search, as sorted distinct pairs.
 
     Args:
         num_candidates: in the index.
         num_queries: that are searched.
-        exclude: one row a query of candidate rows that are removed, or None.
-        allow: one row a query, or one row for all queries, of the only candidate rows that stay, or None.
+        exclude: one list per query of candidate rows that are removed, or None.
+        allow: the only candidates that stay, in any of the forms of `Allowed`, or None.
 
     Raises:
-        ShapeError: a number of rows or a dtype that does not fit.
+        ShapeError: lists or a mask that do not fit.
         DataError: a row that is no candidate.
     """
 
-    def __init__(self, num_candidates: int, num_queries: int, exclude: Jagged | None, allow: Jagged | None) -> None:
-        self._num_candidates = num_candidates
-        exclude = Jagged.empty(num_queries) if exclude is None else exclude.to("cpu")
-        check_pairs(exclude, num_queries, num_candidates, "exclude")
-        self._excluded = self._codes(exclude)
+    def __init__(self, num_candidates: int, num_queries: int, exclude: Jagged | None, allow: Allowed | None) -> None:
+        self._num_candidates, cpu = num_candidates, torch.device("cpu")
+        if exclude is None:
+            exclude = Jagged.empty(num_queries)
+        self._excluded = self._codes(checked_lists(exclude, num_queries, num_candidates, cpu, "exclude"))
         self.num_excluded = torch.bincount(self._excluded // num_candidates, minlength=num_queries)
         self.shared: Tensor | None = None
         self._own: Tensor | None = None
         if allow is None:
             self.num_left = num_candidates - self.num_excluded
-        elif len(allow) == 1:
-            check_pairs(allow, 1, num_candidates, "allow")
-            self.shared = torch.unique(allow.values.cpu())
+        elif isinstance(allow, Tensor) or is_shared(allow):
+            if isinstance(allow, Tensor):
+                self.shared = checked_mask(allow, num_candidates, cpu, "allow").nonzero()[:, 0]
+            else:
+                self.shared = torch.unique(checked_lists(allow, 1, num_candidates, cpu, "allow").values)
             both = self._excluded[torch.isin(self._excluded % num_candidates, self.shared)]
             self.num_left = len(self.shared) - torch.bincount(both // num_candidates, minlength=num_queries)
         else:
-            check_pairs(allow, num_queries, num_candidates, "allow")
-            own = self._codes(allow.to("cpu"))
+            own = self._codes(checked_lists(allow, num_queries, num_candidates, cpu, "allow"))
             self._own = own[~torch.isin(own, self._excluded)]
             self.num_left = torch.bincount(self._own // num_candidates, minlength=num_queries)
 
@@ -82,21 +84,26 @@ class PairFilter:
         excluded = torch.isin(queries[:, None] * self._num_candidates + rows, self._excluded)
         return pack(scores.masked_fill(excluded, -torch.inf), rows.clamp(min=0))
 
-    def of(self, query: int) -> tuple[Tensor, bool]:
-        """Return the rule for one query.
+    def shared_mask(self) -> Tensor | None:
+        """Return what any query may get: `(num_candidates,)` bool, or None for all."""
+        return None if self.shared is None else self._mask(self.shared)
+
+    def mask_of(self, query: int) -> Tensor:
+        """Return what one query may get: `(num_candidates,)` bool.
 
         Args:
             query: its number.
-
-        Returns:
-            Ascending candidate rows, and whether they are the only ones that stay (else: the ones that are removed).
         """
         if self._own is not None:
-            return self._slice(self._own, query), True
-        excluded = self._slice(self._excluded, query)
-        if self.shared is None:
-            return excluded, False
-        return self.shared[~torch.isin(self.shared, excluded)], True
+            return self._mask(self._slice(self._own, query))
+        allowed = torch.ones(self._num_candidates, dtype=torch.bool) if self.shared is None else self._mask(self.shared)
+        allowed[self._slice(self._excluded, query)] = False
+        return allowed
+
+    def _mask(self, rows: Tensor) -> Tensor:
+        mask = torch.zeros(self._num_candidates, dtype=torch.bool)
+        mask[rows] = True
+        return mask
 
     def _codes(self, pairs: Jagged) -> Tensor:
         codes: Tensor = torch.unique(pairs.row_index() * self._num_candidates + pairs.values)

@@ -1,0 +1,259 @@
+"""A structure of the Faiss library as a value: which rows may be good, and what it stores of them."""
+
+from pathlib import Path
+from typing import Any, Final, Self, final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from retrank.core.errors import ConfigError, StorageError
+
+__all__ = ["Structure"]
+
+_LISTS: Final = ("IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
+_GRAPHS: Final = ("IndexHNSWFlat", "IndexHNSWSQ")
+_WHOLE: Final = ("IndexIVFFlat", "IndexHNSWFlat")  # hold embeddings, not codes
+
+
+@final
+class Structure:
+    """Lists or a graph of Faiss, whose ids are rows; changes return others.
+
+    Args:
+        faiss: the library.
+        index: one of its indexes.
+    """
+
+    def __init__(self, faiss: Any, index: Any) -> None:
+        self._faiss, self._index = faiss, index
+
+    @classmethod
+    def build(cls, faiss: Any, embeddings: Tensor, factory: str) -> Self:
+        """Train a structure on embeddings, and put them in.
+
+        Args:
+            faiss: the library.
+            embeddings: `(num_candidates, dim)` float32.
+            factory: in the words of `faiss.index_factory`.
+
+        Returns:
+            All of them.
+
+        Raises:
+            ConfigError: a structure that is not supported or does not fit the embeddings.
+        """
+        vectors = embeddings.numpy()
+        name = factory if factory.startswith(("IVF", "HNSW")) else f"IVF1,{factory}"
+        try:
+            index = faiss.index_factory(vectors.shape[1], name, faiss.METRIC_INNER_PRODUCT)
+            if type(index).__name__ not in _LISTS + _GRAPHS:
+                raise ConfigError(
+                    "HNSW, IVF, PQ, SQ or Flat, e.g. 'IVF256,PQ16'",
+                    f"'{factory}'",
+                    "Faiss(factory=...)",
+                    "choose another",
+                )
+            for trained in (index, getattr(index, "pq", index)):
+                if hasattr(trained, "cp"):
+                    trained.cp.min_points_per_centroid = 1  # else Faiss prints its advice
+            if hasattr(index, "do_polysemous_training"):
+                index.do_polysemous_training = False  # slow annealing for a filter that is not used here
+            index.train(vectors)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"a structure for {vectors.shape[0]} candidates of dim {vectors.shape[1]}",
+                f"'{factory}': {_reason(error)}",
+                "Faiss(factory=...)",
+                "use fewer lists, or Exact for a small catalogue",
+            ) from error
+        self = cls(faiss, index)
+        self._index.add(vectors)
+        self._map_rows()
+        return self
+
+    @classmethod
+    def read(cls, faiss: Any, file: Path, ids: Tensor) -> Self:
+        """Read what `write` wrote.
+
+        Args:
+            faiss: the library.
+            file: where it stands.
+            ids: `(num_candidates,)` int64, ascending: what each row is called in the file, by itself in those of today.
+
+        Returns:
+            The structure.
+
+        Raises:
+            StorageError: not an index of Faiss, or another one.
+        """
+        try:
+            index = faiss.read_index(str(file))
+        except RuntimeError as error:
+            raise StorageError("an index of Faiss", _reason(error), str(file), "save the index anew") from error
+        if type(index).__name__ not in _LISTS + _GRAPHS or index.ntotal != len(ids):
+            raise StorageError(f"{len(ids)} candidates", "another index", str(file), "save the index anew")
+        self = cls(faiss, index)
+        if not self.is_graph:
+            self._renumber(ids)
+            self._map_rows()
+        return self
+
+    def write(self, file: Path) -> None:
+        """Write Faiss's own file.
+
+        Args:
+            file: to write.
+        """
+        written = self
+        if not self.is_graph:
+            written = self._copy()
+            written._forget_rows()  # `read` finds them again
+        self._faiss.write_index(written._index, str(file))
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is a graph, from which nothing can be taken out."""
+        return type(self._index).__name__ in _GRAPHS
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds the embeddings themselves, not codes."""
+        return type(self._index).__name__ in _WHOLE
+
+    @property
+    def num_candidates(self) -> int:
+        """How many there are."""
+        return int(self._index.ntotal)
+
+    @property
+    def dim(self) -> int:
+        """The width of an embedding."""
+        return int(self._index.d)
+
+    def find(self, vectors: Tensor, depth: int, effort: int, allowed: Tensor | None) -> Tensor:
+        """Find rows that are probably good.
+
+        Args:
+            vectors: `(batch, dim)` float32.
+            depth: how many for each.
+            effort: lists that are searched, or candidates of the graph that are followed.
+            allowed: `(num_candidates,)` bool, or None for all.
+
+        Returns:
+            `(batch, depth)` int64 rows, -1 where fewer were found.
+        """
+        if self.is_graph:
+            settings = self._faiss.SearchParametersHNSW(efSearch=max(effort, depth), **self._chosen(allowed))
+        else:
+            lists = min(effort, self._index.nlist)
+            settings = self._faiss.SearchParametersIVF(nprobe=lists, **self._chosen(allowed))
+        return torch.from_numpy(self._index.search(vectors.numpy(), depth, params=settings)[1])
+
+    def find_in_all(self, vectors: Tensor, depth: int, allowed: Tensor | None) -> Tensor:
+        """Find the best rows by what is stored of every candidate; see `find`.
+
+        Args:
+            vectors: `(batch, dim)` float32.
+            depth: how many for each.
+            allowed: `(num_candidates,)` bool, or None for all.
+
+        Returns:
+            `(batch, depth)` int64 rows, -1 where there are fewer.
+        """
+        if not self.is_graph:
+            return self.find(vectors, depth, self._index.nlist, allowed)
+        settings = self._faiss.SearchParameters(**self._chosen(allowed))
+        return torch.from_numpy(self._storage().search(vectors.numpy(), depth, params=settings)[1])
+
+    def stored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is stored of some rows, codes decoded.
+
+        Args:
+            rows: any shape, int64, -1 for none.
+
+        Returns:
+            `(n, dim)` float32, and in the shape of `rows` the place of each in it, -1 for none.
+        """
+        if type(self._index).__name__ == "IndexHNSWFlat":  # all embeddings, in the order of rows: a view of them
+            storage = self._storage()
+            whole = self._faiss.rev_swig_ptr(storage.get_xb(), self.num_candidates * self.dim)
+            return torch.from_numpy(whole).view(-1, self.dim), rows
+        wanted, places = torch.unique(rows.clamp(min=0), return_inverse=True)
+        decoder = self._storage() if self.is_graph else self._index
+        vectors = torch.from_numpy(decoder.reconstruct_batch(wanted.numpy()))
+        return vectors, places.masked_fill(rows < 0, -1)
+
+    def with_added(self, vectors: Tensor) -> "Structure":
+        """Return a structure with more candidates, after the last; it is copied, and trained no further.
+
+        Args:
+            vectors: `(num_added, dim)` float32.
+        """
+        other = self._copy()
+        other._index.add(vectors.numpy())
+        return other
+
+    def with_updated(self, vectors: Tensor, rows: Tensor) -> "Structure":
+        """Return a structure in which some candidates have other embeddings; it is copied. Not for a graph.
+
+        Args:
+            vectors: `(n, dim)` float32.
+            rows: `(n,)` int64, distinct.
+        """
+        other = self._copy()
+        other._forget_rows()
+        other._index.remove_ids(self._faiss.IDSelectorBatch(rows.numpy()))
+        other._index.add_with_ids(vectors.numpy(), rows.numpy())
+        other._map_rows()
+        return other
+
+    def only(self, kept: Tensor) -> "Structure":
+        """Return a structure with some of the candidates; it is copied. Not for a graph.
+
+        Args:
+            kept: ascending int64 rows.
+        """
+        other = self._copy()
+        gone = torch.ones(self.num_candidates, dtype=torch.bool)
+        gone[kept] = False
+        other._forget_rows()
+        other._index.remove_ids(self._faiss.IDSelectorBatch(gone.nonzero()[:, 0].numpy()))
+        other._renumber(kept)
+        other._map_rows()
+        return other
+
+    def _copy(self) -> "Structure":
+        return Structure(self._faiss, self._faiss.clone_index(self._index))
+
+    def _storage(self) -> Any:
+        return self._faiss.downcast_index(self._index.storage)
+
+    def _map_rows(self) -> None:
+        """Let lists know where each row is, to decode it: 8 bytes per candidate."""
+        if not self.is_graph:
+            self._index.set_direct_map_type(self._faiss.DirectMap.Array)
+
+    def _forget_rows(self) -> None:
+        self._index.set_direct_map_type(self._faiss.DirectMap.NoMap)
+
+    def _renumber(self, old: Tensor) -> None:
+        """Give the candidates that were called `old`, ascending, the numbers from 0."""
+        if torch.equal(old, torch.arange(len(old))):
+            return
+        lists, numbers = self._index.invlists, old.numpy()
+        for number in range(self._index.nlist):
+            size = lists.list_size(number)
+            if size:
+                ids: npt.NDArray[np.int64] = self._faiss.rev_swig_ptr(lists.get_ids(number), size)
+                ids[:] = np.searchsorted(numbers, ids)
+
+    def _chosen(self, allowed: Tensor | None) -> dict[str, Any]:
+        if allowed is None:
+            return {}
+        return {"sel": self._faiss.IDSelectorBitmap(np.packbits(allowed.numpy(), bitorder="little"))}
+
+
+def _reason(error: RuntimeError) -> str:
+    return str(error).rpartition("Error: ")[2].strip()
