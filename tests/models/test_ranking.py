@@ -228,7 +228,7 @@ def test_config_round_trip(build):
         ({"bottom_stack": rr.layers.MLP(1, [4])}, rr.errors.ConfigError, "dense features"),
         ({"dense_features": [rr.core.ColumnSchema("x", "ids", num_ids=5)]}, rr.errors.ConfigError, "numbers"),
         ({"embeddings": embeddings(a=3, b=4), "dense_features": ["age"]}, rr.errors.ConfigError, "bottom_stack"),
-        ({"embeddings": embeddings(a=3, b=4)}, rr.errors.ShapeError, "DotInteraction"),
+        ({"embeddings": embeddings(a=3, b=4)}, rr.errors.ShapeError, "dot_interaction"),
         ({"top_stack": rr.layers.MLP(None, [2])}, rr.errors.ShapeError, "top_stack"),
     ],
 )
