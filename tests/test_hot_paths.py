@@ -15,9 +15,11 @@ WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "a
 LOOKS_ON_CPU = {  # where the host looks at numbers that it has; none of these looks on a GPU
     "core/jagged.py: _require_rows",
     "core/jagged.py: check",
+    "losses/checks.py: checked",
     "ops/concatenate_lookups.py: _refuse_ids_out_of_range",
     "ops/lookup.py: backward",
     "ops/softmax.py: _check",
+    "ops/row_sparse.py: require_rows",
     "sampling/probabilities.py: look_up",
     "tasks/logits.py: _check_positives",
 }

@@ -61,6 +61,19 @@ def test_imports_point_downward(path):
         assert other == own or ROWS[other] < ROWS[own], f"line {node.lineno}: {own} must not import {other}"
 
 
+ASK_ON_THEIR_OWN = {"index/search.py", "metrics/corpus.py"}  # searches, until their doors are in `ops`
+
+
+def test_only_operations_ask_for_kernels():
+    asking = {
+        name_of(path)
+        for path in MODULES
+        if path.relative_to(ROOT).parts[0] not in ("core", "ops", "cli")  # the command line only shows them
+        and any(module.startswith("retrank.core.native") for _, module in imported_modules(ast.parse(path.read_text())))
+    }
+    assert asking <= ASK_ON_THEIR_OWN
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_import_hides_inside_a_function(path):
     for function in ast.walk(ast.parse(path.read_text())):

@@ -62,7 +62,7 @@ def bulk(*, ranked: bool) -> Job:
 
 
 def arithmetic(*, ranked: bool, lists: int = 1) -> Job:
-    """Do the products of a request in plain torch: the query's tower, the catalogue, and what the ranking multiplies."""
+    """Do the products of a request in plain torch: of the query's tower, the catalogue, and the ranking."""
     import torch
 
     one_thread()

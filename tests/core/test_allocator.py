@@ -46,17 +46,49 @@ def test_blocks_may_be_nested_and_in_threads():
             thread.start()
         for thread in threads:
             thread.join()
-    assert allocator._inside == 0
+    assert allocator._heap.num_blocks == 0
     step()
 
 
 def test_an_error_within_ends_it():
     with pytest.raises(RuntimeError), retain_freed_memory():
         raise RuntimeError
-    assert allocator._inside == 0
+    assert allocator._heap.num_blocks == 0
 
 
 def test_without_glibc_nothing_happens(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("none")))
+    assert allocator._glibc() is None
+    monkeypatch.setattr(allocator, "_heap", allocator._Heap(None))
     with retain_freed_memory():
         step()
+
+
+def test_the_outermost_of_blocks_in_many_threads_counts():
+    class Library:
+        def __init__(self):
+            self.calls = []
+
+        def mallopt(self, option, value):
+            self.calls.append(option)
+
+        def malloc_trim(self, padding):
+            self.calls.append("trim")
+
+    library = Library()
+    heap = allocator._Heap(library)
+    heap.enter()
+
+    def work():
+        for _ in range(200):
+            heap.enter()
+            heap.leave()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(library.calls) == len(allocator._KEEP)
+    heap.leave()
+    assert library.calls.count("trim") == 1

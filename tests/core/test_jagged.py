@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrank.core.errors import ShapeError
+from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
 
 rows_of_lists = st.lists(st.lists(st.integers(-5, 5), max_size=4), max_size=6)
@@ -82,6 +82,16 @@ def test_empty_rows():
         lambda: Jagged(torch.tensor(1), torch.tensor([0, 1])),
         lambda: Jagged(torch.tensor([1]), torch.tensor([0, 1]), torch.ones(2)),
         lambda: Jagged.from_lengths(torch.tensor([1, 2]), torch.tensor([1])),
+        lambda: Jagged.from_lengths(torch.tensor([1, 2]), torch.tensor([3, -1])),
+        lambda: Jagged.from_lengths(torch.tensor([1, 2]), torch.tensor([1.0, 1.0])),
+        lambda: Jagged.from_lengths(torch.tensor([1, 2]), torch.tensor(2)),
+        lambda: Jagged(torch.tensor([1, 2]), torch.tensor([0, 1])),
+        lambda: Jagged(torch.tensor([1, 2]), torch.tensor([0, 3])),
+        lambda: Jagged(torch.tensor([1, 2]), torch.tensor([1, 2])),
+        lambda: Jagged(torch.tensor([1, 2]), torch.tensor([0, 2, 1, 2])),
+        lambda: Jagged(torch.tensor([1, 2]), torch.tensor([-1, 2])),
+        lambda: Jagged(torch.tensor([1, 2]), torch.tensor([0, 2**62, 2])),
+        lambda: Jagged.from_lists([[1], [2]]).with_values(torch.tensor([1])),
         lambda: Jagged.concat([]),
         lambda: Jagged.from_lists([[1], [2]])[::2],
     ],
@@ -89,3 +99,38 @@ def test_empty_rows():
 def test_parts_that_do_not_fit_are_refused(build):
     with pytest.raises(ShapeError, match="Jagged"):
         build()
+
+
+def test_offsets_that_were_changed_in_place_are_found_on_demand():
+    jagged = Jagged.from_lists([[1], [2, 3]])
+    jagged.check()
+    jagged.offsets[1] = 9
+    with pytest.raises(ShapeError, match=r"got \[0, 9, 3\]"):
+        jagged.check()
+
+
+def test_other_values_in_the_same_rows():
+    jagged = Jagged(torch.tensor([1, 2, 3]), torch.tensor([0, 2, 3]), torch.tensor([0.1, 0.2, 0.3]))
+    doubled = jagged.with_values(jagged.values * 2)
+    assert doubled.to_lists() == [[2, 4], [6]]
+    assert doubled.weights is jagged.weights
+
+
+@pytest.mark.parametrize("rows", [[2], [-1], [0, 5], [2**40]])
+def test_rows_that_are_not_there_are_refused(rows):
+    with pytest.raises(DataError, match=r"Jagged.take.*rows in \[0, 2\)"):
+        Jagged.from_lists([[1], [2]]).take(rows)
+    with pytest.raises(DataError, match="Jagged.take"):
+        Jagged.empty(0).take(rows)
+
+
+def test_offsets_are_not_looked_at_where_one_would_have_to_wait():
+    Jagged(torch.empty(2, device="meta"), torch.empty(3, dtype=torch.int64, device="meta")).check()
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested:UserWarning")
+def test_nested_tensors_are_not_taken_for_their_values():
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(1)])
+    for parts in ((nested, torch.tensor([0, 2])), (torch.ones(2), torch.tensor([0, 2]), nested)):
+        with pytest.raises(ShapeError, match="Jagged"):
+            Jagged(*parts)

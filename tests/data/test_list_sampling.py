@@ -83,7 +83,7 @@ def test_a_file_is_read_as_a_table_is(tmp_path):
 def test_bad_input():
     table = pl.DataFrame({"q": [1, 1, 2], "x": [1, 2, 3], "tags": [["a"], ["b"], []]})
     options = {"query": "q", "size": 2, "per_query": 1, "seed": 0}
-    with pytest.raises(DataError, match=r"column 'tags'.*one value a row, got List\(String\)"):
+    with pytest.raises(DataError, match=r"column 'tags'.*one value per row, got List\(String\)"):
         sample_lists(table, **options)
     plain = table.drop("tags")
     with pytest.raises(DataError, match="column 'user'"):

@@ -68,7 +68,7 @@ def test_reference_differs_from_itself_by_nothing():
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        ({"a": ["z", "z"]}, "once a query"),
+        ({"a": ["z", "z"]}, "once per query"),
         ({"a": ["x"]}, "in train"),
     ],
 )

@@ -129,7 +129,7 @@ def test_places_among_boundaries(numbers: list[float], boundaries: list[int]) ->
 
 def test_blocks_join_to_the_whole_column() -> None:
     column = pl.Series(np.arange(MANY))
-    made = in_blocks(column, np.int64, lambda block, first_row: block.to_numpy() - first_row)
+    made = in_blocks(column, np.int64, lambda block: block.to_numpy() - block[0])
     starts = np.flatnonzero(made == 0)
     assert len(starts) == 2
     np.testing.assert_array_equal(made[starts[1] :], np.arange(MANY - starts[1]))

@@ -21,10 +21,10 @@ def transform(kind, fitted, given=None):
 
 @given(NUMBERS)
 def test_normalized_has_mean_0_and_deviation_1(numbers):
-    result = transform(F.Normalized(), numbers)
-    assert result.dtype == torch.float32
     deviation = np.std(numbers)
     if deviation > 1e-6:
+        result = transform(F.Normalized(), numbers)
+        assert result.dtype == torch.float32
         np.testing.assert_allclose(result, (np.array(numbers) - np.mean(numbers)) / deviation, rtol=1e-4, atol=1e-4)
 
 
@@ -123,7 +123,7 @@ def test_vectors_pass_through():
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        ([[1.0, 2.0], [3.0]], r"row 1: expected equally many numbers in every list, got 1 \(row 0 has 2\)"),
+        ([[1.0, 2.0], [3.0]], r"row 1: expected equally many numbers in every list, got 1 beside 2"),
         ([[1.0], None], "row 1: expected equally many numbers in every list, got null"),
         ([[], []], "row 0: expected equally many"),
         ([[1.0, 2.0], [3.0, None]], "row 1: expected a finite number, got null"),
@@ -135,9 +135,9 @@ def test_uneven_vectors_are_refused(column, words):
 
 
 def test_a_vector_of_another_width_is_refused():
-    with pytest.raises(DataError, match=r"column 'x'.*2 numbers a row, got 3"):
+    with pytest.raises(DataError, match=r"column 'x'.*2 numbers per row, as it was fitted on, got 3"):
         transform(F.Passthrough(), [[1.0, 2.0]], [[1.0, 2.0, 3.0]])
-    with pytest.raises(DataError, match=r"column 'x'.*2 numbers a row, got 1"):
+    with pytest.raises(DataError, match=r"column 'x'.*2 numbers per row, as it was fitted on, got 1"):
         transform(F.Passthrough(), [[1.0, 2.0]], [1.0])
 
 

@@ -100,7 +100,7 @@ def test_nothing_was_counted():
 
 def test_parts_that_disagree_are_refused():
     assert Agreement("string").merge(Agreement("string")).fact == "string"
-    with pytest.raises(DataError, match="string in every part, got integer"):
+    with pytest.raises(DataError, match="string in every part of the table, got integer"):
         Agreement("string").merge(Agreement("integer"))
-    with pytest.raises(DataError, match="String, got Int64"):
+    with pytest.raises(DataError, match="keys of type String in every part of the table, got Int64"):
         KeyCounts.of(pl.Series(["a"])).merge(KeyCounts.of(pl.Series([1])))

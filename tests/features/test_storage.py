@@ -6,7 +6,7 @@ from tests.features.conftest import same
 
 import retrank as rr
 from retrank.core.errors import StorageError
-from retrank.core.files import write_manifest
+from retrank.core.manifest import write_manifest
 
 
 def test_a_loaded_space_is_the_space(tmp_path, space, table):

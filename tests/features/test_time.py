@@ -61,7 +61,7 @@ def test_nulls_and_nan():
 
 def test_a_wrong_unit_is_noticed():
     with pytest.raises(
-        DataError, match=r"column 't', row 1: expected a time in the years 1 to 9999, in 's'.*check unit"
+        DataError, match=r"column 't', row 1: expected a time in the years 1 to 9999, in 's'.*another unit="
     ):
         ids([0, 1_700_000_000_000])
     with pytest.raises(DataError, match="row 0"):

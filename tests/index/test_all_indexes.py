@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from retrank.core.errors import ConfigError, DataError, ShapeError, StorageError
 from retrank.core.jagged import Jagged
+from retrank.core.manifest import write_manifest
 from retrank.index import (
     Exact,
     Faiss,
@@ -435,7 +436,7 @@ class Blind(Index):
         raise NotImplementedError
 
     @classmethod
-    def load(cls, directory):
+    def from_snapshot(cls, snapshot):
         raise NotImplementedError
 
 
@@ -466,12 +467,11 @@ def test_what_no_class_here_writes_is_refused(tmp_path):
     Exact(torch.eye(2)).save(tmp_path / "index")
     with pytest.raises(StorageError, match="load_index"):
         Faiss.load(tmp_path / "index")
-    manifest = tmp_path / "index" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace("index.exact", "index.magic"))
+    write_manifest(tmp_path / "index", {"format": "retrank.index.magic", "version": 2})
     with pytest.raises(StorageError, match=r"index\.exact.*got 'retrank\.index\.magic'"):
         load_index(tmp_path / "index")
-    manifest.write_text('{"payload": 3}')
-    with pytest.raises(StorageError, match="a saved index"):
+    (tmp_path / "index" / "manifest.json").write_text('{"payload": 3}')
+    with pytest.raises(StorageError, match=r"manifest\.json"):
         load_index(tmp_path / "index")
     with pytest.raises(StorageError):
         load_index(tmp_path / "nowhere")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.golden import golden
 
 from retrank.core.errors import ConfigError, DataError, ShapeError, StorageError
-from retrank.core.files import write_manifest
 from retrank.core.jagged import Jagged
+from retrank.core.manifest import write_manifest
 from retrank.index import Exact
 from retrank.ops import score_blocks
 

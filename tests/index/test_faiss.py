@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from retrank.core.errors import ConfigError, DataError, MissingExtraError, ShapeError, StorageError
-from retrank.core.files import write_manifest
 from retrank.core.jagged import Jagged
+from retrank.core.manifest import write_manifest
 from retrank.index import Exact, Faiss
 from retrank.index.faiss_structure import Structure
 

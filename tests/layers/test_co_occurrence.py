@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrank.core.config import from_config, to_config
-from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.layers.co_occurrence import CoOccurrence, co_occurrences
 
@@ -65,3 +65,16 @@ def test_bad_arguments_are_refused():
         CoOccurrence(5, windows=[])
     with pytest.raises(ShapeError, match="CoOccurrence"):
         CoOccurrence(5)(Jagged.from_lists([[1]]), torch.tensor([1, 2]))
+
+
+def test_an_id_that_the_vocabulary_gained_later_is_like_no_other():
+    layer = CoOccurrence(5, windows=[1])
+    layer.fit(Jagged.from_lists([[2, 3], [2, 3], [2, 4]]))
+    recent = Jagged.from_lists([[2], [1], [9], [2]])  # 1 · 5 + 8 is the number of the pair 2, 3
+    assert layer(recent, torch.tensor([3, 8, 3, 9])).flatten().tolist() == pytest.approx([0.8165, 0, 0, 0], abs=1e-4)
+
+
+@pytest.mark.parametrize("bad", [5, -1, 2**40])
+def test_ids_that_cannot_be_counted_are_refused(bad):
+    with pytest.raises(DataError, match=rf"row 1: expected ids in \[0, 5\), got {bad}"):
+        CoOccurrence(5).fit(Jagged.from_lists([[2, 3], [2, bad]]))

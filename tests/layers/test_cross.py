@@ -10,6 +10,7 @@ from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.cross import Cross
+from retrank.layers.dcn import DCN
 
 ACTIVATIONS = {None: None, "relu": nn.ReLU(), "tanh": nn.Tanh()}
 GOLDEN = [case for case in cases("tfrs_cross") if case["source"].endswith(".Cross")] + [
@@ -107,3 +108,32 @@ def test_wrong_shapes_are_refused(x0, x):
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(ConfigError, match=f"{next(iter(arguments))}={next(iter(arguments.values()))}"):
         Cross(**arguments)
+
+
+LISTENERS = {
+    "hook of a layer": lambda dcn, hear: dcn.layers[1].register_forward_hook(hear),
+    "hook before a layer": lambda dcn, hear: dcn.layers[0].register_forward_pre_hook(hear),
+    "hook of an activation": lambda dcn, hear: dcn.layers[1].preactivation.register_forward_hook(hear),
+    "hook of a gradient": lambda dcn, hear: dcn.layers[1].register_full_backward_hook(hear),
+    "hook of all modules": lambda dcn, hear: torch.nn.modules.module.register_module_forward_hook(hear),
+}
+
+
+@pytest.mark.parametrize("listen", LISTENERS.values(), ids=LISTENERS)
+def test_a_cross_network_that_somebody_listens_to_calls_its_layers(listen):
+    dcn, inputs, heard = DCN(6, num_layers=3), torch.randn(4, 6, requires_grad=True), []
+    expected = dcn(inputs)
+    handle = listen(dcn, lambda *details: heard.append(details) and None)
+    found = dcn(inputs)
+    found.sum().backward()
+    handle.remove()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert heard
+
+
+def test_a_cross_layer_that_was_replaced_is_called():
+    dcn, inputs = DCN(6, num_layers=2), torch.randn(4, 6)
+    dcn.layers[1] = Cross(6, projection_dim=1, preactivation=torch.nn.Tanh())
+    torch.testing.assert_close(dcn(inputs), dcn.layers[1](inputs, dcn.layers[0](inputs)))
+    dcn.layers[1].forward = lambda x0, x: x0 * 0
+    assert not dcn(inputs).any()

@@ -139,5 +139,5 @@ def test_wrong_inputs_are_refused(loss):
 
 
 def test_a_negative_penalty_is_refused():
-    with pytest.raises(ConfigError, match="l2 >= 0"):
+    with pytest.raises(ConfigError, match="of at least 0, got l2=-1.0"):
         losses.bpr_max(torch.zeros(1, 2), l2=-1.0)

@@ -302,7 +302,7 @@ def test_bad_towers_and_columns():
             rr.models.Tower(FITTED, ["movie_id"], layers=[9]),
             rr.tasks.Retrieval(),
         )
-    with pytest.raises(rr.errors.ConfigError, match="one id a row"):
+    with pytest.raises(rr.errors.ConfigError, match="one id per row"):
         rr.models.MatrixFactorization(FITTED.schema["user_id"], FITTED.schema["genres"], rr.tasks.Retrieval())
     with pytest.raises(rr.errors.ConfigError, match="space"):
         factorization(rr.tasks.Retrieval(log_q=True))

@@ -1,5 +1,6 @@
 import copy
 import json
+import pickle
 
 import pytest
 import torch
@@ -165,3 +166,24 @@ def test_closure_is_called_once():
 
     assert optimizer.step(closure).item() > 0
     assert calls == [1]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
+def test_a_copy_goes_on_by_itself(copied):
+    model = Model()
+    optimizer = SPEC.build(model.named_parameters())
+    train(model, optimizer, range(3))
+    again = copied(optimizer)
+    pairs = [
+        (a, b)
+        for g, h in zip(optimizer.param_groups, again.param_groups, strict=True)
+        for a, b in zip(g["params"], h["params"], strict=True)
+    ]
+    before = [one.detach().clone() for one, _ in pairs]
+    for one, other in pairs:
+        one.grad = torch.ones_like(one)
+        other.grad = torch.ones_like(one)
+    again.step()
+    assert equal(before, [one.detach() for one, _ in pairs])
+    optimizer.step()
+    assert equal([one.detach() for one, _ in pairs], [other.detach() for _, other in pairs])

@@ -14,11 +14,11 @@ from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.embeddings.table import EmbeddingTable
+from retrank.ops.row_sparse import merge_rows
 from retrank.optim.adagrad import Adagrad
 from retrank.optim.clippy_adagrad import ClippyAdagrad
 from retrank.optim.ftrl import FTRL
 from retrank.optim.lazy_adam import LazyAdam
-from retrank.optim.row_sparse import merge_rows
 from retrank.optim.rowwise_adagrad import RowwiseAdagrad
 
 pytestmark = pytest.mark.usefixtures("with_and_without_kernels")

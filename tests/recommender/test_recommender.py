@@ -248,7 +248,7 @@ def test_a_failed_save_leaves_the_old_bundle(one_stage, tmp_path, monkeypatch):
     one_stage.save(tmp_path / "bundle")
     before = sorted(p.name for p in tmp_path.iterdir())
     monkeypatch.setattr(type(one_stage.index), "save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="bundle.*disk full"):
         one_stage.save(tmp_path / "bundle")
     assert sorted(p.name for p in tmp_path.iterdir()) == before
     rr.Recommender.load(tmp_path / "bundle")

@@ -310,8 +310,8 @@ def test_bad_arguments():
         (lambda: sampling.Uniform(1, num_ids=2), "num_ids > 2"),
         (lambda: sampling.Popularity(-1), "num_negatives >= 1"),
         (lambda: sampling.Popularity(1, counts=[1, 2], num_ids=5), "num_ids=4"),
-        (lambda: sampling.Popularity(1, counts=[]), "one count a key"),
-        (lambda: sampling.InBatch(counts=[[1]]), "one count a key"),
+        (lambda: sampling.Popularity(1, counts=[]), r"counts of shape \(keys,\)"),
+        (lambda: sampling.InBatch(counts=[[1]]), r"counts of shape \(keys,\)"),
         (lambda: sampling.CrossBatch(0), "capacity >= 1"),
         (lambda: sampling.CrossBatch(1, dim=0), "dim >= 1"),
     ]:

@@ -78,7 +78,7 @@ def test_mine_hard_negatives_agrees_with_tfrs_and_keras_rs(case):
 def test_any_number_of_leading_dimensions():
     torch.manual_seed(0)
     scores, positives = torch.randn(2, 3, 5), torch.randint(5, (2, 3))
-    ids, log_q, mask = torch.tensor([1, 2, 1, 2, 1]), torch.randn(5), torch.rand(2, 3, 5) < 0.5
+    ids, log_q, mask = torch.tensor([1, 2, 1, 2, 1]), -torch.rand(5), torch.rand(2, 3, 5) < 0.5
     ids_of_rows = torch.randint(3, (2, 3, 5))
     for i in range(2):
         assert torch.equal(correct_log_q(scores, log_q)[i], correct_log_q(scores[i], log_q))

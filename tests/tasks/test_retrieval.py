@@ -147,7 +147,7 @@ def test_bad_arguments():
             Retrieval(temperature=temperature)
     with pytest.raises(ConfigError, match="distinct names"):
         Retrieval(metrics=[FullCorpusTopK(), FullCorpusTopK()])
-    with pytest.raises(ShapeError, match="at least one candidate a query, 3"):
+    with pytest.raises(ShapeError, match="at least one candidate per query, 3"):
         Retrieval()(torch.ones(3, 2), torch.ones(2, 2))
     with pytest.raises(ShapeError, match="same dim"):
         Retrieval()(torch.ones(3, 2), torch.ones(3, 4))

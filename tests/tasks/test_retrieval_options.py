@@ -138,7 +138,7 @@ def test_the_loss_can_be_chosen():
     expected = smooth(queries @ candidates.T, torch.arange(4))
     assert torch.allclose(Retrieval(loss=smooth)(queries, candidates), expected)
     assert smooth.reduction == "mean"  # the caller's is not changed
-    with pytest.raises(ShapeError, match="one loss a row"):
+    with pytest.raises(ShapeError, match="one loss per row"):
         Retrieval(loss=AlreadyReduced())(queries, candidates)
     with pytest.raises(ConfigError, match="reduction"):
         Retrieval(loss=nn.CrossEntropyLoss(reduction="sum"))

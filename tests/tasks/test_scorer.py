@@ -374,8 +374,8 @@ def test_samplers_are_needed_for_training_only():
 
 def test_bad_arguments():
     for arguments, message in [
-        ({"temperature": 0.0}, "temperature above 0"),
-        ({"temperature": float("nan")}, "temperature above 0"),
+        ({"temperature": 0.0}, "above 0, got temperature=0.0"),
+        ({"temperature": float("nan")}, "above 0, got temperature=nan"),
         ({"false_negative_score": -np.inf}, "None stands for -inf"),
         ({"query_name": "candidate"}, "two names"),
         ({"samplers": sampling.InBatch()}, "a list of samplers"),
@@ -392,7 +392,7 @@ def test_bad_calls():
         scorer(inputs, training=True)
     with pytest.raises(ConfigError, match=r"inputs \['candidate', 'query'\], got \['query'\]"):
         scorer(inputs["query"])
-    with pytest.raises(ShapeError, match="one candidate a query"):
+    with pytest.raises(ShapeError, match="one candidate per query"):
         scorer({"query": inputs["query"], "candidate": inputs["candidate"][:1]})
     for wrong in (ids[:2], ids[:, None], ids.float()):
         with pytest.raises(ShapeError, match=r"int64 candidate_ids of shape \(3,\)"):

@@ -1,7 +1,8 @@
 """The commands: `retrank quickstart | train | config | evaluate | recommend | doctor`.
 
 `main` parses arguments, `commands` does what they ask, `pipeline` is a whole run, `config` its TOML description,
-`tables` what it reads, `checks` what must hold before it trains, `showing` and `output` what it prints.
+`tables` what it reads, `checks` what must hold before it trains, `showing` and `output` what it prints, `doctor` what
+a bug report needs.
 """
 
 from retrank.cli.main import app, main

@@ -49,7 +49,9 @@ def require_past(config: RunConfig, space: FeatureSpace, interactions: pl.DataFr
     is_made, is_there = config.data.recent is not None, RECENT in interactions.columns
     is_read = RECENT in space.columns()
     if is_made and is_there:
-        raise ConfigError(f"tables without a column '{RECENT}'", "one", "data.recent", "rename it, or drop the entry")
+        raise ConfigError(
+            f"tables without a column '{RECENT}'", "one", "data.recent", "rename the column, or drop the entry"
+        )
     if is_made and not is_read:
         fix = f'add one, e.g. [features.{RECENT}] with kind = "Recent", or drop the entry'
         raise ConfigError(f"a feature that reads the column '{RECENT}'", "none", "data.recent", fix)

@@ -1,9 +1,5 @@
 """What the commands do; `main` only parses their arguments."""
 
-import importlib.metadata
-import importlib.util
-import os
-import platform
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -11,10 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from retrank.cli.config import RunConfig
 from retrank.cli.output import print_json, table_of
@@ -22,26 +16,15 @@ from retrank.cli.pipeline import Pipeline
 from retrank.cli.showing import Showing
 from retrank.cli.tables import Tables, read_interactions
 from retrank.cli.values import cast, condition
+from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError, DataError
-from retrank.core.files import ensure_replaceable
 from retrank.core.version import __version__
 from retrank.evaluation import Recommends, Report, baselines, evaluate
 from retrank.recommender import Card, Recommender
 
-__all__ = ["doctor", "evaluate_bundle", "recommend", "run"]
+__all__ = ["evaluate_bundle", "recommend", "run"]
 
 _METRICS: Final = ["ndcg@10", "recall@10", "hit_rate@10", "mrr@10"]
-_EXTRAS: Final = {
-    "ann": "faiss",
-    "serve": "fastapi",
-    "export": "onnx",
-    "sharded": "torchrec",
-    "tune": "optuna",
-    "tensorboard": "tensorboard",
-    "mlflow": "mlflow",
-    "plot": "matplotlib",
-    "text": "sentence_transformers",
-}
 
 
 def run(config: RunConfig, *, seeds: int, out: Path, show: str | None, as_json: bool) -> None:
@@ -189,31 +172,6 @@ def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -
         report.table([metric for metric in report.metrics if metric.split("@")[0] in ("ndcg", "recall")])
 
 
-def doctor(*, as_json: bool) -> None:
-    """Tell what a bug report needs: versions, device, extras, data.
-
-    Args:
-        as_json: print JSON instead of a table.
-    """
-    facts: dict[str, Any] = {
-        "retrank": __version__,
-        **{name: importlib.metadata.version(name) for name in ("torch", "numpy", "polars")},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        **{f"extra {name}": importlib.util.find_spec(module) is not None for name, module in _EXTRAS.items()},
-        "RETRANK_DATA": os.environ.get("RETRANK_DATA", "not set"),
-    }
-    if as_json:
-        print_json(facts)
-        return
-    table = Table("fact", "value", title="retrank doctor", title_justify="left")
-    for name, value in facts.items():
-        table.add_row(name, "installed" if value is True else "missing" if value is False else str(value))
-    Console().print(table)
-
-
 def _card(config: RunConfig, tables: Tables, report: Report, seeds: int) -> Card:
     split = config.split
     return Card(
@@ -238,7 +196,7 @@ def _require_known(keys: pl.Series, known: pl.Series, test: Path) -> None:
             f"some keys that the bundle knows, such as {known[0]!r}",
             f"{keys.n_unique()} others" + ("" if keys.is_empty() else f", such as {keys[0]!r}"),
             f"column '{keys.name}' of {test}",
-            "check that the bundle was trained on the same data",
+            "the bundle may have been trained on other data",
         )
 
 
@@ -246,5 +204,5 @@ def _typed(recommender: Recommender, query: Mapping[str, str]) -> dict[str, Any]
     schema = {recommender.query: recommender.queries.index.dtype, **recommender.queries.column_types}
     unknown = [name for name in query if name not in schema]
     if unknown:
-        raise ConfigError(f"columns of {list(schema)}", str(unknown), "--query", "name the query's columns")
+        raise ConfigError(f"columns of {list(schema)}", str(unknown), "--query")
     return {name: cast(value, schema[name], f"'{name}'") for name, value in query.items()}

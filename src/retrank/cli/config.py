@@ -208,4 +208,4 @@ def _checked(content: dict[str, Any], where: str) -> RunConfig:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError("a valid configuration", f"{first['msg']} ({place})", where, "correct that entry") from error
+        raise ConfigError("a valid configuration", f"{first['msg']} ({place})", where) from error

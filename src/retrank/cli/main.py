@@ -8,6 +8,7 @@ import typer
 
 from retrank.cli import commands
 from retrank.cli.config import DataConfig, RunConfig, load_config, quickstart_config
+from retrank.cli.doctor import doctor as tell
 from retrank.core.errors import ConfigError, RetrankError
 
 __all__ = ["app", "main"]
@@ -104,8 +105,8 @@ def similar(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Tell what a bug report needs: versions, device, installed extras."""
-    commands.doctor(as_json=as_json)
+    """Tell what a bug report needs: versions, which implementations are in use and why, threads, extras."""
+    tell(as_json=as_json)
 
 
 def main() -> None:
@@ -124,7 +125,7 @@ def _data(config: DataConfig, wanted: str) -> DataConfig:
     if wanted in ("movielens_100k", "movielens_1m", "movielens_20m"):
         return config.model_copy(update={"dataset": wanted})
     if not Path(wanted).is_dir():
-        raise ConfigError("movielens_100k, movielens_1m, movielens_20m or a folder", wanted, "--data", "choose one")
+        raise ConfigError("movielens_100k, movielens_1m, movielens_20m or a folder", wanted, "--data")
     return config.model_copy(update={"root": Path(wanted)})
 
 

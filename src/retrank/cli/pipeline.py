@@ -282,8 +282,6 @@ def _space(config: RunConfig) -> FeatureSpace:
         try:
             kinds[name] = kind(**entry.arguments)
         except TypeError as error:
-            raise ConfigError(
-                f"arguments of {entry.kind}", str(error), f"features.{name}", "see its documentation"
-            ) from error
+            raise ConfigError(f"arguments of {entry.kind}", str(error), f"features.{name}") from error
     crosses = [features.Cross(*cross.features, bins=cross.bins) for cross in config.crosses]
     return FeatureSpace(kinds, crosses)

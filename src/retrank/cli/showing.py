@@ -38,10 +38,10 @@ class Showing:
         self.key = known[0] if asked is None else cast(str(asked), known.dtype, place)
         """The key of the query."""
         if not (known == self.key).any():
-            raise ConfigError(f"a known {config.data.query}, such as {known[0]!r}", repr(self.key), place, "change it")
+            raise ConfigError(f"a known {config.data.query}, such as {known[0]!r}", repr(self.key), place)
         self._columns = tables.candidates.columns if config.show.columns is None else config.show.columns
         if unknown := [name for name in self._columns if name not in tables.candidates.columns]:
-            raise ConfigError(f"columns of {tables.candidates.columns}", str(unknown), "[show] columns", "remove them")
+            raise ConfigError(f"columns of {tables.candidates.columns}", str(unknown), "[show] columns")
         self._last = self._interactions()
 
     def show(self, recommender: Recommender, console: Console) -> None:
@@ -67,5 +67,5 @@ class Showing:
                 own = own.filter(condition(liked, "[show] liked"))
             except pl.exceptions.PolarsError as error:
                 got = f"{liked!r}: {str(error).strip().splitlines()[0]}"
-                raise ConfigError("a condition on interactions", got, "[show] liked", "mend it") from error
+                raise ConfigError("a condition on interactions", got, "[show] liked") from error
         return own.sort(data.time, descending=True, maintain_order=True).head(5)

@@ -139,5 +139,5 @@ def _keys_as(keys: pl.Series, dtype: pl.DataType, where: str, guessed: bool) -> 
         f"keys of type {dtype}",
         str(keys.dtype) if row is None else repr(keys[row]),
         f"column '{keys.name}'{'' if row is None else f', row {row}'} of {where}",
-        "give the key one type in all tables, e.g. store them as Parquet",
+        "give the key one type in all tables, e.g. in Parquet files",
     )

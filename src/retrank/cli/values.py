@@ -34,7 +34,7 @@ def cast(value: str, dtype: pl.DataType, where: str) -> Any:
             return pl.Series(value.split(",") if value else [], dtype=pl.String).cast(dtype.inner).to_list()
         return pl.Series([value]).cast(dtype)[0]
     except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"a value of type {dtype}", repr(value), where, "type such a value") from error
+        raise ConfigError(f"a value of type {dtype}", repr(value), where) from error
 
 
 def condition(sql: str, where: str) -> pl.Expr:

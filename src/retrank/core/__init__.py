@@ -1,12 +1,12 @@
 """The ground floor: errors, batches, schema, seeds, files, configuration, optional extras.
 
 `Batch` and `Jagged` are what flows through every model. `errors` is the family of everything that is raised.
-`files` writes atomically and checks what it reads; `config` rebuilds objects from JSON.
+`files` and `directories` write atomically; `config` rebuilds objects from JSON.
 `add_penalty` lets a layer add to the loss of a step.
 `gather_rows` is what processes that train together exchange.
 """
 
-from retrank.core import errors, files
+from retrank.core import directories, errors, files
 from retrank.core.batch import Batch, Column
 from retrank.core.collectives import gather_rows, gather_sizes, process_rank, world_size
 from retrank.core.config import Configurable, from_config, to_config
@@ -32,6 +32,7 @@ __all__ = [
     "add_penalty",
     "collecting_penalties",
     "derive_seed",
+    "directories",
     "errors",
     "files",
     "from_config",

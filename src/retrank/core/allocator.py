@@ -1,10 +1,11 @@
 """`retain_freed_memory`: memory that one step frees is still there for the next."""
 
 import ctypes
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, final
 
 __all__ = ["retain_freed_memory"]
 
@@ -12,9 +13,6 @@ __all__ = ["retain_freed_memory"]
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _KEEP: Final = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0}
 _RESTORE: Final = {_TRIM_THRESHOLD: 2**26, _MMAP_THRESHOLD: 2**25, _MMAP_MAX: 65_536}
-
-_lock: Final = threading.Lock()
-_inside = 0
 
 
 @contextmanager
@@ -30,21 +28,47 @@ def retain_freed_memory() -> Iterator[None]:
         >>> with retain_freed_memory():
         ...     steps = [bytearray(10**7) for _ in range(3)]
     """
-    global _inside  # noqa: PLW0603 (so is the heap)
-    library = _glibc()
-    with _lock:
-        _inside += 1
-        if _inside == 1:
-            _set(library, _KEEP)
+    _heap.enter()
     try:
         yield
     finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                _set(library, _RESTORE)
-                if library is not None:
-                    library.malloc_trim(0)
+        _heap.leave()
+
+
+@final
+class _Heap:
+    """The heap of this process, which keeps what is freed while at least one block wants it to."""
+
+    def __init__(self, library: Any) -> None:
+        self.num_blocks = 0
+        self._library = library  # None: another C library
+        self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):  # another thread may hold the lock while this one forks
+            os.register_at_fork(after_in_child=self._renew_lock)
+
+    def enter(self) -> None:
+        """Begin a block."""
+        with self._lock:
+            self.num_blocks += 1
+            if self.num_blocks == 1:
+                self._set(_KEEP)
+
+    def leave(self) -> None:
+        """End a block."""
+        with self._lock:
+            self.num_blocks -= 1
+            if self.num_blocks == 0:
+                self._set(_RESTORE)
+                if self._library is not None:
+                    self._library.malloc_trim(0)
+
+    def _set(self, options: dict[int, int]) -> None:
+        if self._library is not None:
+            for option, value in options.items():
+                self._library.mallopt(option, value)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
 
 def _glibc() -> Any:
@@ -56,7 +80,4 @@ def _glibc() -> Any:
         return None
 
 
-def _set(library: Any, options: dict[int, int]) -> None:
-    if library is not None:
-        for option, value in options.items():
-            library.mallopt(option, value)
+_heap: Final = _Heap(_glibc())

@@ -36,14 +36,14 @@ class Batch:
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
         if not columns:
-            raise ShapeError("at least one column", "none", "Batch", "name the features to keep")
+            raise ShapeError("at least one column", "none", "Batch")
         for name, column in columns.items():
             if isinstance(column, Tensor) and column.dim() == 0:
                 raise ShapeError("a tensor with rows", "a scalar", f"column '{name}'", "reshape it to (rows,)")
         lengths = [column.shape[0] if isinstance(column, Tensor) else len(column) for column in columns.values()]
         if len(set(lengths)) != 1:
             found = dict(zip(columns, lengths, strict=True))
-            raise ShapeError("columns of equal length", str(found), "Batch", "build all columns from the same rows")
+            raise ShapeError("columns of equal length", str(found), "Batch")
         self._columns, self._rows = dict(columns), lengths[0]
 
     @property
@@ -75,9 +75,7 @@ class Batch:
         try:
             return self._columns[key]
         except KeyError:
-            raise DataError(
-                f"a column '{key}'", f"the columns {list(self._columns)}", "Batch", "add the feature or fix the name"
-            ) from None
+            raise DataError(f"a column '{key}'", f"the columns {list(self._columns)}", "Batch") from None
 
     def __repr__(self) -> str:
         shapes = ", ".join(
@@ -162,5 +160,5 @@ def _take(column: Column, index: Tensor) -> Column:
 def _concat(columns: Sequence[Column]) -> Column:
     jagged = [column for column in columns if isinstance(column, Jagged)]
     if jagged and len(jagged) != len(columns):
-        raise ShapeError("all parts jagged or none", "a mixture", "Batch.concat", "build the parts alike")
+        raise ShapeError("all parts jagged or none", "a mixture", "Batch.concat")
     return Jagged.concat(jagged) if jagged else torch.cat([column for column in columns if isinstance(column, Tensor)])

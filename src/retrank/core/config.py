@@ -4,20 +4,23 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar, cast
 
 from torch import nn
 
-from retrank.core.errors import ConfigError
+from retrank.core.annotations import check_arguments
+from retrank.core.errors import ConfigError, RetrankError
+from retrank.core.names import known_by_name, public_name
 
 __all__ = ["Configurable", "from_config", "recorded_change", "to_config"]
 
 Value = TypeVar("Value")
 
-_REGISTRY: dict[str, type["Configurable"]] = {}
-_CHANGES: dict[str, Callable[[Any], Any]] = {}
-_TORCH_MODULES: dict[str, type[nn.Module]] = {
-    kind.__name__: kind
+_FIX: Final = "use what to_config returned"
+_REGISTRY: Final[dict[str, type["Configurable"]]] = {}
+_CHANGES: Final[dict[str, Callable[[Any], Any]]] = {}
+_TORCH_MODULES: Final[dict[str, type[nn.Module]]] = {
+    f"torch.nn.{kind.__name__}": kind
     for kind in (
         nn.BCELoss, nn.BCEWithLogitsLoss, nn.CrossEntropyLoss, nn.Dropout, nn.ELU, nn.GELU, nn.HuberLoss, nn.Identity,
         nn.L1Loss, nn.LeakyReLU, nn.Linear, nn.MSELoss, nn.ReLU, nn.SELU, nn.Sequential, nn.SiLU, nn.Sigmoid,
@@ -44,10 +47,12 @@ class Configurable:
     """
 
     config_context: ClassVar[str | None] = None
+    _arguments: dict[str, Any]
+    _changes: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _REGISTRY[_type_name(cls)] = cls
+        _REGISTRY[public_name(cls)] = cls
         if "__init__" in cls.__dict__:
             setattr(cls, "__init__", _recording(cls.__init__))  # noqa: B010 (mypy refuses the assignment)
 
@@ -56,6 +61,26 @@ class Configurable:
         """The constructor's arguments as JSON-able values."""
         arguments: dict[str, Any] = to_config(self)["arguments"]
         return arguments
+
+    def recorded_arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments as they are: of a dataclass its fields, otherwise what was recorded."""
+        fields: dict[str, dataclasses.Field[Any]] | None = getattr(self, "__dataclass_fields__", None)
+        if fields is not None:
+            return {name: getattr(self, name) for name, field in fields.items() if field.init}
+        return dict(getattr(self, "_arguments", {}))
+
+    def _record(self, **changed: Any) -> None:
+        """Record other arguments than were given, which build an equal object: what they stood for, in plain values.
+
+        Args:
+            changed: arguments of the constructor.
+        """
+        self._arguments.update(changed)
+
+    def _changed_by(self, change: str) -> Self:
+        """Record a change that `from_config` makes again; see `recorded_change`."""
+        object.__setattr__(self, "_changes", tuple(dict.fromkeys([*self._changes, change])))
+        return self
 
 
 def to_config(value: Any) -> Any:
@@ -66,7 +91,8 @@ def to_config(value: Any) -> Any:
             a torch activation, loss, `Linear`, `Dropout` or `Sequential`.
 
     Returns:
-        JSON-able values from which `from_config` builds an equal object (weights are not part of it).
+        JSON-able values from which `from_config` builds an equal object (weights are not part of it). Types are named
+        as users import them, e.g. `retrank.layers.MLP`.
 
     Raises:
         ConfigError: the object is of another kind.
@@ -80,14 +106,10 @@ def to_config(value: Any) -> Any:
     if isinstance(value, Configurable):
         if value.config_context is not None:
             return {"type": "context", "name": value.config_context}
-        arguments = {name: to_config(argument) for name, argument in _arguments(value).items()}
-        changes = getattr(value, "_changes", ())
-        return {
-            "type": _type_name(type(value)),
-            "arguments": arguments,
-            **({"changes": list(changes)} if changes else {}),
-        }
-    if isinstance(value, nn.Module) and _TORCH_MODULES.get(type(value).__name__) is type(value):
+        arguments = {name: to_config(argument) for name, argument in value.recorded_arguments().items()}
+        changes = {"changes": list(value._changes)} if value._changes else {}
+        return {"type": public_name(type(value)), "arguments": arguments, **changes}
+    if isinstance(value, nn.Module) and _TORCH_MODULES.get(f"torch.nn.{type(value).__name__}") is type(value):
         return {"type": f"torch.nn.{type(value).__name__}", "arguments": _torch_arguments(value)}
     raise ConfigError(
         "a plain value, a Configurable or a common torch module",
@@ -108,29 +130,28 @@ def from_config(config: Any, **context: Any) -> Any:
         An equal object with new weights.
 
     Raises:
-        ConfigError: an unknown type (import the module that defines it first), or a missing context object.
+        ConfigError: an unknown type (import the module that defines it first), arguments that it does not take, or a
+            missing context object.
     """
-    if isinstance(config, list):
-        return [from_config(item, **context) for item in config]
-    if not isinstance(config, dict):
-        return config
-    kind = config.get("type")
-    if kind == "dict":
-        return {name: from_config(item, **context) for name, item in config["items"].items()}
-    if kind == "context":
-        if config["name"] not in context:
-            raise ConfigError(
-                f"the shared object '{config['name']}'", f"only {sorted(context)}", "from_config", "pass it by name"
+    match config:
+        case list():
+            return [from_config(item, **context) for item in config]
+        case {"type": "dict", "items": dict(items), **others} if not others:
+            return {name: from_config(item, **context) for name, item in items.items()}
+        case {"type": "context", "name": str(name), **others} if not others:
+            if name not in context:
+                raise ConfigError(
+                    f"the shared object '{name}'", f"only {sorted(context)}", "from_config", "pass it by name"
+                )
+            return context[name]
+        case {"type": str(kind), "arguments": dict(given), **others} if others.keys() <= {"changes"}:
+            arguments = {name: from_config(item, **context) for name, item in given.items()}
+            return functools.reduce(
+                lambda value, change: change(value), _known_changes(others.get("changes", [])), _built(kind, arguments)
             )
-        return context[config["name"]]
-    if not isinstance(kind, str):
-        raise ConfigError("a 'type'", f"the keys {sorted(config)}", "from_config", "use what to_config returned")
-    arguments = {name: from_config(item, **context) for name, item in config["arguments"].items()}
-    if kind.startswith("torch.nn.") and kind.removeprefix("torch.nn.") in _TORCH_MODULES:
-        positional = arguments.pop("children", [])
-        return _TORCH_MODULES[kind.removeprefix("torch.nn.")](*positional, **arguments)
-    changes = [_known(_CHANGES, name, "change") for name in config.get("changes", ())]
-    return functools.reduce(lambda value, change: change(value), changes, _known(_REGISTRY, kind, "type")(**arguments))
+        case dict():
+            raise ConfigError("a 'type' with its arguments", f"the keys {list(config)}", "from_config", _FIX)
+    return config
 
 
 def recorded_change(function: Callable[[Value], Value]) -> Callable[[Value], Value]:
@@ -142,36 +163,38 @@ def recorded_change(function: Callable[[Value], Value]) -> Callable[[Value], Val
     Returns:
         The function, which leaves its name on `Configurable` results.
     """
-    name = f"{function.__module__}.{function.__qualname__}"
+    name = public_name(function)
 
     @functools.wraps(function)
     def changed(value: Value) -> Value:
         result = function(value)
-        if isinstance(result, Configurable):
-            object.__setattr__(result, "_changes", tuple(dict.fromkeys([*getattr(result, "_changes", ()), name])))
-        return result
+        return cast("Value", result._changed_by(name)) if isinstance(result, Configurable) else result
 
     _CHANGES[name] = changed
     return changed
 
 
-def _known(registry: Mapping[str, Callable[..., Any]], name: str, what: str) -> Callable[..., Any]:
-    if name not in registry:
-        raise ConfigError(
-            f"a {what} that is known here",
-            f"'{name}'",
-            "from_config",
-            "import the module that defines it, then load again",
-        )
-    return registry[name]
+def _built(name: str, arguments: dict[str, Any]) -> Any:
+    registry: Mapping[str, type] = _TORCH_MODULES if name.startswith("torch.nn.") else _REGISTRY
+    kind = known_by_name(registry, name, "type")
+    if kind is nn.Sequential:
+        children = arguments.get("children")
+        if not isinstance(children, list) or not all(isinstance(child, nn.Module) for child in children):
+            raise ConfigError("modules as children", f"the arguments {list(arguments)}", name, _FIX)
+        return nn.Sequential(*children)
+    check_arguments(kind, arguments, name)
+    try:
+        return kind(**arguments)
+    except RetrankError:
+        raise
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise ConfigError("arguments that fit together", f"{type(error).__name__}: {error}", name, _FIX) from error
 
 
-def _arguments(value: Configurable) -> dict[str, Any]:
-    fields: dict[str, dataclasses.Field[Any]] | None = getattr(value, "__dataclass_fields__", None)
-    if fields is not None:
-        return {name: getattr(value, name) for name, field in fields.items() if field.init}
-    recorded: dict[str, Any] = getattr(value, "_arguments", {})
-    return recorded
+def _known_changes(names: Any) -> list[Callable[[Any], Any]]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError("a list of names as changes", repr(names), "from_config", _FIX)
+    return [known_by_name(_CHANGES, name, "change") for name in names]
 
 
 def _recording(init: Callable[..., None]) -> Callable[..., None]:
@@ -201,10 +224,6 @@ def _torch_arguments(module: nn.Module) -> dict[str, Any]:
     names = inspect.signature(type(module)).parameters
     values = {name: getattr(module, name) for name in names if hasattr(module, name)}
     return {name: value for name, value in values.items() if isinstance(value, bool | int | float | str)}
-
-
-def _type_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _string(key: Any) -> str:

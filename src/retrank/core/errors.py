@@ -28,29 +28,78 @@ __all__ = [
 
 
 class RetrankError(Exception):
-    """The base of all errors; each says what was expected, what came, where, and what to do.
+    """The base of all errors; each says what was expected, what came, where, and, if there is a remedy, what to do.
 
     Args:
         expected: what the code needed.
         got: what it received instead.
         where: the place: a column and row, a file, an argument.
-        fix: what the reader can do about it.
+        fix: what the reader can do about it; None where the rest says it all.
 
     Example:
         >>> import retrank as rr
-        >>> raise rr.errors.DataError(expected="no nulls", got="null", where="column 'age', row 3", fix="fill it first")
+        >>> raise rr.errors.ConfigError(expected="k of at least 1", got="0", where="recommend")
         Traceback (most recent call last):
         ...
-        retrank.core.errors.DataError: column 'age', row 3: expected no nulls, got null; fill it first
+        retrank.core.errors.ConfigError: recommend: expected k of at least 1, got 0
     """
 
     def __init__(self, expected: str, got: str, where: str, fix: str | None = None) -> None:
-        super().__init__(f"{where}: expected {expected}, got {got}" + (f"; {fix}" if fix else ""))
+        super().__init__(expected, got, where, fix)
         self.expected, self.got, self.where, self.fix = expected, got, where, fix
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, got {self.got}" + (f"; {self.fix}" if self.fix else "")
 
 
 class DataError(RetrankError, ValueError):
-    """A table, a column or a row is not what it must be."""
+    """A table, a column or a row is not what it must be.
+
+    Args:
+        expected: what the code needed.
+        got: what it received instead.
+        where: the place: a column, an argument.
+        fix: what the reader can do about it; None where the rest says it all.
+        row: the number of the bad row in what was looked at, from 0; it is appended to `where`. Whoever looked at a
+            part of a table alone moves it with `in_table`.
+        table: the table of the row; appended to `where` as well.
+
+    Example:
+        >>> import retrank as rr
+        >>> raise rr.errors.DataError("no nulls", "null", "column 'age'", "fill it first", row=3, table="users")
+        Traceback (most recent call last):
+        ...
+        retrank.core.errors.DataError: column 'age', row 3 of users: expected no nulls, got null; fill it first
+    """
+
+    def __init__(
+        self,
+        expected: str,
+        got: str,
+        where: str,
+        fix: str | None = None,
+        *,
+        row: int | None = None,
+        table: str | None = None,
+    ) -> None:
+        place = where if row is None else f"{where}, row {row}"
+        super().__init__(expected, got, place if table is None else f"{place} of {table}", fix)
+        self.row, self.table, self._what = row, table, where
+
+    def in_table(self, first_row: int, table: str | None = None) -> "DataError":
+        """Return the error as the whole table has it.
+
+        Args:
+            first_row: the number in the table of the row that counts as 0 here.
+            table: what the table is called, if this error does not know.
+
+        Returns:
+            An equal error with another row; the error itself if it speaks of no row.
+        """
+        if self.row is None:
+            return self
+        table = self.table if self.table is not None else table
+        return DataError(self.expected, self.got, self._what, self.fix, row=first_row + self.row, table=table)
 
 
 class ConfigError(RetrankError, ValueError):

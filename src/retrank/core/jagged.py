@@ -38,17 +38,19 @@ class Jagged:
     __slots__ = ("offsets", "values", "weights")
 
     def __init__(self, values: Tensor, offsets: Tensor, weights: Tensor | None = None) -> None:
+        if any(tensor is not None and tensor.is_nested for tensor in (values, offsets, weights)):
+            raise ShapeError(
+                "tensors with a shape", "nested ones", "Jagged", "pass the values and offsets of a nested one"
+            )
         if offsets.dim() != 1 or offsets.dtype != torch.int64 or len(offsets) == 0 or values.dim() == 0:
             raise ShapeError(
                 "values of shape (total, ...) and int64 offsets of shape (rows + 1,)",
                 f"values {tuple(values.shape)}, offsets {tuple(offsets.shape)} {offsets.dtype}",
                 "Jagged",
-                "start the offsets with 0 and end them with the number of values",
+                "offsets begin with 0 and end with the number of values",
             )
         if weights is not None and weights.shape != values.shape[:1]:
-            raise ShapeError(
-                f"weights of shape ({len(values)},)", str(tuple(weights.shape)), "Jagged", "give one weight per value"
-            )
+            raise ShapeError(f"weights of shape ({len(values)},)", str(tuple(weights.shape)), "Jagged")
         self.values, self.offsets, self.weights = values, offsets, weights
         self.check()
 
@@ -106,9 +108,7 @@ class Jagged:
             ShapeError: the lengths do not add up to the number of values, or one is negative.
         """
         if lengths.dim() != 1 or lengths.is_floating_point() or lengths.is_complex():
-            raise ShapeError(
-                "integer lengths of shape (rows,)", f"{lengths.dtype} {tuple(lengths.shape)}", "Jagged", "check them"
-            )
+            raise ShapeError("integer lengths of shape (rows,)", f"{lengths.dtype} {tuple(lengths.shape)}", "Jagged")
         offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64, device=values.device)
         torch.cumsum(lengths, dim=0, out=offsets[1:])
         return cls(values, offsets, weights)
@@ -164,10 +164,7 @@ class Jagged:
         """
         if not parts or len({part.weights is None for part in parts}) != 1:
             raise ShapeError(
-                "at least one part, all with weights or all without",
-                f"{len(parts)} parts",
-                "Jagged.concat",
-                "check them",
+                "at least one part, all with weights or all without", f"{len(parts)} parts", "Jagged.concat"
             )
         weights = [part.weights for part in parts if part.weights is not None]
         return cls.from_lengths(

@@ -45,20 +45,18 @@ class ColumnSchema(Configurable):
 
     def __post_init__(self) -> None:
         if self.kind not in ("ids", "number"):
-            raise ConfigError("'ids' or 'number'", repr(self.kind), f"kind of column '{self.name}'", "use one of them")
+            raise ConfigError("'ids' or 'number'", repr(self.kind), f"kind of column '{self.name}'")
         if (self.kind == "ids") != (self.num_ids is not None):
             raise ConfigError(
                 "num_ids for ids and only for ids",
                 f"kind={self.kind!r}, num_ids={self.num_ids}",
                 f"schema of column '{self.name}'",
-                "give num_ids for an id column, leave it out for a number",
             )
         if self.width < 1 or (self.num_ids is not None and self.num_ids < NUM_SPECIAL_IDS):
             raise ConfigError(
                 f"width >= 1 and num_ids >= {NUM_SPECIAL_IDS} (padding and unknown)",
                 f"width={self.width}, num_ids={self.num_ids}",
                 f"schema of column '{self.name}'",
-                "count the special ids in num_ids",
             )
 
 

@@ -69,4 +69,4 @@ def require_batch_size(batch_size: object) -> None:
         ConfigError: it is no integer, or below 1.
     """
     if not isinstance(batch_size, Integral) or batch_size < 1:
-        raise ConfigError("an integer of at least 1", repr(batch_size), "batch_size", "give a number of rows")
+        raise ConfigError("an integer of at least 1", repr(batch_size), "batch_size")

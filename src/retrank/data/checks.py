@@ -63,12 +63,9 @@ def require_flat(columns: Columns, names: Iterable[str], where: str = "table") -
         dtype = types[name]
         inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else dtype
         if isinstance(inner, pl.List | pl.Array | pl.Struct | pl.Object):
-            raise DataError(
-                "scalars or lists of scalars",
-                str(dtype),
-                f"column '{name}' of {where}",
-                "flatten the nesting or unnest the struct into columns",
-            )
+            is_mixed = isinstance(inner, pl.Object)
+            fix = "give all its values one type" if is_mixed else "flatten the nesting, or unnest the struct"
+            raise DataError("scalars or lists of scalars", str(dtype), f"column '{name}' of {where}", fix)
 
 
 def require_rows(frame: pl.DataFrame, where: str = "table") -> None:
@@ -82,7 +79,7 @@ def require_rows(frame: pl.DataFrame, where: str = "table") -> None:
         DataError: the table is empty.
     """
     if frame.height == 0:
-        raise DataError("at least one row", "an empty table", where, "check the file or the filter that made it")
+        raise DataError("at least one row", "an empty table", where)
 
 
 def require_no_nulls(frame: pl.DataFrame, names: Iterable[str], where: str = "table") -> None:
@@ -120,7 +117,7 @@ def require_keys(frame: pl.DataFrame, name: str, where: str = "table") -> None:
     require_columns(frame, [name], where)
     dtype = frame.schema[name]
     if not (dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum)):
-        raise DataError("text or integer keys", str(dtype), f"column '{name}' of {where}", "cast the column first")
+        raise DataError("text or integer keys", str(dtype), f"column '{name}' of {where}", "cast the column")
     require_no_nulls(frame, [name], where)
 
 
@@ -174,4 +171,4 @@ def _refuse_first(bad: pl.Series, column: pl.Series, expected: str, where: str, 
     if row is not None:
         count = bad.sum()
         got = f"{column[row]!r}" + (f" ({count} such rows)" if count > 1 else "")
-        raise DataError(expected, got, f"column '{column.name}', row {row} of {where}", fix)
+        raise DataError(expected, got, f"column '{column.name}'", fix, row=row, table=where)

@@ -67,6 +67,17 @@ class FileSource(Source):
         """The number of rows in all files (from the footers of Parquet; CSV files are scanned once)."""
         return sum(self._counts)
 
+    def name_of(self, row: int) -> str:
+        """Say in which file a row is, and where in it if there are several; see `Source.name_of`."""
+        if len(self._files) == 1:
+            return str(self._files[0])
+        first = 0
+        for file, count in zip(self._files, self._counts, strict=True):
+            if row < first + count:
+                return f"{self._where} (row {row - first} of {file})"
+            first += count
+        return self._where
+
     def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Read all files; see `Source.frame`."""
         names = self._names(columns, self._where)
@@ -86,7 +97,7 @@ class FileSource(Source):
     ) -> Iterator[pl.DataFrame]:
         """Read the rows of a shard piece by piece, each file in one pass; see `Source.frames`."""
         if rows < 1 or start < 0:
-            raise ConfigError("rows >= 1 and start >= 0", f"rows={rows}, start={start}", "frames", "fix the numbers")
+            raise ConfigError("rows >= 1 and start >= 0", f"rows={rows}, start={start}", "frames")
         first, last = shard_range(self.num_rows, shard)
         pieces = self._pieces(self._names(columns, self._where), first + start, last, rows)
         return regroup(pieces, size=rows, concat=pl.concat)
@@ -120,7 +131,10 @@ class FileSource(Source):
         for name, dtype in self._columns.items():
             if columns[name] != dtype:
                 raise DataError(
-                    f"{dtype}, as in {self._files[0]}", str(columns[name]), f"column '{name}' of {file}", "cast one"
+                    f"{dtype}, as in {self._files[0]}",
+                    str(columns[name]),
+                    f"column '{name}' of {file}",
+                    "cast the column in one of the files",
                 )
 
 
@@ -131,11 +145,11 @@ def _expand(path: str | Path) -> list[Path]:
     if whole.is_dir():
         raise DataError("a file or a glob", "a folder", str(path), f"name its files, e.g. '{path}/*.parquet'")
     if not glob.has_magic(str(path)):
-        raise DataError("a file", "no such file", str(path), "check the path and the working directory")
+        raise DataError("a file", "no such file", str(path))
     matches = glob.glob(str(whole), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
     files = sorted(Path(match) for match in matches if Path(match).is_file())
     if not files:
-        raise DataError("at least one matching file", "none", f"glob '{path}'", "check the pattern")
+        raise DataError("at least one matching file", "none", f"glob '{path}'")
     return files
 
 

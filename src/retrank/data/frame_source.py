@@ -52,7 +52,7 @@ class FrameSource(Source):
     ) -> Iterator[pl.DataFrame]:
         """Return the rows of a shard piece by piece; see `Source.frames`."""
         if rows < 1 or start < 0:
-            raise ConfigError("rows >= 1 and start >= 0", f"rows={rows}, start={start}", "frames", "fix the numbers")
+            raise ConfigError("rows >= 1 and start >= 0", f"rows={rows}, start={start}", "frames")
         first, last = shard_range(self.num_rows, shard)
         table = self.frame(columns)[min(first + start, last) : last]
         return table.iter_slices(rows) if table.height else iter(())

@@ -77,7 +77,7 @@ class KeyIndex:
             raise DataError(
                 f"keys of type {self.dtype}", str(values.dtype), f"column '{values.name}'", "cast the column"
             )
-        places = in_blocks(values, np.int64, lambda block, _: self._table.find(block))
+        places = in_blocks(values, np.int64, self._table.find)
         if self._added_table is not None:
             missing = np.flatnonzero(places < 0)
             added = self._added_table.find(values.gather(missing))
@@ -117,7 +117,7 @@ class KeyIndex:
         known = self.find(keys) >= 0
         if known.any():
             row = int(known.argmax())
-            raise DataError("keys that are not here yet", f"{keys[row]!r}", f"column '{keys.name}', row {row}")
+            raise DataError("keys that are not here yet", f"{keys[row]!r}", f"column '{keys.name}'", row=row)
         if not len(keys):
             return self
         added = pl.concat([*self._parts[1:], keys.rename(self._parts[0].name)], rechunk=True)
@@ -147,9 +147,9 @@ class KeyIndex:
 def _require_distinct(keys: pl.Series) -> None:
     if keys.null_count():
         row = int(keys.is_null().arg_max() or 0)
-        raise DataError("keys without nulls", "null", f"column '{keys.name}', row {row}", "drop it")
+        raise DataError("keys without nulls", "null", f"column '{keys.name}'", row=row)
     if keys.n_unique() != len(keys):
         row = int(keys.is_first_distinct().not_().arg_max() or 0)
         raise DataError(
-            "distinct keys", f"{keys[row]!r} again", f"column '{keys.name}', row {row}", "keep one row per key"
+            "distinct keys", f"{keys[row]!r} again", f"column '{keys.name}'", "keep one row per key", row=row
         )

@@ -5,9 +5,9 @@ from typing import Final, Literal
 import numpy as np
 import polars as pl
 
-from retrank.core.errors import DataError
+from retrank.core.errors import ConfigError, DataError
 
-__all__ = ["KeyType", "Nulls", "as_key", "as_keys", "key_type"]
+__all__ = ["KeyType", "Nulls", "as_key", "as_keys", "check_nulls", "key_type"]
 
 KeyType = Literal["string", "integer", "boolean"]
 """The three types that a key may have; every integer width is one type, and so are all kinds of text."""
@@ -35,22 +35,19 @@ def key_type(values: pl.Series) -> KeyType:
         return "integer"
     if values.dtype in (pl.String, pl.Categorical, pl.Enum):
         return "string"
-    raise DataError(
-        "keys that are strings, integers or booleans",
-        str(values.dtype),
-        f"column '{values.name}'",
-        "cast the column, or use a kind for numbers, lists or timestamps",
-    )
+    fix = "cast the column, or use a kind for numbers, lists or timestamps"
+    if values.dtype.is_float():
+        fix = "cast the column to integers (pandas makes floats of integers with missing values), or use a number kind"
+    raise DataError("keys that are strings, integers or booleans", str(values.dtype), f"column '{values.name}'", fix)
 
 
-def as_keys(values: pl.Series, expected: KeyType | None, nulls: Nulls, *, first_row: int = 0) -> pl.Series:
+def as_keys(values: pl.Series, expected: KeyType | None, nulls: Nulls) -> pl.Series:
     """Bring a column of keys to one dtype a key type.
 
     Args:
         values: the column.
         expected: the key type that was learned, or None to accept any.
         nulls: "error" refuses nulls, "unknown" leaves them in place.
-        first_row: the number of the first row in the whole table, for messages.
 
     Returns:
         `pl.String`, `pl.Int64` or `pl.Boolean`, as many rows.
@@ -58,27 +55,21 @@ def as_keys(values: pl.Series, expected: KeyType | None, nulls: Nulls, *, first_
     Raises:
         DataError: another type, an integer beyond 64 bits, or a null that is not allowed.
     """
-    if nulls == "error" and values.null_count():
-        raise DataError(
-            "no nulls",
-            "null",
-            f"column '{values.name}', row {first_row + int(values.is_null().arg_max() or 0)}",
-            "fill or drop it, or use nulls='unknown'",
-        )
-    if values.dtype == pl.Null and expected is not None:
-        return values.cast(_DTYPES[expected])
-    found = key_type(values)
+    found = expected if values.dtype == pl.Null and expected is not None else key_type(values)
     if expected is not None and found != expected:
         raise DataError(
             f"{expected} keys, as it was fitted on", f"{found} keys ({values.dtype})", f"column '{values.name}'",
             f"cast the column to {_DTYPES[expected].__name__}, or fit on a table of this type",
         )  # fmt: skip
-    try:
-        return values.cast(_DTYPES[found])
-    except pl.exceptions.InvalidOperationError as error:
-        raise DataError(
-            "integers below 2**63", str(values.max()), f"column '{values.name}'", "cast the column to strings"
-        ) from error
+    if nulls == "error" and values.null_count():
+        row = int(values.is_null().arg_max() or 0)
+        raise DataError("no nulls", "null", f"column '{values.name}'", "fill it, or use nulls='unknown'", row=row)
+    keys = values.cast(_DTYPES[found], strict=False)
+    if keys.null_count() > values.null_count():
+        row = int((keys.is_null() & values.is_not_null()).arg_max() or 0)
+        where, fix = f"column '{values.name}'", "cast the column to strings"
+        raise DataError("integers from -2**63 to 2**63 - 1", str(values[row]), where, fix, row=row)
+    return keys
 
 
 def as_key(value: object, expected: KeyType, where: str) -> str | int | bool:
@@ -114,3 +105,17 @@ def as_key(value: object, expected: KeyType, where: str) -> str | int | bool:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise DataError("an integer key of 64 bits", str(value), where)
     return value
+
+
+def check_nulls(nulls: str, where: str) -> None:
+    """Refuse a `nulls` argument that is neither of the two words.
+
+    Args:
+        nulls: the argument.
+        where: what it was given to.
+
+    Raises:
+        ConfigError: another word.
+    """
+    if nulls not in ("error", "unknown"):
+        raise ConfigError("nulls='error' or nulls='unknown'", repr(nulls), where)

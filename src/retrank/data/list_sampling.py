@@ -49,19 +49,16 @@ def sample_lists(table: TableLike, *, query: str, size: int, per_query: int, see
     nested = [name for name, dtype in rows.schema.items() if dtype.is_nested()]
     if nested:
         fix = "leave it out here, and look it up for each candidate"
-        raise DataError("one value a row", str(rows.schema[nested[0]]), f"column '{nested[0]}', sample_lists", fix)
+        raise DataError("one value per row", str(rows.schema[nested[0]]), f"column '{nested[0]}', sample_lists", fix)
     if size < 1 or per_query < 1 or not 0 <= seed < 2**32:
         got = f"size={size}, per_query={per_query}, seed={seed}"
-        raise ConfigError("size >= 1, per_query >= 1 and 0 <= seed < 2**32", got, "sample_lists", "fix it")
+        raise ConfigError("size >= 1, per_query >= 1 and 0 <= seed < 2**32", got, "sample_lists")
     places = rows.select(query=query).with_row_index("row").group_by("query", maintain_order=True).agg("row")["row"]
     lengths = places.list.len().to_numpy().astype(np.int64)
     enough = lengths >= size
     if not enough.any():
         raise DataError(
-            f"a query with {size} rows or more",
-            f"{lengths.max()} at most",
-            f"column '{query}', sample_lists",
-            "make the lists shorter",
+            f"a query with {size} rows or more", f"{lengths.max()} at most", f"column '{query}', sample_lists"
         )
     if not enough.all():
         warnings.warn(

@@ -59,7 +59,7 @@ class Loader:
     ) -> None:
         require_batch_size(batch_size)
         if len(columns) == 0:
-            raise DataError("at least one row", "none", "Loader", "check the filter that made the table")
+            raise DataError("at least one row", "none", "Loader")
         if drop_last and len(columns) < batch_size:
             raise ConfigError(
                 f"at most the {len(columns)} rows there are, with drop_last",

@@ -38,7 +38,7 @@ def with_recent_candidates(
     """
     rows = _checked(table, query, candidate, time, length)
     if name in rows.columns:
-        raise ConfigError("a new column name", f"'{name}' exists", "with_recent_candidates", "choose another name")
+        raise ConfigError("a new column name", f"'{name}' exists", "with_recent_candidates")
     order = rows.select(pl.arg_sort_by(query, time, maintain_order=True)).to_series()
     ordered = rows.select(pl.col(query).alias("query"), pl.col(candidate).alias("candidate"))[order]
     # Places count on by one, and skip `length` where a new query begins: no window reaches back into another query.
@@ -78,14 +78,14 @@ def latest_candidates(
     """
     rows = _checked(table, query, candidate, time, length)
     if name == query:
-        raise ConfigError("a new column name", f"'{name}' exists", "latest_candidates", "choose another name")
+        raise ConfigError("a new column name", f"'{name}' exists", "latest_candidates")
     ordered = rows.sort(time, maintain_order=True)
     return ordered.group_by(query, maintain_order=True).agg(pl.col(candidate).tail(length).alias(name)).sort(query)
 
 
 def _checked(table: TableLike, query: str, candidate: str, time: str, length: int) -> pl.DataFrame:
     if length < 1:
-        raise ConfigError("length >= 1", str(length), "recent candidates", "keep at least one")
+        raise ConfigError("length >= 1", str(length), "recent candidates")
     rows = frame(table)
     require_columns(rows, [query, candidate, time])
     require_no_nulls(rows, [query, candidate])

@@ -75,6 +75,17 @@ class Source(ABC):
             DataError: a named column is missing or nested, or a file is unreadable.
         """
 
+    def name_of(self, row: int) -> str | None:  # noqa: ARG002 (a table in memory has no name)
+        """Say what the table of a row is called, for messages.
+
+        Args:
+            row: the number of the row in the whole table.
+
+        Returns:
+            E.g. the file that holds the row; None for a table without a name.
+        """
+        return None
+
     def _names(self, columns: Sequence[str] | None, where: str) -> list[str]:
         """Return the columns to read; those asked for by name are checked."""
         if columns is None:

@@ -57,7 +57,10 @@ def source(table: TableLike) -> Source:
         case ArrowCapsule():
             return FrameSource(_converted(table))
     raise DataError(
-        "a data frame, a path or a glob", type(table).__name__, "table", "wrap it first, e.g. polars.DataFrame(table)"
+        "a data frame, a path or a glob",
+        type(table).__name__,
+        "table",
+        "convert it first, e.g. with polars.DataFrame(table)",
     )
 
 
@@ -87,7 +90,7 @@ def _collected(table: pl.LazyFrame) -> pl.DataFrame:
         return table.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
-            "a lazy frame that can be collected", f"{type(error).__name__}: {error}", "LazyFrame", "fix its query"
+            "a lazy frame that can be collected", f"{type(error).__name__}: {error}", "LazyFrame"
         ) from error
 
 

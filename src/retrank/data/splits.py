@@ -74,20 +74,17 @@ def time_split(
     require_rows(rows)
     require_time(rows, time)
     if (test_size is None) == (cutoff is None):
-        raise ConfigError("test_size or cutoff", "both or neither", "time_split", "give one of them")
+        raise ConfigError("test_size or cutoff", "both or neither", "time_split")
     first = rows[time].sort()[-_num_test(test_size, rows.height) :][:1] if test_size is not None else cutoff
     try:
         is_test = rows.select(pl.col(time) >= pl.lit(first)).to_series()
     except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"a cutoff comparable with {rows.schema[time]}", repr(cutoff), f"column '{time}'", "use the column's type"
-        ) from error
+        raise DataError(f"a cutoff comparable with {rows.schema[time]}", repr(cutoff), f"column '{time}'") from error
     if is_test.all() or not is_test.any():
         raise DataError(
             "rows before and from the cutoff",
             f"all {rows.height} rows {'from' if is_test.any() else 'before'} it",
             f"column '{time}'",
-            "choose another cutoff or test_size",
         )
     return rows.filter(~is_test), rows.filter(is_test)
 
@@ -126,9 +123,9 @@ def leave_last_split(
     require_keys(rows, query)
     require_time(rows, time)
     if n is not None and fraction is not None:
-        raise ConfigError("n or fraction", "both", "leave_last_split", "give one of them")
+        raise ConfigError("n or fraction", "both", "leave_last_split")
     if (n is not None and n < 1) or (fraction is not None and not 0 < fraction < 1):
-        raise ConfigError("n >= 1 or 0 < fraction < 1", f"n={n}, fraction={fraction}", "leave_last_split", "fix it")
+        raise ConfigError("n >= 1 or 0 < fraction < 1", f"n={n}, fraction={fraction}", "leave_last_split")
     sorted_rows = rows.select(query=query, time=time).with_row_index("row").sort("query", "time", "row")
     length = pl.len().over("query")
     wanted = pl.lit(n or 1) if fraction is None else (fraction * length + 1e-9).floor().clip(1)

@@ -13,6 +13,7 @@ from retrank.data.background import background
 from retrank.data.batches import require_batch_size
 from retrank.data.position import Position
 from retrank.data.regroup import regroup
+from retrank.data.rows import rows_from
 from retrank.data.source import shard_range
 from retrank.data.sources import TableLike
 from retrank.data.sources import source as as_source
@@ -65,7 +66,7 @@ class StreamingLoader:
     ) -> None:
         require_batch_size(batch_size)
         if shuffle_window < 0:
-            raise ConfigError("at least 0", str(shuffle_window), "shuffle_window", "give a number of rows")
+            raise ConfigError("at least 0", str(shuffle_window), "shuffle_window")
         shard_range(0, shard)
         self._source, self._transform, self._batch_size = as_source(source), transform, batch_size
         self._window, self._drop_last, self._seed = shuffle_window, drop_last, seed
@@ -148,7 +149,7 @@ class StreamingLoader:
                 f"at least {self._batch_size if self._drop_last else 1} rows",
                 "no batch in a whole epoch",
                 f"shard {self._shard} of the table",
-                "check the table, use smaller batches or fewer shards",
+                "use smaller batches or fewer shards",
             )
 
     def _rows(self, epoch: int, row: int) -> Iterator[Batch]:
@@ -172,14 +173,17 @@ class StreamingLoader:
             number, skip = number + 1, 0
 
     def _pieces(self, start: int) -> Iterator[Batch]:
+        first_row = start + (shard_range(self._source.num_rows, self._shard)[0] if self._shard[0] else 0)
         for piece in self._source.frames(shard=self._shard, start=start):
-            columns = self._transform(piece)
+            with rows_from(first_row, self._source):
+                columns = self._transform(piece)
+            first_row += piece.height
             if len(columns) != piece.height:
                 raise DataError(
                     f"a row for each of the {piece.height} rows read",
                     f"{len(columns)} rows",
                     "transform",
-                    "filter the table before it is loaded",
+                    "filter the table before loading it",
                 )
             yield columns
 

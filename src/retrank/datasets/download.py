@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, final
 
-from retrank.core.errors import DownloadError
-from retrank.core.files import atomic_directory
+from retrank.core.directories import atomic_directory
+from retrank.core.errors import DownloadError, StorageError
 
 __all__ = ["Archive", "Download", "Wheel", "cache_directory", "fetch_url", "fetch_wheel", "verify"]
 
@@ -101,7 +101,7 @@ def fetch_url(url: str, folder: Path) -> Path:
         with urllib.request.urlopen(url, timeout=_CONNECT_SECONDS) as answer, path.open("wb") as file:  # noqa: S310
             shutil.copyfileobj(answer, file)
     except (OSError, http.client.HTTPException) as error:
-        raise DownloadError("a download", f"{type(error).__name__}: {error}", url, "check the network") from error
+        raise DownloadError("a download", f"{type(error).__name__}: {error}", url, "the network may be down") from error
     return path
 
 
@@ -147,7 +147,7 @@ def verify(path: Path, algorithm: str, digest: str) -> None:
         actual = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
     if actual != digest:
         raise DownloadError(
-            f"{algorithm} {digest}", actual, path.name, "the file was damaged or replaced on its way: try again later"
+            f"{algorithm} {digest}", actual, path.name, "the file was damaged or replaced on its way; try again later"
         )
 
 
@@ -157,10 +157,13 @@ def _unpack(archive: Path, members: Mapping[str, str], directory: Path) -> None:
             for member, name in members.items():
                 with content.open(member) as source, (draft / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
+    except StorageError as error:
+        if all((directory / name).is_file() for name in members.values()):
+            return  # another process was faster
+        raise DownloadError("room for the files", str(error), archive.name, "check the disk") from error
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise DownloadError(
             f"a zip file with {', '.join(members)}, and room for it in {directory}",
             f"{type(error).__name__}: {error}",
             archive.name,
-            "check the disk, or try again later",
         ) from error

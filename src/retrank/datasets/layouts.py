@@ -133,7 +133,7 @@ def _cast(table: pl.DataFrame, where: str, types: dict[str, pl.DataType]) -> pl.
         row = values.is_null().arg_max()
         if row is not None and values.null_count():
             got = repr(table[name][row])
-            raise DataError(f"a number ({dtype})", got, f"column '{name}', row {row} of {where}", "restore the files")
+            raise DataError(f"a number ({dtype})", got, f"column '{name}', row {row} of {where}")
         table = table.with_columns(values)
     return table
 
@@ -172,7 +172,7 @@ def _parse(
         )
     except pl.exceptions.PolarsError as error:
         summary = str(error).partition("\n")[0]
-        raise DataError(f"{len(columns)} fields a line", summary, str(path), "restore the file") from error
+        raise DataError(f"{len(columns)} fields per line", summary, str(path)) from error
     require_rows(table, str(path))
     require_no_nulls(table, [name for name in columns if name not in may_be_empty], str(path))
     return table

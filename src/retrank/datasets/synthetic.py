@@ -86,7 +86,7 @@ class SyntheticWorld:
         """
         num_queries, num_candidates = len(self.query_vectors), len(self.candidate_vectors)
         if not 1 <= k <= num_candidates:
-            raise ConfigError(f"1 to {num_candidates} candidates", str(k), "k", "ask for no more than there are")
+            raise ConfigError(f"1 to {num_candidates} candidates", str(k), "k")
         rows = self._query_rows(queries)
         best = np.empty((len(rows), k), dtype=np.int64)
         step = max(1, _BLOCK * _SHOWN * 8 // num_candidates)
@@ -151,12 +151,12 @@ def synthetic(
     }
     for name, size in sizes.items():
         if size < 1:
-            raise ConfigError("at least 1", str(size), name, "make the world larger")
+            raise ConfigError("at least 1", str(size), name)
     if dim < 2:
         raise ConfigError("at least 2", str(dim), "dim", "with one dimension all candidates tie")
     if not temperature > 0 or not popularity >= 0:
         got = f"temperature={temperature}, popularity={popularity}"
-        raise ConfigError("temperature > 0 and popularity >= 0", got, "synthetic", "correct them")
+        raise ConfigError("temperature > 0 and popularity >= 0", got, "synthetic")
     rng = np.random.default_rng(seed)
     query_groups, query_vectors = _vectors(num_queries, dim, rng)
     categories, candidate_vectors = _vectors(num_candidates, dim, rng)
@@ -259,7 +259,5 @@ def _rows(keys: Any, first: int, count: int, column: str) -> Ints:
     if len(unknown):
         place = unknown[0]
         where = f"{column}, row {place}"
-        raise DataError(
-            f"a key from {first} to {first + count - 1}", str(given[place]), where, "use keys of this world"
-        )
+        raise DataError(f"a key from {first} to {first + count - 1}", str(given[place]), where)
     return rows

@@ -58,9 +58,8 @@ class EmbeddingCollection(Embeddings):
         places = {owner: place for place, owner in enumerate(owner_of.values())}
         self._places = {feature: places[owner] for feature, owner in owners.items()}
         # Recorded by name, so that tables are still shared after a round trip through JSON.
-        self.__dict__["_arguments"]["tables"] = {
-            feature: self[feature] if feature == owner else owner for feature, owner in owners.items()
-        }
+        named = {feature: self[feature] if feature == owner else owner for feature, owner in owners.items()}
+        self._record(tables=named)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ class Int8Table(Table):
             DataError: a number that is not finite.
         """
         if weight.shape != self.codes.shape:
-            raise ShapeError(str(tuple(self.codes.shape)), str(tuple(weight.shape)), self._where, "pass all rows")
+            raise ShapeError(str(tuple(self.codes.shape)), str(tuple(weight.shape)), self._where)
         for start in range(0, len(weight), _BLOCK):
             numbers = weight[start : start + _BLOCK].float()
             low, high = numbers.amin(dim=1, keepdim=True), numbers.amax(dim=1, keepdim=True)

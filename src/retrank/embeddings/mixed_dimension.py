@@ -65,7 +65,7 @@ class MixedDimensionTable(Table):
                 f"ascending boundaries between {NUM_SPECIAL_IDS} and {self.num_ids}", str(list(boundaries))
             )
         if len(dims) != len(boundaries) + 1 or min(dims) < 1:
-            raise self._config_error(f"{len(boundaries) + 1} positive dims, one a block", str(list(dims)))
+            raise self._config_error(f"{len(boundaries) + 1} positive dims, one per block", str(list(dims)))
         self.blocks, self.projections = nn.ModuleList(), nn.ModuleList()
         for (first, last), width in zip(pairwise(self._edges), dims, strict=True):
             # Glorot's variance is 2 / (width + dim), and a vector adds up `width` products.

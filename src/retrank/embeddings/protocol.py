@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from functools import partial
+from operator import index
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +50,9 @@ class Table(Configurable, nn.Module, ABC):
         super().__init__()
         if isinstance(rows, ColumnSchema):
             name, rows = name or rows.name, _num_ids(rows)
-        self.name, self.dim, self.combiner, self._num_ids = name or "embedding", dim, combiner, rows
-        if rows < NUM_SPECIAL_IDS or dim < 1:
+        self.name, self.combiner = name or "embedding", combiner
+        self._num_ids, self.dim = _whole(rows), _whole(dim)
+        if self._num_ids < NUM_SPECIAL_IDS or self.dim < 1:
             raise self._config_error(f"rows >= {NUM_SPECIAL_IDS} and dim >= 1", f"rows={rows}, dim={dim}")
         require_combiner(combiner, f"{type(self).__name__} '{self.name}'")
         if not l2 >= 0:
@@ -122,19 +125,34 @@ class Table(Configurable, nn.Module, ABC):
     def grow(self, num_ids: int) -> None:
         """Make room for new ids, keeping the vectors of all others.
 
-        Optimizers built before hold state of the old size: build new ones.
+        The parameters stay the same objects, and lose their gradients. Optimizers of `retrank.optim` that were built
+        before go on: at their next step the new rows get the state that they have in a new optimizer. Optimizers built
+        in another way, `torch.optim.SparseAdam` for one, fail at that step: build them anew.
 
         Args:
             num_ids: the new number of ids.
 
         Raises:
-            ConfigError: fewer ids than there are.
+            ConfigError: fewer ids than there are, or not a whole number.
+
+        Example:
+            >>> import torch, retrank as rr
+            >>> table = rr.EmbeddingTable(10, 4)
+            >>> optimizer = rr.optim.Adagrad(lr=0.1).build(table.named_parameters())
+            >>> for num_ids in (10, 15):
+            ...     table.grow(num_ids)
+            ...     table(torch.arange(num_ids)).sum().backward()
+            ...     optimizer.step()
+            >>> optimizer.state[table.weight]["accumulator"].shape
+            torch.Size([15, 4])
         """
-        if num_ids < self.num_ids:
+        count = _whole(num_ids)
+        if count < self.num_ids:
             raise self._config_error(f"at least {self.num_ids} rows", str(num_ids))
-        self._grow(num_ids)
-        self._num_ids = num_ids
-        self._remember_size()
+        if count > self.num_ids:
+            self._grow(count)
+            self._num_ids = count
+            self._remember_size()
 
     def extra_repr(self) -> str:
         """Describe the table within torch's module listing."""
@@ -190,10 +208,18 @@ class Table(Configurable, nn.Module, ABC):
 
     def _remember_size(self) -> None:
         # The configuration rebuilds a table of this size, not of the size that the schema once had.
-        self.__dict__["_arguments"].update(rows=self.num_ids, name=self.name)
+        self._record(rows=self.num_ids, dim=self.dim, name=self.name)
 
     def _config_error(self, expected: str, got: str) -> ConfigError:
-        return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'", "correct the argument")
+        return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'")
+
+
+def _whole(number: SupportsIndex) -> int:
+    """Return a size as an int, whatever library it comes from; -1 if it is not a whole number."""
+    try:
+        return index(number)
+    except TypeError:
+        return -1
 
 
 def _num_ids(schema: ColumnSchema) -> int:

@@ -59,7 +59,10 @@ def _shrinks(table: EmbeddingTable) -> bool:
 
 def _shared(modules: list[nn.Module]) -> dict[int, Any]:
     """Return what a copy refers to as the original does: what bundles keep once, too."""
-    values = [value for part in modules for value in [*vars(part).values(), *vars(part).get("_arguments", {}).values()]]
+    values = [value for part in modules for value in vars(part).values()]
+    values += [
+        value for part in modules if isinstance(part, Configurable) for value in part.recorded_arguments().values()
+    ]
     return {
         id(value): value for value in values if isinstance(value, Configurable) and value.config_context is not None
     }

@@ -105,8 +105,13 @@ class EmbeddingTable(Table):
         return super().extra_repr() + ("" if self.dtype == "float32" else f", dtype='{self.dtype}'")
 
     def _grow(self, num_ids: int) -> None:
-        self.weight.data = torch.cat([self.weight.data, self._new_rows(num_ids - self.num_ids)])
+        weights = torch.cat([self.weight.data, self._new_rows(num_ids - self.num_ids)])
         self.weight.grad = None
+        # While a loss from before is held, autograd keeps what accumulates the gradient, and with it the old shape. It
+        # lets go of that when the dtype changes.
+        other = torch.float32 if weights.dtype == torch.float16 else torch.float16
+        self.weight.data = weights.new_empty(0, dtype=other)
+        self.weight.data = weights
 
     def _look_up(self, ids: Tensor) -> Tensor:
         return gather(self.weight, ids, dtype=None if self.dtype == "float32" else torch.float32)

@@ -75,7 +75,6 @@ class UnifiedEmbedding(Embeddings):
                 + ", ".join(f"{name}={size}" for name, size in sizes.items())
                 + f", {l2=}",
                 "UnifiedEmbedding",
-                "correct the argument",
             )
         self.buckets_per_table, self.dim_per_table = buckets_per_table, dim_per_table
         self.combiner, self.l2 = combiner, l2

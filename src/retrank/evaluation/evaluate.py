@@ -158,7 +158,7 @@ def _runs(system: Any, where: str) -> list[Recommends]:
                 f"write {run.__name__}()" if isinstance(run, type) else "build a Recommender of a trained model first",
             )
     if not runs:
-        raise ConfigError("one system or several seeds of it", "none", where, "give at least one")
+        raise ConfigError("one system or several seeds of it", "none", where)
     return runs
 
 
@@ -181,9 +181,7 @@ def _relevant(test: pl.DataFrame, seen: pl.DataFrame | None, query: str, candida
     if seen is not None:
         pairs = pairs.join(seen, on=[query, candidate], how="anti", maintain_order="left")
     if pairs.is_empty():
-        raise DataError(
-            "test interactions that are not in train", "none", "evaluate", "check how the tables were split"
-        )
+        raise DataError("test interactions that are not in train", "none", "evaluate")
     return pairs
 
 
@@ -199,7 +197,7 @@ def _check(systems: Mapping[str, object], ks: Sequence[int], metrics: Sequence[s
         raise ConfigError("list lengths of at least 1", str(list(ks)), "ks", "choose e.g. ks=(10, 20)")
     unknown = [metric for metric in metrics if metric not in RANKING_METRICS]
     if unknown or not metrics:
-        raise ConfigError(f"metrics of {list(RANKING_METRICS)}", str(unknown), "metrics", "choose among them")
+        raise ConfigError(f"metrics of {list(RANKING_METRICS)}", str(unknown), "metrics")
 
 
 def _checked(
@@ -209,11 +207,11 @@ def _checked(
     pairs = _keys(lists, types, where)
     lists = pairs.with_columns(lists["rank"])
     if pairs.is_duplicated().any() or lists.drop(pairs.columns[1]).is_duplicated().any():
-        raise DataError("each candidate and each rank once a query", "repeats", where, "mend the system")
+        raise DataError("each candidate and each rank once per query", "repeats", where)
     if not lists["rank"].is_between(1, k).all():
-        raise DataError(f"ranks from 1 to {k}", "others", where, "mend the system")
+        raise DataError(f"ranks from 1 to {k}", "other ranks", where)
     if seen is not None and not pairs.join(seen, on=pairs.columns, how="semi").is_empty():
-        raise DataError("no candidates that the query has in train", "some", where, "honour exclude_seen")
+        raise DataError("no candidates that the query has in train", "some", where)
     return lists
 
 

@@ -40,7 +40,7 @@ def query_and_candidate(table: pl.DataFrame, query: str | None, candidate: str |
         ('user', 'song')
     """
     if table.width < 2:
-        raise ConfigError("a query and a candidate column", str(table.columns), "interactions", "give both columns")
+        raise ConfigError("a query and a candidate column", str(table.columns), "interactions")
     names = query or table.columns[0], candidate or table.columns[1]
     if names[0] == names[1]:
         raise ConfigError("two different columns", f"'{names[0]}' twice", "interactions", "name query= and candidate=")

@@ -73,7 +73,6 @@ class Report:
                 f"a system of {self.systems} and a metric of {self.metrics}",
                 f"{system!r}, {metric!r}, {field!r}",
                 "Report.value",
-                "choose among them",
             )
         number = row[field][0]
         if not isinstance(number, int | float):

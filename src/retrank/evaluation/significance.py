@@ -64,9 +64,9 @@ def bootstrap(values: Tensor, *, seed: int = 0, num_resamples: int = 2000) -> Bo
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", chapters 13 and 16.
     """
     if values.dim() != 2 or len(values) == 0:
-        raise ShapeError("(queries, columns)", str(tuple(values.shape)), "bootstrap", "give a row for every query")
+        raise ShapeError("(queries, columns)", str(tuple(values.shape)), "bootstrap")
     if num_resamples < 100:
-        raise ConfigError("at least 100 resamples", str(num_resamples), "bootstrap", "take 1000 or more")
+        raise ConfigError("at least 100 resamples", str(num_resamples), "bootstrap")
     values = values.double()
     draw = generator(seed, "bootstrap")
     num_queries = len(values)

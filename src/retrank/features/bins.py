@@ -9,11 +9,13 @@ import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
+from retrank.core.arguments import check_count, check_number
 from retrank.core.errors import ConfigError, DataError, StorageError
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
+from retrank.core.values import checked
 from retrank.data.blocks import in_blocks
-from retrank.features.arguments import check_count, check_number
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.numbers import Floats, known_numbers, read_numbers
 from retrank.features.state import State
@@ -22,6 +24,10 @@ from retrank.features.statistics import Agreement, Summary, ValueCounts
 __all__ = ["BinFeature", "Bucketized", "Discretized", "places_among"]
 
 _FEW: Final = 32
+
+
+class _Boundaries(TypedDict):
+    boundaries: list[float]
 
 
 class BinFeature(Feature):
@@ -53,8 +59,8 @@ class BinFeature(Feature):
         """Turn numbers into `(rows,)` int64 ids, 2 for the lowest bin; see `Feature.transform`."""
         boundaries = self.boundaries
 
-        def convert(block: pl.Series, first_row: int) -> npt.NDArray[np.int64]:
-            return NUM_SPECIAL_IDS + places_among(boundaries, read_numbers(block, self.fill, first_row=first_row))
+        def convert(block: pl.Series) -> npt.NDArray[np.int64]:
+            return NUM_SPECIAL_IDS + places_among(boundaries, read_numbers(block, self.fill))
 
         return torch.from_numpy(in_blocks(values, np.int64, convert))
 
@@ -104,9 +110,9 @@ class Discretized(BinFeature):
         """The fitted quantiles, fewer than `bins - 1` if fewer than `bins` numbers were seen."""
         return fitted(self._boundaries, self)
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> ValueCounts:
+    def summarize(self, values: pl.Series) -> ValueCounts:
         """Count the numbers of a part; see `Feature.summarize`."""
-        return ValueCounts.of(known_numbers(values, self.fill, first_row=first_row))
+        return ValueCounts.of(known_numbers(values, self.fill))
 
     def learn(self, summary: Summary, *, where: str) -> None:
         """Keep the quantiles; see `Feature.learn`.
@@ -116,7 +122,7 @@ class Discretized(BinFeature):
         """
         assert isinstance(summary, ValueCounts)
         if not len(summary.values):
-            raise DataError("at least one number", "none", where, "check the table")
+            raise DataError("at least one number", "none", where)
         self._boundaries = summary.quantiles(self.bins)
 
     def state(self) -> State:
@@ -125,10 +131,10 @@ class Discretized(BinFeature):
 
     def load_state(self, state: State, *, where: str) -> None:
         """Take over boundaries; see `Feature.load_state`."""
-        try:
-            boundaries = np.array(state.values["boundaries"], dtype=np.float64)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StorageError("boundaries", str(state.values), where, "restore the directory") from error
+        boundaries = np.array(checked(state.values, _Boundaries, where)["boundaries"], dtype=np.float64)
+        if len(boundaries) >= self.bins or (np.diff(boundaries) < 0).any():
+            got = f"{len(boundaries)} boundaries"
+            raise StorageError(f"ascending boundaries of {self.bins} bins", got, where, "restore the directory")
         self._boundaries = boundaries
 
 
@@ -159,7 +165,7 @@ class Bucketized(BinFeature):
             check_number(boundary, "boundary", "Bucketized")
         self._boundaries: Floats = np.array(boundaries, dtype=np.float64)
         if not len(self._boundaries) or not (np.diff(self._boundaries) > 0).all():
-            raise ConfigError("strictly ascending numbers", str(list(boundaries)), "Bucketized", "sort them")
+            raise ConfigError("strictly ascending numbers", str(list(boundaries)), "Bucketized")
         if not isinstance(boundaries, list | tuple):  # the configuration must be JSON-able
             raise ConfigError("a list of numbers", type(boundaries).__name__, "Bucketized", "use .tolist()")
 
@@ -173,9 +179,9 @@ class Bucketized(BinFeature):
         """The given boundaries."""
         return self._boundaries
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Agreement:
+    def summarize(self, values: pl.Series) -> Agreement:
         """Check the numbers; see `Feature.summarize`."""
-        read_numbers(values, self.fill, first_row=first_row)
+        read_numbers(values, self.fill)
         return Agreement()
 
 

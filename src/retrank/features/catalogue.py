@@ -52,7 +52,7 @@ class Catalogue(Configurable):
         self.key_type: KeyType = key_type(column)
         self._index = KeyIndex(as_keys(column, None, "error"))
         if len(self._index) != len(batch):
-            raise DataError(f"{len(batch)} keys", str(len(self._index)), f"catalogue of '{key}'", "give one key a row")
+            raise DataError(f"{len(batch)} keys", str(len(self._index)), f"catalogue of '{key}'")
         self.key, self.batch = key, batch
         self.keys: npt.NDArray[Any] = to_array(self._index.keys)
 
@@ -107,7 +107,7 @@ def to_series(keys: Keys, name: str) -> pl.Series:
     try:
         return pl.Series(name, keys.tolist() if isinstance(keys, np.ndarray) and keys.dtype == object else keys)
     except (TypeError, pl.exceptions.PolarsError) as error:
-        raise DataError("keys of one type", str(error), f"keys of '{name}'", "cast them first") from error
+        raise DataError("keys of one type", str(error), f"keys of '{name}'") from error
 
 
 def to_array(keys: pl.Series) -> npt.NDArray[Any]:

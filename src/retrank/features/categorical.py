@@ -7,11 +7,11 @@ from typing import ClassVar, final
 import polars as pl
 from torch import Tensor
 
+from retrank.core.arguments import check_count
 from retrank.core.errors import DataError, RetrankWarning, StorageError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
-from retrank.data.keys import Nulls, as_keys, key_type
-from retrank.features.arguments import check_count, check_nulls
+from retrank.data.keys import Nulls, as_keys, check_nulls, key_type
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.list_columns import flatten
 from retrank.features.state import State
@@ -42,7 +42,7 @@ class VocabularyFeature(Feature):
         self._vocabulary: Vocabulary | None = None
 
     @abstractmethod
-    def _keys(self, values: pl.Series, first_row: int) -> pl.Series:
+    def _keys(self, values: pl.Series) -> pl.Series:
         """Return every key of a column, in any shape the kind accepts, one after another."""
 
     @property
@@ -55,9 +55,9 @@ class VocabularyFeature(Feature):
         """The keys and their ids."""
         return fitted(self._vocabulary, self)
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> KeyCounts:
+    def summarize(self, values: pl.Series) -> KeyCounts:
         """Count the keys of a part; see `Feature.summarize`."""
-        return KeyCounts.of(self._keys(values, first_row))
+        return KeyCounts.of(self._keys(values))
 
     def learn(self, summary: Summary, *, where: str) -> None:
         """Keep the frequent keys; see `Feature.learn`.
@@ -70,7 +70,7 @@ class VocabularyFeature(Feature):
         if not len(vocabulary):
             raise DataError(
                 f"a key that occurs at least {self.min_count} times", f"{summary.frame.height} keys, none so frequent",
-                where, "lower min_count or check the table",
+                where, "lower min_count",
             )  # fmt: skip
         self._vocabulary = vocabulary
 
@@ -100,7 +100,7 @@ class VocabularyFeature(Feature):
     def load_state(self, state: State, *, where: str) -> None:
         """Take over a vocabulary; see `Feature.load_state`."""
         if "vocabulary" not in state.frames:
-            raise StorageError("a vocabulary", f"the tables {list(state.frames)}", where, "restore the directory")
+            raise StorageError("a vocabulary", f"the tables {list(state.frames)}", where)
         self._vocabulary = Vocabulary.from_frame(state.frames["vocabulary"], where)
 
 
@@ -135,8 +135,8 @@ class Categorical(VocabularyFeature):
     ) -> None:
         super().__init__(min_count, max_size, nulls, column)
 
-    def _keys(self, values: pl.Series, first_row: int) -> pl.Series:
-        return as_keys(values, None, self.nulls, first_row=first_row)
+    def _keys(self, values: pl.Series) -> pl.Series:
+        return as_keys(values, None, self.nulls)
 
     def transform(self, values: pl.Series, name: str) -> Tensor:  # noqa: ARG002 (the name matters to hashed kinds)
         """Turn keys into `(rows,)` int64 ids; see `Feature.transform`."""
@@ -172,11 +172,11 @@ class CategoricalList(VocabularyFeature):
     ) -> None:
         super().__init__(min_count, max_size, nulls, column)
 
-    def _keys(self, values: pl.Series, first_row: int) -> pl.Series:
-        return as_keys(flatten(values, self.nulls, first_row=first_row).values, None, "unknown")
+    def _keys(self, values: pl.Series) -> pl.Series:
+        return flatten(values, self.nulls).keys(None)
 
     def transform(self, values: pl.Series, name: str) -> Jagged:  # noqa: ARG002
         """Turn lists of keys into a `Jagged` of ids, in the order of the list; see `Feature.transform`."""
         vocabulary = self.vocabulary
         lists = flatten(values, self.nulls)
-        return lists.jagged(vocabulary.ids(lists.values))
+        return lists.jagged(vocabulary.ids(lists.keys(vocabulary.key_type)))

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrank.core.arguments import check_count
 from retrank.core.errors import ConfigError
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
-from retrank.features.arguments import check_count
 from retrank.features.hashing import bucket_ids, combine, salt_of
 from retrank.features.kinds import Emits
 
@@ -47,7 +47,7 @@ class Cross:
 
     def __init__(self, *features: str, bins: int, name: str | None = None) -> None:
         if len(features) < 2 or len(set(features)) != len(features):
-            raise ConfigError("two or more different features", str(list(features)), "Cross", "name each feature once")
+            raise ConfigError("two or more different features", str(list(features)), "Cross")
         check_count(bins, "bins", "Cross")
         self.features, self.bins = features, bins
         self.name = name if name is not None else "_x_".join(features)
@@ -64,11 +64,13 @@ class Cross:
         where = f"cross '{self.name}'"
         for name in self.features:
             if name not in emits:
-                raise ConfigError(f"one of the features {list(emits)}", f"'{name}'", where, "fix the name")
+                raise ConfigError(f"one of the features {list(emits)}", f"'{name}'", where)
             if emits[name] != "ids":
                 is_number = emits[name] == "numbers"
                 fix = "discretise it first, e.g. rr.features.Discretized(bins=10)" if is_number else "leave it out"
-                raise ConfigError("features that emit one id a row", f"'{name}', which emits {emits[name]}", where, fix)
+                raise ConfigError(
+                    "features that emit one id per row", f"'{name}', which emits {emits[name]}", where, fix
+                )
 
     def combine(self, columns: Sequence[Tensor]) -> Tensor:
         """Combine the ids of each row.

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
+from retrank.core.errors import DataError
 from retrank.data.checks import require_columns
+from retrank.data.rows import rows_from
 from retrank.data.source import shard_range
 from retrank.data.sources import TableLike, source
 from retrank.features.kinds import Feature
@@ -39,7 +41,12 @@ class TableSummary:
         """
         if not self.num_rows or not other.num_rows:
             return other if not self.num_rows else self
-        merged = {name: summary.merge(other.features[name]) for name, summary in self.features.items()}
+        merged = {}
+        for name, summary in self.features.items():
+            try:
+                merged[name] = summary.merge(other.features[name])
+            except DataError as error:
+                raise DataError(error.expected, error.got, f"feature '{name}'") from None
         return TableSummary(self.num_rows + other.num_rows, merged)
 
 
@@ -63,10 +70,11 @@ def summarize_table(table: TableLike, features: Mapping[str, Feature], shard: tu
     first_row = shard_range(rows.num_rows, shard)[0] if shard[0] else 0
     total = TableSummary(0, {})
     for piece in rows.frames(_ROWS, columns, shard=shard):
-        parts = {
-            name: feature.summarize(piece.get_column(column_of(name, feature)), first_row=first_row)
-            for name, feature in features.items()
-        }
+        with rows_from(first_row, rows):
+            parts = {
+                name: feature.summarize(piece.get_column(column_of(name, feature)))
+                for name, feature in features.items()
+            }
         total = total.merge(TableSummary(piece.height, parts))
         first_row += piece.height
     return total

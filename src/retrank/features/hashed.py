@@ -1,24 +1,29 @@
 """Keys as ids without a vocabulary: by a stable hash."""
 
-from typing import ClassVar, cast, final
+from typing import ClassVar, final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
-from retrank.core.errors import StorageError
+from retrank.core.arguments import check_count
 from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID, ColumnSchema
+from retrank.core.values import checked
 from retrank.data.blocks import in_blocks
-from retrank.data.keys import KeyType, Nulls, as_keys, key_type
-from retrank.features.arguments import check_count, check_nulls
+from retrank.data.keys import KeyType, Nulls, as_keys, check_nulls, key_type
 from retrank.features.hashing import bucket_ids, hash_integers, hash_strings, salt_of
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.state import State
 from retrank.features.statistics import Agreement, Summary
 
 __all__ = ["Hashed"]
+
+
+class _Learned(TypedDict):
+    key_type: KeyType
 
 
 @final
@@ -55,9 +60,9 @@ class Hashed(Feature):
         self.bins, self.nulls = bins, nulls
         self._key_type: KeyType | None = None
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Agreement:
+    def summarize(self, values: pl.Series) -> Agreement:
         """Tell the key type; see `Feature.summarize`."""
-        return Agreement(key_type(as_keys(values, None, self.nulls, first_row=first_row)))
+        return Agreement(key_type(as_keys(values, None, self.nulls)))
 
     def learn(self, summary: Summary, *, where: str) -> None:  # noqa: ARG002
         """Keep the key type; see `Feature.learn`."""
@@ -68,7 +73,7 @@ class Hashed(Feature):
         """Turn keys into `(rows,)` int64 bucket ids; see `Feature.transform`."""
         keys, salt = as_keys(values, fitted(self._key_type, self), self.nulls), salt_of(name)
 
-        def convert(block: pl.Series, _: int) -> npt.NDArray[np.int64]:
+        def convert(block: pl.Series) -> npt.NDArray[np.int64]:
             if block.dtype == pl.String:
                 hashes = hash_strings(block.fill_null(""), salt)
             else:
@@ -88,7 +93,4 @@ class Hashed(Feature):
 
     def load_state(self, state: State, *, where: str) -> None:
         """Take over a key type; see `Feature.load_state`."""
-        found = state.values.get("key_type")
-        if found not in ("string", "integer", "boolean"):
-            raise StorageError("a key type", repr(found), where, "restore the directory")
-        self._key_type = cast("KeyType", found)
+        self._key_type = checked(state.values, _Learned, where)["key_type"]

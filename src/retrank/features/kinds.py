@@ -45,12 +45,11 @@ class Feature(Configurable, ABC):
         return getattr(self, "nulls", "error") == "unknown" or getattr(self, "fill", None) is not None
 
     @abstractmethod
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Summary:
+    def summarize(self, values: pl.Series) -> Summary:
         """Check a part of the column and say what it knows.
 
         Args:
             values: `(rows,)` the part.
-            first_row: the number of its first row in the whole table, for messages.
 
         Returns:
             Statistics that can be merged with those of other parts.
@@ -79,7 +78,7 @@ class Feature(Configurable, ABC):
             ConfigError: a kind that has no vocabulary.
         """
         del summary
-        raise ConfigError("a kind with a vocabulary, to grow", type(self).__name__, where, "leave the feature out")
+        raise ConfigError("a kind with a vocabulary, to grow", type(self).__name__, where)
 
     @abstractmethod
     def transform(self, values: pl.Series, name: str) -> Column:

@@ -41,7 +41,7 @@ class Layout(NamedTuple):
             ConfigError: no features, a name twice, or a cross of features that do not emit one id per row.
         """
         if not features:
-            raise ConfigError("at least one feature", "none", "FeatureSpace", "name a feature and its kind")
+            raise ConfigError("at least one feature", "none", "FeatureSpace")
         given: Mapping[str, object] = features
         for name, kind in given.items():
             if not isinstance(kind, Feature):
@@ -50,7 +50,7 @@ class Layout(NamedTuple):
         named = {cross.name: cross for cross in crosses}
         if len(named) < len(crosses) or named.keys() & features.keys():
             got = str([*features, *(cross.name for cross in crosses)])
-            raise ConfigError("different names", got, "FeatureSpace", "give the cross name=")
+            raise ConfigError("different names", got, "FeatureSpace", "give the cross another name with name=")
         for cross in crosses:
             cross.check({name: kind.emits for name, kind in features.items()})
         copies = _copies(features)

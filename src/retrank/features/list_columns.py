@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
-from retrank.data.keys import Nulls
+from retrank.data.keys import KeyType, Nulls, as_keys
 
 __all__ = ["Lists", "flatten"]
 
@@ -29,6 +29,19 @@ class Lists(NamedTuple):
     values: pl.Series
     lengths: npt.NDArray[np.int64]
 
+    def row_of(self, place: int) -> int:
+        """Return the row of the value at a place."""
+        return int(np.searchsorted(np.cumsum(self.lengths), place, side="right"))
+
+    def keys(self, expected: KeyType | None) -> pl.Series:
+        """Return the values as `as_keys` does, nulls in place; its errors name the row of the list."""
+        try:
+            return as_keys(self.values, expected, "unknown")
+        except DataError as error:
+            if error.row is None:
+                raise
+            raise error.in_table(self.row_of(error.row) - error.row) from None
+
     def jagged(self, ids: Tensor) -> Jagged:
         """Put the rows together again.
 
@@ -41,13 +54,12 @@ class Lists(NamedTuple):
         return Jagged.from_lengths(ids, torch.from_numpy(self.lengths))
 
 
-def flatten(values: pl.Series, nulls: Nulls, *, first_row: int = 0) -> Lists:
+def flatten(values: pl.Series, nulls: Nulls) -> Lists:
     """Take a list column apart.
 
     Args:
         values: `(rows,)` lists or fixed-size arrays of scalars.
         nulls: "error" refuses null lists and nulls in lists; "unknown" empties a null list and keeps nulls in lists.
-        first_row: the number of the first row in the whole table, for messages.
 
     Returns:
         The flat values and the lengths.
@@ -60,12 +72,12 @@ def flatten(values: pl.Series, nulls: Nulls, *, first_row: int = 0) -> Lists:
     if not isinstance(lists.dtype, pl.List) or isinstance(lists.dtype.inner, pl.List | pl.Array | pl.Struct):
         raise DataError("lists of keys", str(values.dtype), where, "split or flatten the column into lists of scalars")
     if nulls == "error" and lists.null_count():
-        row = first_row + int(lists.is_null().arg_max() or 0)
-        raise DataError("no nulls", "null", f"{where}, row {row}", "fill it with [], or use nulls='unknown'")
+        row = int(lists.is_null().arg_max() or 0)
+        raise DataError("no nulls", "null", where, "fill it with [], or use nulls='unknown'", row=row)
     lengths = lists.to_frame().select(_LENGTHS).to_series().to_numpy(writable=True)
     flat = lists.filter(pl.Series(lengths > 0)).explode()
     if nulls == "error" and flat.null_count():
         place = int(flat.is_null().arg_max() or 0)
-        row = first_row + int(np.searchsorted(np.cumsum(lengths), place, side="right"))
-        raise DataError("no null in a list", "null", f"{where}, row {row}", "drop it, or use nulls='unknown'")
+        row = Lists(flat, lengths).row_of(place)
+        raise DataError("no null in a list", "null", where, "drop it, or use nulls='unknown'", row=row)
     return Lists(flat, lengths)

@@ -10,10 +10,11 @@ from retrank.core.batch import Batch
 from retrank.data.batches import Batches
 from retrank.data.checks import require_columns
 from retrank.data.loader import Loader
-from retrank.data.sources import TableLike, frame, source
+from retrank.data.rows import rows_from
+from retrank.data.sources import TableLike, source
 from retrank.data.streaming import StreamingLoader
 
-__all__ = ["make_loader"]
+__all__ = ["make_loader", "transform_whole"]
 
 _SHUFFLE_WINDOW: Final = 2**18
 
@@ -32,7 +33,7 @@ def make_loader(
 ) -> Batches:
     """Make batches; the arguments are those of `FeatureSpace.loader`."""
     if not streaming:
-        rows = transform(table if isinstance(table, pl.DataFrame) else frame(table, columns))
+        rows = transform_whole(table, columns, transform)
         return Loader(rows, batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, device=device)
     read = source(table)
     require_columns(read.columns, columns)
@@ -40,3 +41,18 @@ def make_loader(
     return StreamingLoader(
         read, transform, batch_size, shuffle_window=window, seed=seed, drop_last=drop_last, device=device
     )
+
+
+def transform_whole(table: TableLike, columns: Sequence[str], transform: Callable[[pl.DataFrame], Batch]) -> Batch:
+    """Transform all rows of a table; errors name the file of a row.
+
+    Args:
+        table: the rows.
+        columns: what `transform` reads.
+        transform: from all rows to a batch.
+    """
+    if isinstance(table, pl.DataFrame):
+        return transform(table)
+    read = source(table)
+    with rows_from(0, read):
+        return transform(read.frame(columns))

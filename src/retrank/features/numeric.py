@@ -2,23 +2,32 @@
 
 import math
 from abc import abstractmethod
-from typing import ClassVar, final
+from typing import ClassVar, Final, final
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
+from retrank.core.arguments import check_number
 from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
+from retrank.core.values import checked
 from retrank.data.blocks import in_blocks
-from retrank.features.arguments import check_number
 from retrank.features.kinds import Emits, Feature, fitted
-from retrank.features.numbers import Floats, known_numbers, read_numbers
+from retrank.features.numbers import FLOAT32_MAX, Floats, Floats32, known_numbers, read_numbers, to_float32
 from retrank.features.state import State
 from retrank.features.statistics import Agreement, Moments, Summary
 
 __all__ = ["Log", "Normalized", "NumberFeature", "Rescaled"]
+
+_LEAST_VARIANCE: Final = 1e-300  # with fewer digits below
+
+
+class _MeanAndVariance(TypedDict):
+    mean: float
+    variance: float
 
 
 class NumberFeature(Feature):
@@ -32,6 +41,8 @@ class NumberFeature(Feature):
     emits: ClassVar[Emits] = "numbers"
     least: ClassVar[float] = -math.inf
     """Smaller numbers are refused."""
+    limit: ClassVar[float] = math.inf
+    """Numbers of a greater absolute value are refused."""
 
     def __init__(self, fill: float | None, column: str | None) -> None:
         super().__init__(column)
@@ -42,22 +53,23 @@ class NumberFeature(Feature):
     def _convert(self, numbers: Floats) -> Floats:
         """Turn raw numbers into what the model sees, both `(rows,)` float64."""
 
-    def _read(self, values: pl.Series, first_row: int) -> Floats:
-        numbers = read_numbers(values, self.fill, first_row=first_row)
+    def _to_float32(self, values: pl.Series) -> Floats32:
+        numbers = read_numbers(values, self.fill, limit=self.limit)
         if len(numbers) and numbers.min() < self.least:
             row = int((numbers < self.least).argmax())
-            where = f"column '{values.name}', row {first_row + row}"
-            raise DataError(f"a number >= {self.least:g}", f"{numbers[row]:g}", where, "clip or shift the column")
-        return numbers
+            where, fix = f"column '{values.name}'", "clip or shift the column"
+            raise DataError(f"a number >= {self.least:g}", f"{numbers[row]:g}", where, fix, row=row)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+            return to_float32(self._convert(numbers), numbers, values.name)
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Summary:
-        """Check the numbers; see `Feature.summarize`."""
-        self._read(values, first_row)
+    def summarize(self, values: pl.Series) -> Summary:
+        """Check the numbers and what becomes of them; see `Feature.summarize`."""
+        in_blocks(values, np.float32, self._to_float32)
         return Agreement()
 
     def transform(self, values: pl.Series, name: str) -> Tensor:  # noqa: ARG002
         """Turn numbers into `(rows,)` float32, computed in float64; see `Feature.transform`."""
-        return torch.from_numpy(in_blocks(values, np.float32, lambda *block: self._convert(self._read(*block))))
+        return torch.from_numpy(in_blocks(values, np.float32, self._to_float32))
 
     def schema(self, name: str) -> ColumnSchema:
         """Describe the number; see `Feature.schema`."""
@@ -102,7 +114,8 @@ class Rescaled(NumberFeature):
 class Normalized(NumberFeature):
     """A number minus the mean of the fitted column, divided by its standard deviation (population variance).
 
-    If all fitted numbers are equal they become 0, and other numbers their plain difference from them.
+    If all fitted numbers are equal they become 0, and other numbers their plain difference from them. Numbers beyond
+    float32 are refused, as are fitted ones that lie so close together that their variance is 0 in float64.
 
     Args:
         fill: the raw number that stands for null, NaN and infinity, which the statistics leave out; None refuses them.
@@ -120,6 +133,8 @@ class Normalized(NumberFeature):
     Source: `float_normalized` of Keras' FeatureSpace, which divides by 1e-7 where all numbers are equal.
     """
 
+    limit: ClassVar[float] = FLOAT32_MAX
+
     def __init__(self, *, fill: float | None = None, column: str | None = None) -> None:
         super().__init__(fill, column)
         self._mean_and_variance: tuple[float, float] | None = None
@@ -134,19 +149,22 @@ class Normalized(NumberFeature):
         """The population variance of the fitted column."""
         return fitted(self._mean_and_variance, self)[1]
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Moments:
+    def summarize(self, values: pl.Series) -> Moments:
         """Measure mean and variance of a part; see `Feature.summarize`."""
-        return Moments.of(known_numbers(values, self.fill, first_row=first_row))
+        return Moments.of(known_numbers(values, self.fill, limit=self.limit))
 
     def learn(self, summary: Summary, *, where: str) -> None:
         """Keep mean and variance; see `Feature.learn`.
 
         Raises:
-            DataError: there is no number.
+            DataError: there is no number, or numbers that differ have a variance that float64 takes for 0.
         """
         assert isinstance(summary, Moments)
         if not summary.count:
-            raise DataError("at least one number", "none", where, "check the table")
+            raise DataError("at least one number", "none", where)
+        if summary.differ and summary.variance < _LEAST_VARIANCE:
+            got = f"a variance of {summary.variance:g}"
+            raise DataError("numbers that are equal, or differ by more than 1e-150", got, where, "rescale the column")
         self._mean_and_variance = (summary.mean, summary.variance)
 
     def _convert(self, numbers: Floats) -> Floats:
@@ -158,10 +176,10 @@ class Normalized(NumberFeature):
 
     def load_state(self, state: State, *, where: str) -> None:
         """Take over mean and variance; see `Feature.load_state`."""
-        try:
-            self._mean_and_variance = (float(state.values["mean"]), float(state.values["variance"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StorageError("mean and variance", str(state.values), where, "restore the directory") from error
+        found = checked(state.values, _MeanAndVariance, where)
+        if found["variance"] < 0:
+            raise StorageError("a variance of at least 0", str(found["variance"]), where, "restore the directory")
+        self._mean_and_variance = (float(found["mean"]), float(found["variance"]))
 
 
 @final

@@ -2,36 +2,41 @@
 
 from typing import ClassVar, final
 
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
+from retrank.core.arguments import check_number
 from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
-from retrank.features.arguments import check_number
+from retrank.core.values import checked
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.list_columns import flatten
-from retrank.features.numbers import Floats, read_numbers
+from retrank.features.numbers import FLOAT32_MAX, Floats32, read_numbers, to_float32
 from retrank.features.state import State
 from retrank.features.statistics import Agreement, Summary
 
 __all__ = ["Passthrough"]
 
 
+class _Width(TypedDict):
+    width: int
+
+
 @final
 class Passthrough(Feature):
     """A number, or a list of as many numbers in every row, as float32.
 
-    Booleans become 0 and 1. Integers beyond 2**24 are rounded, as float32 does. A column of lists or arrays, such as
-    vectors of another model, becomes `(rows, width)`; fitting learns the width.
+    Booleans become 0 and 1. Integers beyond 2**24 are rounded, as float32 does, and numbers beyond 3.4e38 are refused.
+    A column of lists or arrays, such as vectors of another model, becomes `(rows, width)`; fitting learns the width.
 
     Args:
         fill: the number that stands for null, NaN and infinity; None refuses them. A null list is always refused.
         column: the column to read; the feature's name by default.
 
     Raises:
-        ConfigError: `fill` is not finite.
+        ConfigError: `fill` is not finite, or beyond float32.
 
     Example:
         >>> import polars as pl, retrank as rr
@@ -45,26 +50,29 @@ class Passthrough(Feature):
 
     def __init__(self, *, fill: float | None = None, column: str | None = None) -> None:
         super().__init__(column)
-        check_number(fill, "fill", "Passthrough")
+        check_number(fill, "fill", "Passthrough", least=-FLOAT32_MAX, most=FLOAT32_MAX)
         self.fill = fill
         self._width: int | None = None
 
-    def _read(self, values: pl.Series, first_row: int) -> tuple[Floats, int]:
+    def _read(self, values: pl.Series) -> tuple[Floats32, int]:
         if not isinstance(values.dtype, pl.List | pl.Array):
-            return read_numbers(values, self.fill, first_row=first_row), 1
+            return self._to_float32(values, 1), 1
         lists = flatten(values, "unknown")
         width = int(lists.lengths[0]) if len(lists.lengths) else (self._width or 1)
         uneven = (lists.lengths != width) | (lists.lengths == 0)
         if uneven.any():
             row = int(uneven.argmax())
-            got = "null" if values[row] is None else f"{lists.lengths[row]} (row {first_row} has {width})"
-            where = f"column '{values.name}', row {first_row + row}"
-            raise DataError("equally many numbers in every list", got, where, "make the lists equally long")
-        return read_numbers(lists.values, self.fill, first_row=first_row, width=width), width
+            got = "null" if values[row] is None else f"{lists.lengths[row]} beside {width}"
+            raise DataError("equally many numbers in every list", got, f"column '{values.name}'", row=row)
+        return self._to_float32(lists.values, width), width
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> Agreement:
+    def _to_float32(self, values: pl.Series, width: int) -> Floats32:
+        numbers = read_numbers(values, self.fill, width=width)
+        return to_float32(numbers, numbers, values.name, width=width)
+
+    def summarize(self, values: pl.Series) -> Agreement:
         """Check the numbers and tell the width; see `Feature.summarize`."""
-        return Agreement(self._read(values, first_row)[1])
+        return Agreement(self._read(values)[1])
 
     def learn(self, summary: Summary, *, where: str) -> None:  # noqa: ARG002
         """Keep the width; see `Feature.learn`."""
@@ -74,11 +82,10 @@ class Passthrough(Feature):
     def transform(self, values: pl.Series, name: str) -> Tensor:  # noqa: ARG002
         """Turn numbers into float32, `(rows,)` or `(rows, width)`; see `Feature.transform`."""
         expected = fitted(self._width, self)
-        numbers, width = self._read(values, 0)
+        numbers, width = self._read(values)
         if width != expected:
-            fix = "use the column it was fitted on"
-            raise DataError(f"{expected} numbers a row", str(width), f"column '{values.name}'", fix)
-        tensor = torch.from_numpy(numbers.astype(np.float32))
+            raise DataError(f"{expected} numbers per row, as it was fitted on", str(width), f"column '{values.name}'")
+        tensor = torch.from_numpy(numbers)
         return tensor if width == 1 else tensor.view(-1, width)
 
     def schema(self, name: str) -> ColumnSchema:
@@ -91,7 +98,7 @@ class Passthrough(Feature):
 
     def load_state(self, state: State, *, where: str) -> None:
         """Take over a width; see `Feature.load_state`."""
-        width = state.values.get("width")
-        if not isinstance(width, int) or width < 1:
-            raise StorageError("a width", repr(width), where, "restore the directory")
+        width = checked(state.values, _Width, where)["width"]
+        if width < 1:
+            raise StorageError("a width of at least 1", repr(width), where, "restore the directory")
         self._width = width

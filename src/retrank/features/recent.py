@@ -8,11 +8,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.core.arguments import check_count, check_number
 from retrank.core.errors import ConfigError, DataError, StorageError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
-from retrank.data.keys import KeyType, Nulls, as_keys, key_type
-from retrank.features.arguments import check_count, check_nulls, check_number
+from retrank.data.keys import KeyType, Nulls, check_nulls, key_type
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.list_columns import flatten
@@ -96,10 +96,10 @@ class Recent(Feature):
         """
         self._vocabulary = vocabulary
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> "ListLengths":
+    def summarize(self, values: pl.Series) -> "ListLengths":
         """Measure the lists of a part; see `Feature.summarize`."""
-        lists = flatten(values, self.nulls, first_row=first_row)
-        kind = key_type(as_keys(lists.values, None, "unknown")) if len(lists.values) else None
+        lists = flatten(values, self.nulls)
+        kind = key_type(lists.keys(None)) if lists.values.dtype != pl.Null else None
         return ListLengths(kind, int(lists.lengths.max(initial=0)))
 
     def learn(self, summary: Summary, *, where: str) -> None:  # noqa: ARG002
@@ -128,7 +128,7 @@ class Recent(Feature):
         if self.max_length is not None and isinstance(values.dtype, pl.List):
             values = values.list.tail(self.max_length)
         lists = flatten(values, self.nulls)
-        return self.weighted(lists.jagged(self.ids(lists.values)))
+        return self.weighted(lists.jagged(self.ids(lists.keys(fitted(self._vocabulary, self).key_type))))
 
     def ids(self, keys: pl.Series) -> Tensor:
         """Return the `(n,)` int64 ids of keys in the vocabulary of the feature `of`."""

@@ -6,13 +6,14 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import ClassVar, Self, final
 
-import polars as pl
 import torch
 
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, NotFittedError
 from retrank.core.schema import Schema
+from retrank.core.snapshots import Snapshot, read_directory
+from retrank.core.values import built_from
 from retrank.data.batches import Batches
 from retrank.data.checks import require_columns
 from retrank.data.sources import TableLike, frame
@@ -22,8 +23,8 @@ from retrank.features.description import describe
 from retrank.features.fitting import TableSummary, summarize_table
 from retrank.features.kinds import Feature
 from retrank.features.layout import Layout
-from retrank.features.loading import make_loader
-from retrank.features.storage import Stored, read_space, write_space
+from retrank.features.loading import make_loader, transform_whole
+from retrank.features.storage import Stored, parse_space, write_space
 from retrank.features.vocabulary import Vocabulary
 
 __all__ = ["FeatureSpace"]
@@ -217,8 +218,7 @@ class FeatureSpace(Configurable):
         """
         self._require_fitted()
         names = self._layout.select(features)
-        rows = table if isinstance(table, pl.DataFrame) else frame(table, self._layout.columns(names))
-        return self._layout.transform(rows, names)
+        return transform_whole(table, self._layout.columns(names), partial(self._layout.transform, names=names))
 
     def frozen(self) -> "FeatureSpace":
         """Return the space as it is now, unable to change.
@@ -337,9 +337,26 @@ class FeatureSpace(Configurable):
         Raises:
             StorageError: a file is missing or damaged, or was written by another version.
         """
-        stored = read_space(directory)
-        space = cls(stored.features, stored.crosses)
-        space._num_rows = stored.num_rows
+        return read_directory(directory, cls.from_snapshot)
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Snapshot) -> "FeatureSpace":
+        """Read what `save` wrote, from a directory that is held open.
+
+        Args:
+            snapshot: the directory.
+
+        Returns:
+            A space that transforms alike.
+
+        Raises:
+            StorageError: as `load`.
+        """
+        stored = parse_space(snapshot)
+        with built_from(str(snapshot.directory)):
+            space = cls(stored.features, stored.crosses)
+            space._num_rows = stored.num_rows
+            _ = space.schema  # every feature has what it learned
         return space
 
     def __repr__(self) -> str:

@@ -39,7 +39,7 @@ class Agreement(Summary):
     """A fact that all parts must agree on, such as the type of a column.
 
     Args:
-        fact: a plain value; None where there is nothing to learn.
+        fact: a plain value; None where a part says nothing.
     """
 
     fact: Any = None
@@ -53,13 +53,10 @@ class Agreement(Summary):
         Raises:
             DataError: the parts differ.
         """
+        if self.fact is None or other.fact is None:
+            return other if self.fact is None else self
         if self.fact != other.fact:
-            raise DataError(
-                f"{self.fact} in every part",
-                str(other.fact),
-                "partial statistics",
-                "give all parts the same column types",
-            )
+            raise DataError(f"{self.fact} in every part of the table", str(other.fact), "partial statistics")
         return self
 
 
@@ -97,7 +94,7 @@ class KeyCounts(Summary):
         """
         mine, theirs = self.frame.schema["key"], other.frame.schema["key"]
         if mine != theirs:
-            raise DataError(f"keys of type {mine}", str(theirs), "partial statistics", "give all parts the same types")
+            raise DataError(f"keys of type {mine} in every part of the table", str(theirs), "partial statistics")
         both = pl.concat([self.frame, other.frame])
         return type(self)(count_keys(both["key"], both["count"]))
 
@@ -122,6 +119,7 @@ class Moments(Summary):
         count: how many.
         mean: their mean; 0 if there are none.
         deviation: the sum of squared differences from the mean; exactly 0 if all are equal.
+        differ: whether any two differ, though their squares may be 0 in float64.
 
     Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
     """
@@ -129,6 +127,7 @@ class Moments(Summary):
     count: int
     mean: float
     deviation: float
+    differ: bool = False
 
     @classmethod
     def of(cls, numbers: Floats) -> Self:
@@ -144,8 +143,9 @@ class Moments(Summary):
             return cls(0, 0.0, 0.0)
         shifted = numbers - numbers[0]  # equal numbers become exact zeros, and large offsets lose no digits
         mean = float(shifted.mean())
+        differ = bool(shifted.any())
         shifted -= mean
-        return cls(len(numbers), float(numbers[0]) + mean, float(np.square(shifted, out=shifted).sum()))
+        return cls(len(numbers), float(numbers[0]) + mean, float(np.square(shifted, out=shifted).sum()), differ)
 
     @property
     def variance(self) -> float:
@@ -165,6 +165,7 @@ class Moments(Summary):
             count,
             self.mean + distance * other.count / count,
             self.deviation + other.deviation + distance**2 * self.count * other.count / count,
+            self.differ or other.differ or self.mean != other.mean,
         )
 
 

@@ -2,20 +2,46 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
+
+from typing_extensions import TypedDict
 
 from retrank.core.config import from_config, to_config
+from retrank.core.directories import atomic_directory
 from retrank.core.errors import StorageError
-from retrank.core.files import atomic_directory, read_json, read_manifest, write_json, write_manifest
+from retrank.core.files import write_json
+from retrank.core.manifest import write_manifest
+from retrank.core.parquet import parse_parquet, write_parquet
+from retrank.core.snapshots import Snapshot
+from retrank.core.values import built_from, checked
 from retrank.features.cross import Cross
 from retrank.features.kinds import Feature
-from retrank.features.state import State, read_frame, write_frame
+from retrank.features.state import State
 
-__all__ = ["Stored", "read_space", "write_space"]
+__all__ = ["Stored", "parse_space", "write_space"]
 
 _KIND: Final = "retrank feature space"
 _FORMAT: Final = 1
 _MAIN: Final = "space.json"
+
+
+class _FeatureEntry(TypedDict):
+    name: str
+    kind: dict[str, Any]
+    learned: dict[str, Any]
+    frames: dict[str, str]
+
+
+class _CrossEntry(TypedDict):
+    features: list[str]
+    bins: int
+    name: str
+
+
+class _Main(TypedDict):
+    num_rows: int
+    features: list[_FeatureEntry]
+    crosses: list[_CrossEntry]
 
 
 @final
@@ -46,36 +72,46 @@ def write_space(directory: str | Path, space: Stored) -> None:
             state = feature.state()
             frames = {frame: f"{number:03d}-{frame}.parquet" for frame in state.frames}  # a name may hold a "/"
             for frame, file in frames.items():
-                write_frame(draft / file, state.frames[frame])
+                write_parquet(draft / file, state.frames[frame])
             entries.append({"name": name, "kind": to_config(feature), "learned": state.values, "frames": frames})
         crosses = [cross.to_json() for cross in space.crosses]
         write_json(draft / _MAIN, {"num_rows": space.num_rows, "features": entries, "crosses": crosses})
         write_manifest(draft, {"kind": _KIND, "format": _FORMAT})
 
 
-def read_space(directory: str | Path) -> Stored:
-    """Read what `write_space` wrote, every byte checked.
+def parse_space(snapshot: Snapshot) -> Stored:
+    """Read what `write_space` wrote.
 
     Args:
-        directory: where.
+        snapshot: the directory.
 
     Returns:
         The fitted parts.
 
     Raises:
-        StorageError: a file is missing, changed or cut short; the directory holds something else or another format.
-        ConfigError: a kind whose module was not imported.
+        StorageError: a file is missing or damaged; the directory holds something else or another format; a kind whose
+            module was not imported.
     """
-    directory = Path(directory)
-    found = read_manifest(directory)
-    if found != {"kind": _KIND, "format": _FORMAT}:
+    if snapshot.payload != {"kind": _KIND, "format": _FORMAT}:
         fix = "save it anew with this version of retrank"
-        raise StorageError(f"a {_KIND} of format {_FORMAT}", str(found), str(directory), fix)
-    content = read_json(directory / _MAIN)
+        raise StorageError(f"a {_KIND} of format {_FORMAT}", str(snapshot.payload), str(snapshot.directory), fix)
+    where = snapshot.where(_MAIN)
+    content = checked(snapshot.json(_MAIN), _Main, where)
     features: dict[str, Feature] = {}
     for entry in content["features"]:
-        feature: Feature = from_config(entry["kind"])
-        frames = {frame: read_frame(directory / file) for frame, file in entry["frames"].items()}
-        feature.load_state(State(entry["learned"], frames), where=f"feature '{entry['name']}' in {directory}")
+        with built_from(where):
+            feature = from_config(entry["kind"])
+        if not isinstance(feature, Feature) or entry["name"] in features:
+            raise StorageError("features of different names", f"'{entry['name']}' as {feature!r}"[:200], where)
+        frames = {
+            frame: parse_parquet(snapshot.read(file), snapshot.where(file)) for frame, file in entry["frames"].items()
+        }
+        learned_in = f"{where}, feature '{entry['name']}'"
+        with built_from(learned_in):
+            feature.load_state(State(entry["learned"], frames), where=learned_in)
         features[entry["name"]] = feature
-    return Stored(int(content["num_rows"]), features, [Cross.from_json(cross) for cross in content["crosses"]])
+    if content["num_rows"] < 1:
+        raise StorageError("at least one row", str(content["num_rows"]), f"{where}, num_rows")
+    with built_from(where):
+        crosses = [Cross.from_json(cross) for cross in content["crosses"]]
+    return Stored(content["num_rows"], features, crosses)

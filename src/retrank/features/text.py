@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import torch
 
+from retrank.core.arguments import check_count
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import Nulls
-from retrank.features.arguments import check_count
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.counting import count_keys
 from retrank.features.kinds import Emits
@@ -65,31 +65,30 @@ class Text(VocabularyFeature):
         super().__init__(1, None if max_tokens is None else max_tokens - NUM_SPECIAL_IDS, nulls, column)
         self.max_length = max_length
 
-    def _texts(self, values: pl.Series, first_row: int) -> pl.Series:
+    def _texts(self, values: pl.Series) -> pl.Series:
         if values.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
             raise DataError("texts", str(values.dtype), f"column '{values.name}'", "cast the column to strings")
         texts = values.cast(pl.String)
         if self.nulls == "error" and texts.null_count():
-            row = first_row + int(texts.is_null().arg_max() or 0)
-            where = f"column '{values.name}', row {row}"
-            raise DataError("no nulls", "null", where, "fill it with \"\", or use nulls='unknown'")
+            row, fix = int(texts.is_null().arg_max() or 0), "fill it with \"\", or use nulls='unknown'"
+            raise DataError("no nulls", "null", f"column '{values.name}'", fix, row=row)
         return texts
 
-    def _keys(self, values: pl.Series, first_row: int) -> pl.Series:
-        return _words(self._texts(values, first_row), None).values
+    def _keys(self, values: pl.Series) -> pl.Series:
+        return _words(self._texts(values), None).values
 
-    def summarize(self, values: pl.Series, *, first_row: int = 0) -> KeyCounts:
+    def summarize(self, values: pl.Series) -> KeyCounts:
         """Count the words of a part, a text that repeats only once and times its count; see `Feature.summarize`."""
-        texts = self._texts(values, first_row)
+        texts = self._texts(values)
         if not _repeat(texts):
-            return super().summarize(values, first_row=first_row)
+            return super().summarize(values)
         distinct = KeyCounts.of(texts).frame
         words = _words(distinct["key"], None)
         return KeyCounts(count_keys(words.values, pl.Series(np.repeat(distinct["count"].to_numpy(), words.lengths))))
 
     def transform(self, values: pl.Series, name: str) -> Jagged:  # noqa: ARG002
         """Turn texts into a `Jagged` of word ids; see `Feature.transform`."""
-        texts = self._texts(values, 0)
+        texts = self._texts(values)
         if not _repeat(texts):
             return self._ids(texts)
         texts = texts.fill_null("")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import DataError, StorageError
+from retrank.core.parquet import read_parquet, write_parquet
 from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import KeyType, as_keys, key_type
-from retrank.features.state import read_frame, write_frame
 from retrank.features.statistics import KeyCounts
 
 __all__ = ["Vocabulary"]
@@ -52,7 +52,7 @@ class Vocabulary:
         self.key_type: KeyType = key_type(keys)
         self.counts: npt.NDArray[np.int64] = np.array(counts, dtype=np.int64)
         if self.counts.shape != (len(keys),):
-            raise DataError(f"{len(keys)} counts", f"shape {self.counts.shape}", "Vocabulary", "give one count a key")
+            raise DataError(f"{len(keys)} counts", f"shape {self.counts.shape}", "Vocabulary")
 
     @classmethod
     def count(cls, values: pl.Series) -> Self:
@@ -133,9 +133,7 @@ class Vocabulary:
         outside = (places < -NUM_SPECIAL_IDS) | (places >= len(self))
         if outside.any():
             row = int(outside.arg_max() or 0)
-            raise DataError(
-                f"ids from 0 to {self.num_ids - 1}", str(int(ids[row])), f"ids, row {row}", "use ids of this vocabulary"
-            )
+            raise DataError(f"ids from 0 to {self.num_ids - 1}", str(int(ids[row])), f"ids, row {row}")
         return self.keys.gather(pl.select(pl.when(places >= 0).then(places)).to_series())
 
     def grow(self, values: pl.Series) -> Self:
@@ -195,9 +193,12 @@ class Vocabulary:
         Raises:
             StorageError: other columns, or keys that are not distinct.
         """
+        if frame.columns != [_KEY, _COUNT] or not frame[_COUNT].dtype.is_integer() or frame[_COUNT].null_count():
+            got = f"columns of types {dict(frame.schema)}"
+            raise StorageError("keys with integer counts", got, where, "restore the file")
         try:
             return cls(frame[_KEY], frame[_COUNT].to_numpy())
-        except (pl.exceptions.PolarsError, DataError, TypeError, ValueError) as error:
+        except DataError as error:
             raise StorageError("distinct keys with counts", str(error), where, "restore the file") from error
 
     def save(self, path: str | Path) -> None:
@@ -206,7 +207,7 @@ class Vocabulary:
         Args:
             path: the file.
         """
-        write_frame(path, self.to_frame())
+        write_parquet(path, self.to_frame())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -221,4 +222,4 @@ class Vocabulary:
         Raises:
             StorageError: the file is missing or damaged.
         """
-        return cls.from_frame(read_frame(path), str(path))
+        return cls.from_frame(read_parquet(path), str(path))

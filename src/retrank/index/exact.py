@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Final, Self, final
 
-import polars as pl
 from torch import Tensor
 
+from retrank.core.directories import atomic_directory
 from retrank.core.errors import ShapeError
-from retrank.core.files import atomic_directory, write_manifest
 from retrank.core.jagged import Jagged
+from retrank.core.manifest import write_manifest
+from retrank.core.snapshots import Snapshot
 from retrank.index.index import Index, SearchResult
 from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, rows_left, rows_to_change
-from retrank.index.storage import KEYS_FILE, check_format, key_series, read_embeddings, read_keys, write_embeddings
+from retrank.index.storage import KEYS_FILE, check_format, read_embeddings, read_keys, write_embeddings, write_keys
 from retrank.ops.best_candidates import Allowed, best_candidates
 from retrank.ops.prepared_candidates import PreparedCandidates, prepare_candidates
 from retrank.ops.score_checks import as_float32, check_finite
@@ -155,15 +156,15 @@ class Exact(Index):
         """
         with atomic_directory(directory) as draft:
             write_embeddings(draft / _EMBEDDINGS_FILE, self._blocks.candidates)
-            pl.DataFrame([key_series(self._keys)]).write_parquet(draft / KEYS_FILE)
+            write_keys(draft / KEYS_FILE, self._keys)
             write_manifest(draft, _FORMAT)
 
     @classmethod
-    def load(cls, directory: str | Path) -> Self:
-        """Read an index that `save` wrote.
+    def from_snapshot(cls, snapshot: Snapshot) -> Self:
+        """Read an index; see `Index.from_snapshot`.
 
         Args:
-            directory: where it stands.
+            snapshot: what `save` wrote.
 
         Returns:
             An index with the same results, on the CPU.
@@ -171,8 +172,8 @@ class Exact(Index):
         Raises:
             StorageError: files missing, damaged or of another kind.
         """
-        check_format(directory, _FORMAT)
-        return cls(read_embeddings(Path(directory) / _EMBEDDINGS_FILE), read_keys(directory)[0])
+        check_format(snapshot, _FORMAT)
+        return cls(read_embeddings(snapshot, _EMBEDDINGS_FILE), read_keys(snapshot)[0])
 
     def _fitting(self, embeddings: Tensor) -> Tensor:
         embeddings = as_float32(embeddings, "embeddings")

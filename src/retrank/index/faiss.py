@@ -7,26 +7,38 @@ from typing import Final, Self, final
 import polars as pl
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
+from retrank.core.directories import atomic_directory
 from retrank.core.errors import ConfigError, ShapeError, StorageError
 from retrank.core.extras import optional
-from retrank.core.files import atomic_directory, read_json, write_json, write_manifest
+from retrank.core.files import write_json
 from retrank.core.jagged import Jagged
+from retrank.core.manifest import write_manifest
+from retrank.core.snapshots import Snapshot
+from retrank.core.values import checked
 from retrank.index.faiss_search import FaissSearch
 from retrank.index.faiss_structure import Structure
 from retrank.index.index import Index, SearchResult
 from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, rows_left, rows_to_change
 from retrank.index.post_filter import PostFilter
-from retrank.index.storage import KEYS_FILE, check_format, key_series, read_embeddings, read_keys, write_embeddings
+from retrank.index.storage import KEYS_FILE, check_format, read_embeddings, read_keys, write_embeddings, write_keys
 from retrank.ops.best_candidates import Allowed
 from retrank.ops.score_checks import as_float32, check_finite
 
 __all__ = ["Faiss"]
 
 _FORMAT: Final = {"format": "retrank.index.faiss", "version": 2}
+_SETTINGS_FILE: Final = "settings.json"
 _EMBEDDINGS_FILE: Final = "embeddings.safetensors"
 _STRUCTURE_FILE: Final = "index.faiss"
 _SPARE: Final = 16  # candidates beyond k, so that those that tie for the last place are there to be put in order
+
+
+class _Settings(TypedDict):
+    factory: str
+    effort: int
+    rescore: int | None
 
 
 @final
@@ -243,19 +255,19 @@ class Faiss(Index):
         """
         with atomic_directory(directory) as draft:
             self._structure.write(draft / _STRUCTURE_FILE)
-            pl.DataFrame([key_series(self._keys)]).write_parquet(draft / KEYS_FILE)
+            write_keys(draft / KEYS_FILE, self._keys)
             settings = {"factory": self._factory, "effort": self.effort, "rescore": self.rescore}
-            write_json(draft / "settings.json", settings)
+            write_json(draft / _SETTINGS_FILE, settings)
             if self._originals is not None:
                 write_embeddings(draft / _EMBEDDINGS_FILE, self._originals)
             write_manifest(draft, _FORMAT)
 
     @classmethod
-    def load(cls, directory: str | Path) -> Self:
-        """Read an index that `save` wrote.
+    def from_snapshot(cls, snapshot: Snapshot) -> Self:
+        """Read an index; see `Index.from_snapshot`.
 
         Args:
-            directory: where it stands.
+            snapshot: what `save` wrote.
 
         Returns:
             An index with the same results.
@@ -264,18 +276,18 @@ class Faiss(Index):
             MissingExtraError: Faiss is not installed.
             StorageError: files missing, damaged or of another kind.
         """
-        check_format(directory, _FORMAT)
+        check_format(snapshot, _FORMAT)
         self = cls.__new__(cls)
-        settings, (self._keys, table) = read_json(Path(directory) / "settings.json"), read_keys(directory)
+        settings = checked(snapshot.json(_SETTINGS_FILE), _Settings, snapshot.where(_SETTINGS_FILE))
         self._factory, self._effort = settings["factory"], _checked_effort(settings["effort"])
-        ids = torch.arange(len(table))
-        if "label" in table.columns:  # earlier versions wrote down what Faiss calls each row
-            ids = torch.from_numpy(table["label"].to_numpy(writable=True))
-        self._structure = Structure.read(optional("faiss", extra="ann"), Path(directory) / _STRUCTURE_FILE, ids)
-        originals = Path(directory) / _EMBEDDINGS_FILE
-        self._originals = read_embeddings(originals) if originals.exists() else None
+        self._keys, table = read_keys(snapshot)
+        ids = _ids(table, snapshot.where(KEYS_FILE))
+        content, where = snapshot.read(_STRUCTURE_FILE), snapshot.where(_STRUCTURE_FILE)
+        self._structure = Structure.parse(optional("faiss", extra="ann"), content, ids, where)
+        self._originals = read_embeddings(snapshot, _EMBEDDINGS_FILE) if _EMBEDDINGS_FILE in snapshot else None
         if self._originals is not None and self._originals.shape != (self.num_candidates, self._structure.dim):
-            raise StorageError(f"{self.num_candidates} embeddings", "others", str(originals), "save the index anew")
+            where = snapshot.where(_EMBEDDINGS_FILE)
+            raise StorageError(f"{self.num_candidates} embeddings", "others", where, "save the index anew")
         self._rescore = self._checked_rescore(settings["rescore"])
         return self
 
@@ -313,6 +325,16 @@ class Faiss(Index):
                 f"Faiss.{change}",
                 "build the index anew, or choose another structure",
             )
+
+
+def _ids(table: pl.DataFrame, where: str) -> Tensor:
+    """Return what Faiss calls each row, which earlier versions wrote down."""
+    if "label" not in table.columns:
+        return torch.arange(len(table))
+    ids = table["label"]
+    if ids.dtype != pl.Int64 or ids.null_count() or (ids.diff() <= 0).any() or (ids < 0).any():
+        raise StorageError("ascending integer labels", str(ids.dtype), where, "save the index anew")
+    return torch.from_numpy(ids.to_numpy(writable=True))
 
 
 def _checked_effort(effort: int) -> int:

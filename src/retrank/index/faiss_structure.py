@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, StorageError
+from retrank.index.faiss_files import faiss_reason, parse_faiss, write_faiss
 
 __all__ = ["Structure"]
 
@@ -64,7 +65,7 @@ class Structure:
         except RuntimeError as error:
             raise ConfigError(
                 f"a structure for {vectors.shape[0]} candidates of dim {vectors.shape[1]}",
-                f"'{factory}': {_reason(error)}",
+                f"'{factory}': {faiss_reason(error)}",
                 "Faiss(factory=...)",
                 "use fewer lists, or Exact for a small catalogue",
             ) from error
@@ -74,13 +75,14 @@ class Structure:
         return self
 
     @classmethod
-    def read(cls, faiss: Any, file: Path, ids: Tensor) -> Self:
+    def parse(cls, faiss: Any, content: bytes, ids: Tensor, where: str) -> Self:
         """Read what `write` wrote.
 
         Args:
             faiss: the library.
-            file: where it stands.
+            content: of the file.
             ids: `(num_candidates,)` int64, ascending: what each row is called in the file, by itself in those of today.
+            where: the file, for messages.
 
         Returns:
             The structure.
@@ -88,13 +90,12 @@ class Structure:
         Raises:
             StorageError: not an index of Faiss, or another one.
         """
-        try:
-            index = faiss.read_index(str(file))
-        except RuntimeError as error:
-            raise StorageError("an index of Faiss", _reason(error), str(file), "save the index anew") from error
+        index = parse_faiss(faiss, content, where)
         if type(index).__name__ not in _LISTS + _GRAPHS or index.ntotal != len(ids):
-            raise StorageError(f"{len(ids)} candidates", "another index", str(file), "save the index anew")
+            raise StorageError(f"{len(ids)} candidates", "another index", where, "save the index anew")
         self = cls(faiss, index)
+        if not self._names_rows(ids):
+            raise StorageError(f"each of {len(ids)} candidates once", "others", where, "save the index anew")
         if not self.is_graph:
             self._renumber(ids)
             self._map_rows()
@@ -109,8 +110,8 @@ class Structure:
         written = self
         if not self.is_graph:
             written = self._copy()
-            written._forget_rows()  # `read` finds them again
-        self._faiss.write_index(written._index, str(file))
+            written._forget_rows()  # `parse` finds them again
+        write_faiss(self._faiss, written._index, file)
 
     @property
     def is_graph(self) -> bool:
@@ -238,6 +239,18 @@ class Structure:
     def _forget_rows(self) -> None:
         self._index.set_direct_map_type(self._faiss.DirectMap.NoMap)
 
+    def _names_rows(self, ids: Tensor) -> bool:
+        """Tell whether lists hold these ids, ascending, once each, and a graph leads to nothing else than its rows."""
+        if self.is_graph:
+            neighbors = self._faiss.vector_to_array(self._index.hnsw.neighbors)
+            rows = np.append(neighbors, self._index.hnsw.entry_point)
+            fits = self._storage().ntotal == len(ids) and self._storage().d == self.dim
+            return fits and bool(((rows >= -1) & (rows < len(ids))).all())
+        lists = self._index.invlists
+        sizes = [lists.list_size(number) for number in range(self._index.nlist)]
+        found = [self._faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in enumerate(sizes) if size]
+        return sum(sizes) == len(ids) and np.array_equal(np.sort(np.concatenate(found)), ids.numpy())
+
     def _renumber(self, old: Tensor) -> None:
         """Give the candidates that were called `old`, ascending, the numbers from 0."""
         if torch.equal(old, torch.arange(len(old))):
@@ -253,7 +266,3 @@ class Structure:
         if allowed is None:
             return {}
         return {"sel": self._faiss.IDSelectorBitmap(np.packbits(allowed.numpy(), bitorder="little"))}
-
-
-def _reason(error: RuntimeError) -> str:
-    return str(error).rpartition("Error: ")[2].strip()

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
+from retrank.core.snapshots import Snapshot, read_directory
+from retrank.core.values import built_from
 from retrank.index.keys import KeysLike, RawKeys, find_rows, keys_of, same_keys
 from retrank.ops.best_candidates import Allowed
 
@@ -251,7 +253,6 @@ class Index(ABC):
         """
 
     @classmethod
-    @abstractmethod
     def load(cls, directory: str | Path) -> Self:
         """Read an index.
 
@@ -263,7 +264,26 @@ class Index(ABC):
 
         Raises:
             StorageError: files missing, damaged or of another kind.
+            MissingExtraError: the index needs an optional dependency that is not installed.
         """
+        return read_directory(directory, cls._read)
+
+    @classmethod
+    @abstractmethod
+    def from_snapshot(cls, snapshot: Snapshot) -> Self:
+        """Read an index from a directory that is held open; what it raises is reported as a fault of the directory.
+
+        Args:
+            snapshot: what `save` wrote.
+
+        Returns:
+            An index with the same results, on the CPU.
+        """
+
+    @classmethod
+    def _read(cls, snapshot: Snapshot) -> Self:
+        with built_from(str(snapshot.directory)):
+            return cls.from_snapshot(snapshot)
 
     def _unchangeable(self, change: str) -> ConfigError:
         return ConfigError(

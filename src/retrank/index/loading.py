@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from retrank.core.errors import StorageError
+from retrank.core.snapshots import Snapshot, read_directory
 from retrank.index.index import Index
-from retrank.index.storage import format_of
 
-__all__ = ["load_index"]
+__all__ = ["index_from_snapshot", "load_index"]
 
 
 def load_index(directory: str | Path) -> Index:
@@ -32,10 +32,28 @@ def load_index(directory: str | Path) -> Index:
         ...     type(rr.index.load_index(f"{folder}/index")).__name__
         'Exact'
     """
-    name = format_of(directory)
+    return read_directory(directory, index_from_snapshot)
+
+
+def index_from_snapshot(snapshot: Snapshot) -> Index:
+    """Read an index from a directory that is held open; see `load_index`.
+
+    Args:
+        snapshot: the directory.
+
+    Returns:
+        The index.
+
+    Raises:
+        StorageError: as `load_index`.
+    """
+    name = snapshot.payload.get("format")
     kinds = {kind.saved_as: kind for kind in Index.__subclasses__() if hasattr(kind, "saved_as")}
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise StorageError(
-            f"one of {sorted(kinds)}", repr(name), str(directory), "import the module that defines this index first"
+            f"one of {sorted(kinds)}",
+            repr(name),
+            str(snapshot.directory),
+            "import the module that defines this index first",
         )
-    return kinds[name].load(directory)
+    return kinds[name]._read(snapshot)

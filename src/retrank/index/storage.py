@@ -4,62 +4,46 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
 from torch import Tensor
 
 from retrank.core.errors import StorageError
-from retrank.core.files import MANIFEST, read_json, read_manifest, recover_directory
+from retrank.core.parquet import parse_parquet, write_parquet
+from retrank.core.snapshots import Snapshot
+from retrank.core.tensor_files import parse_tensors, write_tensors
+from retrank.core.values import built_from
 from retrank.index.keys import RawKeys, raw_keys
 
 __all__ = [
     "KEYS_FILE",
     "check_format",
-    "format_of",
     "key_series",
     "read_embeddings",
     "read_keys",
     "write_embeddings",
+    "write_keys",
 ]
 
 KEYS_FILE: Final = "keys.parquet"
 """Holds the column `key`, one row a candidate."""
 
 
-def format_of(directory: str | Path) -> str:
-    """Read which format a directory claims to have; its files are not checked yet.
+def check_format(snapshot: Snapshot, expected: dict[str, Any]) -> None:
+    """Check that a directory has a format.
 
     Args:
-        directory: what an index saved.
-
-    Returns:
-        The name of the format, e.g. `"retrank.index.exact"`.
-
-    Raises:
-        StorageError: the manifest is missing or is none of an index.
-    """
-    recover_directory(directory)
-    manifest = read_json(Path(directory) / MANIFEST)
-    try:
-        return str(manifest["payload"]["format"])
-    except (KeyError, TypeError) as error:
-        raise StorageError("a saved index", "another directory", str(directory), "check the path") from error
-
-
-def check_format(directory: str | Path, expected: dict[str, Any]) -> None:
-    """Check every file of a directory, and that it has a format.
-
-    Args:
-        directory: what an index saved.
+        snapshot: what an index saved.
         expected: the payload of its manifest.
 
     Raises:
-        StorageError: files missing or damaged, or another format.
+        StorageError: another format.
     """
-    payload = read_manifest(directory)
-    if payload != expected:
+    if snapshot.payload != expected:
         raise StorageError(
-            str(expected), str(payload), str(directory), "load it with rr.index.load_index, or save it anew"
+            str(expected),
+            str(snapshot.payload),
+            str(snapshot.directory),
+            "load it with rr.index.load_index, or save it anew",
         )
 
 
@@ -77,11 +61,22 @@ def key_series(keys: RawKeys) -> pl.Series:
     return pl.Series("key", keys.tolist(), dtype=pl.String)
 
 
-def read_keys(directory: str | Path) -> tuple[RawKeys, pl.DataFrame]:
+def write_keys(file: Path, keys: RawKeys, **columns: pl.Series) -> None:
+    """Write the keys file.
+
+    Args:
+        file: in the draft of a directory.
+        keys: in row order.
+        columns: further columns by name.
+    """
+    write_parquet(file, pl.DataFrame([key_series(keys), *(series.alias(name) for name, series in columns.items())]))
+
+
+def read_keys(snapshot: Snapshot) -> tuple[RawKeys, pl.DataFrame]:
     """Read the keys file.
 
     Args:
-        directory: a directory whose files have been checked.
+        snapshot: the directory.
 
     Returns:
         The keys in row order, and the whole table with any further columns.
@@ -89,12 +84,10 @@ def read_keys(directory: str | Path) -> tuple[RawKeys, pl.DataFrame]:
     Raises:
         StorageError: not a table with keys.
     """
-    file = Path(directory) / KEYS_FILE
-    try:
-        table = pl.read_parquet(file, glob=False)
+    where = snapshot.where(KEYS_FILE)
+    table = parse_parquet(snapshot.read(KEYS_FILE), where)
+    with built_from(where):
         return raw_keys(table["key"], len(table)), table
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise StorageError("a column of distinct keys", str(error), str(file), "save the index anew") from error
 
 
 def write_embeddings(file: Path, embeddings: Tensor) -> None:
@@ -104,22 +97,26 @@ def write_embeddings(file: Path, embeddings: Tensor) -> None:
         file: a safetensors file.
         embeddings: `(num_candidates, dim)`.
     """
-    save_file({"embeddings": embeddings.cpu().contiguous()}, file)
+    write_tensors(file, {"embeddings": embeddings.cpu().contiguous()})
 
 
-def read_embeddings(file: Path) -> Tensor:
+def read_embeddings(snapshot: Snapshot, name: str) -> Tensor:
     """Read what `write_embeddings` wrote.
 
     Args:
-        file: a safetensors file.
+        snapshot: the directory.
+        name: a safetensors file in it.
 
     Returns:
-        `(num_candidates, dim)` on the CPU.
+        `(num_candidates, dim)` float32 on the CPU.
 
     Raises:
         StorageError: the file is missing or holds something else.
     """
-    try:
-        return load_file(file)["embeddings"]
-    except (OSError, KeyError, SafetensorError) as error:
-        raise StorageError("safetensors", str(error), str(file), "save the index anew") from error
+    where = snapshot.where(name)
+    found = parse_tensors(snapshot.read(name), where)
+    embeddings = found.get("embeddings")
+    if embeddings is None or len(found) > 1 or embeddings.dtype != torch.float32 or embeddings.dim() != 2:
+        got = {name: f"{tensor.dtype} of shape {tuple(tensor.shape)}" for name, tensor in found.items()}
+        raise StorageError("float32 'embeddings' of shape (rows, dim)", str(got)[:200], where, "save the index anew")
+    return embeddings

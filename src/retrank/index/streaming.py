@@ -9,9 +9,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from retrank.core.errors import DataError, ShapeError
-from retrank.core.files import atomic_directory, write_manifest
+from retrank.core.directories import atomic_directory
+from retrank.core.errors import DataError, ShapeError, StorageError
 from retrank.core.jagged import Jagged
+from retrank.core.manifest import write_manifest
+from retrank.core.parquet import write_parquet
+from retrank.core.parquet_counts import check_counts
+from retrank.core.snapshots import Snapshot
 from retrank.data.background import background
 from retrank.index.index import Index, SearchResult
 from retrank.index.keys import KeysLike, RawKeys, joined, raw_keys
@@ -138,24 +142,37 @@ class Streaming(Index):
             for part, block in enumerate(self._pieces(_PART_ROWS)):
                 names = keys[part * _PART_ROWS :][:_PART_ROWS]
                 vectors = pl.Series("embedding", block.numpy())
-                pl.DataFrame([names, vectors]).write_parquet(draft / f"candidates-{part:06}.parquet")
+                write_parquet(draft / f"candidates-{part:06}.parquet", pl.DataFrame([names, vectors]))
             write_manifest(draft, _FORMAT)
 
     @classmethod
-    def load(cls, directory: str | Path) -> Self:
-        """Make an index that reads what `save` wrote, where it stands.
+    def from_snapshot(cls, snapshot: Snapshot) -> Self:
+        """Make an index that reads what `save` wrote, where it stands; see `Index.from_snapshot`.
 
         Args:
-            directory: must stay there as long as the index is used.
+            snapshot: its directory must stay as it is as long as the index is used.
 
         Returns:
             An index with the same results, on the CPU.
 
         Raises:
-            StorageError: files missing, damaged or of another kind.
+            StorageError: files missing, damaged or of another kind; when it is read later, the directory was written
+                anew.
         """
-        check_format(directory, _FORMAT)
-        return cls(table_stream(f"{glob.escape(str(directory))}/candidates-*.parquet"))
+        check_format(snapshot, _FORMAT)
+        snapshot.check()  # before anything reads the files by their names
+        for name in snapshot.names:
+            check_counts(snapshot.read(name), snapshot.where(name))
+        read = table_stream(f"{glob.escape(str(snapshot.directory))}/candidates-*.parquet")
+
+        def stream() -> Iterator[tuple[Tensor, KeysLike | None]]:
+            yield from read()
+            if not snapshot.is_current():
+                raise StorageError(
+                    "the directory that was loaded", "a newer one", str(snapshot.directory), "load the index anew"
+                )
+
+        return cls(stream)
 
     def _parts(self) -> Iterator[PreparedCandidates]:
         """Read all candidates, the next ones while the last are searched."""

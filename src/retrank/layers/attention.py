@@ -55,9 +55,8 @@ class FieldAttention(Configurable, nn.Module):
         if min(num_layers, num_heads, head_dim) < 1 or not 0 <= dropout < 1:
             raise ConfigError(
                 "num_layers, num_heads and head_dim >= 1, and 0 <= dropout < 1",
-                f"{num_layers}, {num_heads}, {head_dim} and {dropout}",
+                f"num_layers={num_layers}, num_heads={num_heads}, head_dim={head_dim}, dropout={dropout}",
                 "FieldAttention",
-                "correct the argument",
             )
         width = num_heads * head_dim
         self.num_heads, self.head_dim, self.dropout = num_heads, head_dim, dropout

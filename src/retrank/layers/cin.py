@@ -46,10 +46,7 @@ class CIN(Configurable, nn.Module):
         super().__init__()
         if not units or any(size is not None and size < 1 for size in (num_features, *units)):
             raise ConfigError(
-                "one layer or more, of positive sizes",
-                f"num_features={num_features}, units={units}",
-                "CIN",
-                "correct the argument",
+                "one layer or more, of positive sizes", f"num_features={num_features}, units={units}", "CIN"
             )
         self.out_features = sum(units)
         self.linears = nn.ModuleList(

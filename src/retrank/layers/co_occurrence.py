@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.config import Configurable
-from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
 
 __all__ = ["CoOccurrence", "co_occurrences"]
@@ -24,11 +24,23 @@ def co_occurrences(lists: Jagged, num_ids: int) -> Tensor:
     Returns:
         `(num_ids, num_ids)` float64, sparse (CSR); the diagonal counts the lists of each id.
 
+    Raises:
+        DataError: an id that is not below `num_ids`.
+
     Example:
         >>> import retrank as rr
         >>> rr.layers.co_occurrences(rr.Jagged.from_lists([[0, 1], [1]]), num_ids=2).to_dense().tolist()
         [[1.0, 1.0], [1.0, 2.0]]
     """
+    outside = ((lists.values < 0) | (lists.values >= num_ids)).nonzero().flatten()
+    if len(outside):  # torch would count it in memory of others
+        place = outside[0]
+        raise DataError(
+            f"ids in [0, {num_ids})",
+            str(int(lists.values[place])),
+            f"co-occurrences, row {int(lists.row_index()[place])}",
+            "count with as many ids as the vocabulary has",
+        )
     places = torch.stack([lists.row_index(), lists.values])
     ones = torch.ones(places.shape[1], dtype=torch.float64, device=lists.device)
     pairs = torch.sparse_coo_tensor(places, ones, (len(lists), num_ids), check_invariants=False)
@@ -43,7 +55,8 @@ class CoOccurrence(Configurable, nn.Module):
     """The mean cosine similarity of a candidate to the last few of a query's recent candidates.
 
     Two candidates are as similar as `n_ij / sqrt(n_i n_j)`, n counting the histories that hold them. `fit` learns the
-    similarities; they are not moved by gradients. Only pairs that occur are kept.
+    similarities; they are not moved by gradients. Only pairs that occur are kept. An id that the vocabulary has gained
+    since then is like no other, until a new layer of its size is fitted.
 
     Args:
         num_ids: how many candidate ids there are, padding and unknown included.
@@ -68,7 +81,7 @@ class CoOccurrence(Configurable, nn.Module):
     def __init__(self, num_ids: int, windows: Sequence[int] = (1, 5, 20, 50)) -> None:
         super().__init__()
         if not windows or min(windows) < 1 or num_ids < 1:
-            raise ConfigError("windows of at least 1", str(list(windows)), "CoOccurrence", "choose e.g. (1, 5, 20)")
+            raise ConfigError("windows of at least 1", str(list(windows)), "CoOccurrence", "such as (1, 5, 20)")
         self.num_ids, self.windows = num_ids, tuple(windows)
         self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("cosines", torch.zeros(0))
@@ -79,6 +92,9 @@ class CoOccurrence(Configurable, nn.Module):
 
         Args:
             histories: the distinct candidate ids of each query, one row a query.
+
+        Raises:
+            DataError: an id that is not below `num_ids`.
         """
         together = co_occurrences(histories, self.num_ids)
         row = torch.repeat_interleave(torch.arange(self.num_ids), together.crow_indices().diff())
@@ -106,9 +122,7 @@ class CoOccurrence(Configurable, nn.Module):
             ShapeError: not one row of `recent` for each candidate.
         """
         if len(recent) != len(candidates) or candidates.dim() != 1:
-            raise ShapeError(
-                f"recent candidates for {tuple(candidates.shape)} pairs", str(len(recent)), "CoOccurrence", "align them"
-            )
+            raise ShapeError(f"recent candidates for {tuple(candidates.shape)} pairs", str(len(recent)), "CoOccurrence")
         pair = recent.row_index()
         similarity = self._similarity(recent.values, candidates[pair])
         from_end = recent.offsets[1:][pair] - torch.arange(len(pair), device=pair.device)  # 1 for the latest
@@ -125,7 +139,9 @@ class CoOccurrence(Configurable, nn.Module):
             return torch.zeros(len(one), device=one.device)
         wanted = one * self.num_ids + other
         place = torch.searchsorted(self.keys, wanted).clamp_(max=len(self.keys) - 1)
-        return torch.where(self.keys[place] == wanted, self.cosines[place], 0.0)
+        # The number of a pair is that of another pair if `other` goes beyond what a row has.
+        is_known = (self.keys[place] == wanted) & (other >= 0) & (other < self.num_ids)
+        return torch.where(is_known, self.cosines[place], 0.0)
 
 
 def _take_sizes(module: CoOccurrence, state: dict[str, Tensor], prefix: str, *_: object) -> None:

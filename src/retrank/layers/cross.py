@@ -122,4 +122,4 @@ class Cross(LazyModuleMixin, Configurable, nn.Module):
 
 
 def _config_error(expected: str, got: str) -> ConfigError:
-    return ConfigError(expected, got, "Cross", "correct the argument")
+    return ConfigError(expected, got, "Cross")

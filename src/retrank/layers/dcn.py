@@ -56,7 +56,7 @@ class DCN(Configurable, nn.Module):
     ) -> None:
         super().__init__()
         if num_layers < 1:
-            raise ConfigError("one layer or more", f"num_layers={num_layers}", "DCN", "correct the argument")
+            raise ConfigError("one layer or more", f"num_layers={num_layers}", "DCN")
         self.layers = nn.ModuleList(
             Cross(
                 in_features,

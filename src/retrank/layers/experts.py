@@ -233,7 +233,7 @@ def _tasks(tasks: Sequence[str], layer: str) -> tuple[str, ...]:
 
 def _experts(in_features: int | None, units: Sequence[int], count: int, dropout: float, layer: str) -> nn.ModuleList:
     if count < 1:
-        raise ConfigError("one expert or more of each kind", str(count), layer, "correct the argument")
+        raise ConfigError("one expert or more of each kind", str(count), layer)
     return nn.ModuleList(MLP(in_features, units, final_activation=nn.ReLU(), dropout=dropout) for _ in range(count))
 
 

@@ -38,12 +38,7 @@ class Gate(Configurable, nn.Module):
     def __init__(self, in_features: int | None, num_experts: int, *, units: Sequence[int] = ()) -> None:
         super().__init__()
         if num_experts < 1 or (in_features is not None and in_features < 1):
-            raise ConfigError(
-                "positive sizes",
-                f"in_features={in_features}, num_experts={num_experts}",
-                "Gate",
-                "correct the argument",
-            )
+            raise ConfigError("positive sizes", f"in_features={in_features}, num_experts={num_experts}", "Gate")
         self.num_experts = num_experts
         self.hidden = MLP(in_features, units, final_activation=nn.ReLU()) if units else nn.Identity()
         self.logits = linear(units[-1] if units else in_features, num_experts, bias=False)

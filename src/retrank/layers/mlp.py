@@ -126,9 +126,9 @@ class MLP(Configurable, nn.Module):
                 f"floats of shape (..., {width})",
                 f"{inputs.dtype} of shape {tuple(inputs.shape)}",
                 "MLP",
-                "concatenate the features to one vector a row",
+                "concatenate the features to one vector per row",
             )
 
 
 def _config_error(expected: str, got: str) -> ConfigError:
-    return ConfigError(expected, got, "MLP", "correct the argument")
+    return ConfigError(expected, got, "MLP")

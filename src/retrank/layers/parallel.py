@@ -43,7 +43,6 @@ class Parallel(Configurable, nn.Module):
                 f"one branch or more, and combine one of {get_args(Combine)}",
                 f"{len(branches)} branches, combine={combine!r}",
                 "Parallel",
-                "correct the argument",
             )
         self.branches, self.combine = nn.ModuleList(branches), combine
 

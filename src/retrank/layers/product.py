@@ -62,7 +62,7 @@ class Slice(Configurable, nn.Module):
     def __init__(self, start: int = 0, stop: int | None = None) -> None:
         super().__init__()
         if not (start >= 0 and (stop is None or stop > start)):
-            raise ConfigError("0 <= start < stop", f"start={start}, stop={stop}", "Slice", "keep one number or more")
+            raise ConfigError("0 <= start < stop", f"start={start}, stop={stop}", "Slice")
         self.start, self.stop = start, stop
 
     def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -62,7 +62,6 @@ class Residual(LazyModuleMixin, Configurable, nn.Module):
                 "positive sizes and 0 <= dropout < 1",
                 f"in_features={in_features}, hidden={hidden}, dropout={dropout}",
                 "Residual",
-                "correct the argument",
             )
         self.hidden = hidden
         self.activation, self.dropout = copy.deepcopy(activation), nn.Dropout(dropout)
@@ -90,7 +89,7 @@ class Residual(LazyModuleMixin, Configurable, nn.Module):
         """
         width = len(self.outer)
         if inputs.shape[-1:] != (width,):
-            raise ShapeError(f"shape (..., {width})", str(tuple(inputs.shape)), "Residual", "keep the width all along")
+            raise ShapeError(f"shape (..., {width})", str(tuple(inputs.shape)), "Residual")
         normal = F.layer_norm(inputs, (width,))
         hidden = self.dropout(self.activation(F.linear(normal, self.inner, self.inner_bias)))
         return inputs + F.linear(hidden, self.outer, self.outer_bias)

@@ -23,7 +23,7 @@ def require_alike(inputs: Sequence[Tensor], layer: str, *, same_width: bool) -> 
         ShapeError: no inputs, or one that differs from the first; the message gives its place.
     """
     if not inputs:
-        raise ShapeError("at least one input", "none", layer, "pass the features to combine")
+        raise ShapeError("at least one input", "none", layer)
     for place, tensor in enumerate(inputs):
         if tensor.dim() < 2 or _compared(tensor, same_width) != _compared(inputs[0], same_width):
             sizes = [*map(str, _compared(inputs[0], same_width)), *([] if same_width else ["any width"])]
@@ -31,7 +31,7 @@ def require_alike(inputs: Sequence[Tensor], layer: str, *, same_width: bool) -> 
                 f"shape ({', '.join(sizes)})",
                 str(tuple(tensor.shape)),
                 f"{layer}, input {place}",
-                "give every input the same rows, and number columns a width by unsqueeze(1)",
+                "all inputs need the same rows; a column of numbers gets a width by unsqueeze(1)",
             )
 
 
@@ -65,10 +65,7 @@ def stack_fields(inputs: Sequence[Tensor] | Tensor, layer: str) -> Tensor:
         inputs = torch.stack(list(inputs), dim=1)
     if inputs.dim() != 3:
         raise ShapeError(
-            "one tensor (batch, features, dim), or a list of (batch, dim)",
-            str(tuple(inputs.shape)),
-            layer,
-            "pass one vector a feature",
+            "one tensor (batch, features, dim), or a list of (batch, dim)", str(tuple(inputs.shape)), layer
         )
     return inputs
 

@@ -87,7 +87,9 @@ class TwoStream(Configurable, nn.Module):
         """
         widths = tuple(vector.shape[-1] for vector in inputs)
         if widths != self.widths:
-            raise ShapeError(f"features of width {self.widths}", str(widths), "TwoStream", "set `widths` to these")
+            raise ShapeError(
+                f"features of width {self.widths}", str(widths), "TwoStream", "build the layer with these widths"
+            )
         features = torch.cat(list(inputs), dim=1)
         first = self.first(_gated(features, inputs, self.first_gate, self.first_context))
         second = self.second(_gated(features, inputs, self.second_gate, self.second_context))
@@ -110,4 +112,4 @@ def _gated(features: Tensor, inputs: Sequence[Tensor], gate: MLP | None, context
 
 
 def _config_error(expected: str, got: str) -> ConfigError:
-    return ConfigError(expected, got, "TwoStream", "correct the argument")
+    return ConfigError(expected, got, "TwoStream")

@@ -1,12 +1,15 @@
 """What every loss on lists promises: scores of lists of candidates against their labels."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from retrank.core.arguments import check_number
 from retrank.core.config import Configurable
-from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.errors import ShapeError
+from retrank.losses.checks import FINITE, checked, checked_weight
 from retrank.losses.reduction import Reduction, check_reduction, check_shape, reduced
 
 __all__ = ["ListLoss"]
@@ -23,16 +26,16 @@ class ListLoss(Configurable, nn.Module, ABC):
         reduction: `"mean"` over lists or items, padding included; `"sum"`; or `"none"`.
 
     Raises:
-        ConfigError: a temperature that is not above 0, or an unknown reduction.
+        ConfigError: a temperature that is not above 0 or not finite, or an unknown reduction.
     """
+
+    max_label: ClassVar[float] = FINITE
+    """Larger labels are refused."""
 
     def __init__(self, temperature: float, reduction: Reduction) -> None:
         super().__init__()
         check_reduction(reduction, type(self).__name__)
-        if not temperature > 0:
-            raise ConfigError(
-                "a temperature above 0", str(temperature), f"{type(self).__name__}(temperature=...)", "1.0 is neutral"
-            )
+        check_number(temperature, "temperature", type(self).__name__, above=0)
         self.temperature, self.reduction = temperature, reduction
 
     def forward(
@@ -51,6 +54,8 @@ class ListLoss(Configurable, nn.Module, ABC):
 
         Raises:
             ShapeError: shapes or dtypes that do not fit.
+            DataError: a label that is NaN, infinite or too large, or a weight that is negative or not finite. On a GPU
+                the loss becomes NaN instead.
         """
         where = type(self).__name__
         if scores.dim() != 2 or not scores.is_floating_point():
@@ -60,18 +65,24 @@ class ListLoss(Configurable, nn.Module, ABC):
         check_shape(mask, scores.shape, "mask", where)
         if mask is not None and mask.dtype != torch.bool:
             raise ShapeError("a bool mask", str(mask.dtype), where, "True keeps an item")
-        is_padding = labels < 0  # NaN is none: it must reach the loss, not fall out of it
+        is_padding = labels < 0  # NaN is none: it must not fall out of the loss
         valid = ~is_padding if mask is None else mask & ~is_padding
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / self.temperature
-        labels = labels.to(scores).where(valid, 0)
+        labels = self._checked_labels(labels.to(scores).where(valid, 0))
         losses = self._losses(scores.where(valid, 0), labels, valid)
         not_a_number = (labels * 0).sum(dim=1)  # comparisons of labels would pass over NaN in silence
         losses = losses + not_a_number.view(-1, *[1] * (losses.dim() - 1))
         if weight is not None:
+            weight = checked_weight(weight, where)
             if weight.shape == scores.shape[:1]:
                 weight = weight[:, None].expand_as(losses) if losses.dim() == 2 else weight
             check_shape(weight, losses.shape, "weight", where)
         return reduced(losses, weight, self.reduction)
+
+    def _checked_labels(self, labels: Tensor) -> Tensor:
+        limit = "" if self.max_label == FINITE else f" of at most {self.max_label:g}, since gains are 2^label"
+        expected = f"finite labels{limit}"
+        return checked(labels, 0, self.max_label, expected=expected, where=type(self).__name__, name="labels")
 
     @abstractmethod
     def _losses(self, scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:

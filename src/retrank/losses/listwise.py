@@ -1,6 +1,6 @@
 """Listwise losses: the order of a whole list at once."""
 
-from typing import Final, Literal, final
+from typing import ClassVar, Final, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from retrank.losses.reduction import Reduction
 
 __all__ = ["ApproxNDCGLoss", "LambdaLoss", "ListMLELoss", "ListwiseSoftmaxLoss"]
 
+_MAX_GRADE: Final = 100.0  # gains of 2^100 and their sums stay finite in float32
 _WEIGHTINGS: Final = ("lambdarank", "ndcg_loss2", "ndcg_loss2++")
 _PLUS_PLUS: Final = 10.0  # the paper's mu: how much NDCG-Loss2 counts against LambdaRank in NDCG-Loss2++
 
@@ -97,6 +98,8 @@ class ApproxNDCGLoss(ListLoss):
     Source: Qin et al. (2010), "A general approximation framework"; Bruch et al. (2019) for the temperature.
     """
 
+    max_label: ClassVar[float] = _MAX_GRADE
+
     def __init__(self, *, temperature: float = 0.1, reduction: Reduction = "mean") -> None:
         super().__init__(temperature, reduction)
 
@@ -142,6 +145,8 @@ class LambdaLoss(ListLoss):
         Burges (2010) for LambdaRank.
     """
 
+    max_label: ClassVar[float] = _MAX_GRADE
+
     def __init__(
         self,
         weighting: Literal["lambdarank", "ndcg_loss2", "ndcg_loss2++"] = "ndcg_loss2++",
@@ -152,7 +157,7 @@ class LambdaLoss(ListLoss):
     ) -> None:
         super().__init__(temperature, reduction)
         if weighting not in _WEIGHTINGS:
-            raise ConfigError(f"a weighting among {list(_WEIGHTINGS)}", repr(weighting), "LambdaLoss", "choose one")
+            raise ConfigError(f"a weighting among {list(_WEIGHTINGS)}", repr(weighting), "LambdaLoss")
         if k is not None and k < 1:
             raise ConfigError("k of at least 1, or None", str(k), "LambdaLoss", "None takes all pairs")
         self.weighting, self.k = weighting, k

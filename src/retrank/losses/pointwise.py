@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from retrank.core.arguments import check_number
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
+from retrank.losses.checks import checked, checked_weight
 from retrank.losses.reduction import Reduction, check_reduction, check_shape, reduced
 
 __all__ = ["FocalLoss", "PointwiseLoss", "WeightedBCELoss"]
@@ -45,6 +47,8 @@ class PointwiseLoss(Configurable, nn.Module, ABC):
 
         Raises:
             ShapeError: shapes or dtypes that do not fit.
+            DataError: a label outside of [0, 1], or a weight that is negative or not finite. On a GPU the loss becomes
+                NaN instead.
         """
         where = type(self).__name__
         if not logits.is_floating_point():
@@ -55,6 +59,8 @@ class PointwiseLoss(Configurable, nn.Module, ABC):
         labels = labels.to(logits)
         if mask is not None:
             logits, labels = logits.where(mask, 0), labels.where(mask, 0)  # NaN under the mask must not spread
+        labels = checked(labels, 0, 1, expected="labels from 0 to 1", where=where, name="labels")
+        weight = None if weight is None else checked_weight(weight if mask is None else weight.where(mask, 0), where)
         losses = self._losses(logits, labels)
         return reduced(losses if mask is None else losses.where(mask, 0), weight, self.reduction)
 
@@ -88,10 +94,7 @@ class WeightedBCELoss(PointwiseLoss):
 
     def __init__(self, positive_weight: float = 1.0, *, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
-        if not positive_weight > 0:
-            raise ConfigError(
-                "a positive_weight above 0", str(positive_weight), "WeightedBCELoss", "1.0 weighs both alike"
-            )
+        check_number(positive_weight, "positive_weight", "WeightedBCELoss", above=0)
         self.positive_weight = positive_weight
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -124,9 +127,9 @@ class FocalLoss(PointwiseLoss):
 
     def __init__(self, gamma: float = 2.0, *, alpha: float | None = None, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
-        if not gamma >= 0:
-            raise ConfigError("a gamma of at least 0", str(gamma), "FocalLoss", "0 gives cross-entropy")
-        if alpha is not None and not 0 < alpha < 1:
+        check_number(gamma, "gamma", "FocalLoss", least=0)
+        check_number(alpha, "alpha", "FocalLoss", above=0)
+        if alpha is not None and not alpha < 1:
             raise ConfigError("an alpha in (0, 1), or None", str(alpha), "FocalLoss", "None weighs both classes alike")
         self.gamma, self.alpha = gamma, alpha
 

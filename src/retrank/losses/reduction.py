@@ -23,7 +23,7 @@ def check_reduction(reduction: str, where: str) -> None:
         ConfigError: another reduction.
     """
     if reduction not in ("mean", "sum", "none"):
-        raise ConfigError("reduction 'mean', 'sum' or 'none'", repr(reduction), where, "choose one of them")
+        raise ConfigError("reduction 'mean', 'sum' or 'none'", repr(reduction), where)
 
 
 def check_shape(tensor: Tensor | None, shape: torch.Size, name: str, where: str) -> None:
@@ -39,7 +39,7 @@ def check_shape(tensor: Tensor | None, shape: torch.Size, name: str, where: str)
         ShapeError: another shape.
     """
     if tensor is not None and tensor.shape != shape:
-        raise ShapeError(f"{name} of shape {tuple(shape)}", str(tuple(tensor.shape)), where, "reshape it")
+        raise ShapeError(f"{name} of shape {tuple(shape)}", str(tuple(tensor.shape)), where)
 
 
 def reduced(losses: Tensor, weight: Tensor | None, reduction: Reduction) -> Tensor:

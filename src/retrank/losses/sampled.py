@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.arguments import check_number
+from retrank.core.errors import ShapeError
+from retrank.losses.checks import checked_weight
 from retrank.losses.reduction import Reduction, check_reduction, check_shape, reduced
 from retrank.losses.softmax import softmax_cross_entropy
 
@@ -36,6 +38,7 @@ def cross_entropy(
 
     Raises:
         ShapeError: tensors that do not fit.
+        DataError: a weight that is negative or not finite; on a GPU the loss becomes NaN instead.
         ConfigError: an unknown reduction.
 
     Example:
@@ -46,7 +49,7 @@ def cross_entropy(
 
     Source: sampled softmax, Jean et al. (2015).
     """
-    _check(scores, valid_negatives, weight, reduction, "cross_entropy")
+    weight = _checked(scores, valid_negatives, weight, reduction, "cross_entropy")
     if valid_negatives is not None:
         scores = torch.cat([scores[:, :1], scores[:, 1:].masked_fill(~valid_negatives, -torch.inf)], dim=1)
     positives = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
@@ -73,6 +76,7 @@ def bpr(
 
     Raises:
         ShapeError: tensors that do not fit.
+        DataError: a weight that is negative or not finite; on a GPU the loss becomes NaN instead.
         ConfigError: an unknown reduction.
 
     Example:
@@ -82,7 +86,7 @@ def bpr(
 
     Source: Rendle et al. (2009), "BPR: Bayesian personalized ranking from implicit feedback".
     """
-    _check(scores, valid_negatives, weight, reduction, "bpr")
+    weight = _checked(scores, valid_negatives, weight, reduction, "bpr")
     return _total(scores, F.softplus(_safe(scores) - scores[:, :1]), valid_negatives, weight, reduction)
 
 
@@ -110,6 +114,7 @@ def bpr_max(
 
     Raises:
         ShapeError: tensors that do not fit.
+        DataError: a weight that is negative or not finite; on a GPU the loss becomes NaN instead.
         ConfigError: an unknown reduction, or a negative `l2`.
 
     Example:
@@ -120,9 +125,8 @@ def bpr_max(
     Source: `bpr-max` of Merlin Models. Hidasi and Karatzoglou (2018), "Recurrent neural networks with top-k gains",
         take the logarithm of the sum over negatives instead, one loss a row.
     """
-    _check(scores, valid_negatives, weight, reduction, "bpr_max")
-    if not l2 >= 0:
-        raise ConfigError("l2 >= 0", str(l2), "bpr_max", "0 leaves the scores free")
+    weight = _checked(scores, valid_negatives, weight, reduction, "bpr_max")
+    check_number(l2, "l2", "bpr_max", least=0)
     negatives, log_share = _safe(scores), _log_share(scores)
     losses = F.softplus(negatives - scores[:, :1]) - log_share + l2 * log_share.exp() * negatives.square()
     return _total(scores, losses, valid_negatives, weight, reduction)
@@ -148,6 +152,7 @@ def top1(
 
     Raises:
         ShapeError: tensors that do not fit.
+        DataError: a weight that is negative or not finite; on a GPU the loss becomes NaN instead.
         ConfigError: an unknown reduction.
 
     Example:
@@ -157,7 +162,7 @@ def top1(
 
     Source: Hidasi et al. (2016), "Session-based recommendations with recurrent neural networks".
     """
-    _check(scores, valid_negatives, weight, reduction, "top1")
+    weight = _checked(scores, valid_negatives, weight, reduction, "top1")
     return _total(scores, _top1(scores), valid_negatives, weight, reduction)
 
 
@@ -183,6 +188,7 @@ def top1_v2(
 
     Raises:
         ShapeError: tensors that do not fit.
+        DataError: a weight that is negative or not finite; on a GPU the loss becomes NaN instead.
         ConfigError: an unknown reduction.
 
     Example:
@@ -192,7 +198,7 @@ def top1_v2(
 
     Source: `top1_v2` of Merlin Models, after the implementation of GRU4Rec.
     """
-    _check(scores, valid_negatives, weight, reduction, "top1_v2")
+    weight = _checked(scores, valid_negatives, weight, reduction, "top1_v2")
     entries = _top1(scores).masked_fill(_removed(scores), 0)
     row = (entries.sum(dim=1, keepdim=True) - scores[:, :1].square().sigmoid()) / max(entries.shape[1], 1)
     return _total(scores, row.expand_as(entries), valid_negatives, weight, reduction)
@@ -221,6 +227,7 @@ def top1_max(
 
     Raises:
         ShapeError: tensors that do not fit.
+        DataError: a weight that is negative or not finite; on a GPU the loss becomes NaN instead.
         ConfigError: an unknown reduction.
 
     Example:
@@ -230,7 +237,7 @@ def top1_max(
 
     Source: Hidasi and Karatzoglou (2018), "Recurrent neural networks with top-k gains".
     """
-    _check(scores, valid_negatives, weight, reduction, "top1_max")
+    weight = _checked(scores, valid_negatives, weight, reduction, "top1_max")
     return _total(scores, _log_share(scores).exp() * _top1(scores), valid_negatives, weight, reduction)
 
 
@@ -254,6 +261,7 @@ def logistic(
 
     Raises:
         ShapeError: tensors that do not fit.
+        DataError: a weight that is negative or not finite; on a GPU the loss becomes NaN instead.
         ConfigError: an unknown reduction.
 
     Example:
@@ -264,7 +272,7 @@ def logistic(
 
     Source: Burges et al. (2005), RankNet; `logistic` of Merlin Models.
     """
-    _check(scores, valid_negatives, weight, reduction, "logistic")
+    weight = _checked(scores, valid_negatives, weight, reduction, "logistic")
     return bpr(scores, valid_negatives, weight, reduction=reduction)
 
 
@@ -288,6 +296,7 @@ def hinge(
 
     Raises:
         ShapeError: tensors that do not fit.
+        DataError: a weight that is negative or not finite; on a GPU the loss becomes NaN instead.
         ConfigError: an unknown reduction.
 
     Example:
@@ -297,7 +306,7 @@ def hinge(
 
     Source: Herbrich et al. (1999), ranking SVM; `hinge` of Merlin Models.
     """
-    _check(scores, valid_negatives, weight, reduction, "hinge")
+    weight = _checked(scores, valid_negatives, weight, reduction, "hinge")
     return _total(scores, F.relu(1 + _safe(scores) - scores[:, :1]), valid_negatives, weight, reduction)
 
 
@@ -311,8 +320,7 @@ def _safe(scores: Tensor) -> Tensor:
 
 
 def _log_share(scores: Tensor) -> Tensor:
-    removed = _removed(scores)
-    removed = removed & ~removed.all(dim=1, keepdim=True)  # a softmax of nothing would be NaN
+    removed = _removed(scores) & ~_removed(scores).all(dim=1, keepdim=True)  # a softmax of nothing would be NaN
     return _safe(scores).masked_fill(removed, -torch.inf).log_softmax(dim=1)
 
 
@@ -325,16 +333,18 @@ def _total(
     scores: Tensor, losses: Tensor, valid_negatives: Tensor | None, weight: Tensor | None, reduction: Reduction
 ) -> Tensor:
     valid = ~_removed(scores) if valid_negatives is None else valid_negatives & ~_removed(scores)
-    losses = losses.where(valid, 0)
-    return reduced(losses, None if weight is None else weight[:, None].expand_as(losses), reduction)
+    weight = None if weight is None else weight[:, None].expand_as(losses)
+    return reduced(losses.where(valid, 0), weight, reduction)
 
 
-def _check(scores: Tensor, valid_negatives: Tensor | None, weight: Tensor | None, reduction: str, where: str) -> None:
+def _checked(scores: Tensor, valid: Tensor | None, weight: Tensor | None, reduction: str, where: str) -> Tensor | None:
+    """Check all inputs, and return the weight."""
     check_reduction(reduction, where)
-    got = f"{scores.dtype} of shape {tuple(scores.shape)}"
     if scores.dim() != 2 or scores.shape[1] == 0 or not scores.is_floating_point():
+        got = f"{scores.dtype} of shape {tuple(scores.shape)}"
         raise ShapeError("float scores of shape (batch, 1 + negatives)", got, where, "put the positive in column 0")
-    check_shape(valid_negatives, scores[:, 1:].shape, "valid_negatives", where)
+    check_shape(valid, scores[:, 1:].shape, "valid_negatives", where)
     check_shape(weight, scores.shape[:1], "weight", where)
-    if valid_negatives is not None and valid_negatives.dtype != torch.bool:
-        raise ShapeError("bool valid_negatives", str(valid_negatives.dtype), where, "compare, do not multiply")
+    if valid is not None and valid.dtype != torch.bool:
+        raise ShapeError("bool valid_negatives", str(valid.dtype), where)
+    return None if weight is None else checked_weight(weight, where)

@@ -62,7 +62,6 @@ class AUC(PointwiseMetric):
                 "predictions that are numbers, labels 0 or 1, finite weights of at least 0",
                 f"prediction {predictions[row]}, label {labels[row]}, weight {weight[row]}",
                 f"metric '{self.name}', row {row}",
-                "check the model's output and the label column",
             )
         _, group = predictions.unique(return_inverse=True)
         positive, negative = torch.bincount(group, weight * labels), torch.bincount(group, weight * (1 - labels))

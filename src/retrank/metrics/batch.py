@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.metrics.metric import SumMetric
 
 __all__ = ["BatchTopK", "LossMean"]
@@ -56,6 +56,7 @@ class BatchTopK(SumMetric):
 
         Raises:
             ShapeError: tensors that do not fit.
+            DataError: a positive outside of the columns. On a GPU torch's assertion stops the program instead.
         """
         rows = scores.shape[:1]
         if scores.dim() != 2 or positives.shape != rows or (weight is not None and weight.shape != rows):
@@ -63,8 +64,11 @@ class BatchTopK(SumMetric):
                 "scores (batch, columns), positives and weight (batch,)",
                 f"{tuple(scores.shape)}, {tuple(positives.shape)}, {None if weight is None else tuple(weight.shape)}",
                 f"metric '{self.name}'",
-                "give one positive and one weight a row",
             )
+        if positives.device.type == "cpu" and bool((outside := (positives < 0) | (positives >= scores.shape[1])).any()):
+            row = int(outside.nonzero()[0])
+            where = f"metric '{self.name}', positives, row {row}"
+            raise DataError(f"a column in [0, {scores.shape[1]})", str(int(positives[row])), where)
         scores = scores.detach()
         own = scores.gather(1, positives[:, None])
         better, alike = (scores > own).sum(dim=1).double(), (scores == own).sum(dim=1).double()

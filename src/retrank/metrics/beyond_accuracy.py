@@ -44,12 +44,7 @@ class PopularityMetric(SumMetric):
         """
         rows, weight = first_places(recommended, weight, self.k, self.name)
         if counts.dim() != 1 or not len(counts):
-            raise ShapeError(
-                "counts of shape (num_candidates,)",
-                str(tuple(counts.shape)),
-                f"metric '{self.name}'",
-                "one a candidate",
-            )
+            raise ShapeError("counts of shape (num_candidates,)", str(tuple(counts.shape)), f"metric '{self.name}'")
         filled, bad = filled_places(rows, weight, len(counts))
         counts = counts.to(weight)
         bad |= ((counts < 0) | ~counts.isfinite()).any()
@@ -181,7 +176,7 @@ class IntraListDiversity(SumMetric):
         rows, weight = first_places(recommended, weight, self.k, self.name)
         if embeddings.dim() != 2 or not len(embeddings):
             got = str(tuple(embeddings.shape))
-            raise ShapeError("embeddings of shape (num_candidates, dim)", got, f"metric '{self.name}'", "a row each")
+            raise ShapeError("embeddings of shape (num_candidates, dim)", got, f"metric '{self.name}'")
         filled, bad = filled_places(rows, weight, len(embeddings))
         vectors = embeddings.detach()[rows.clamp(0, len(embeddings) - 1)].to(weight)
         bad |= (filled & ~vectors.isfinite().all(dim=2)).any(dim=1)

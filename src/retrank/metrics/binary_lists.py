@@ -244,5 +244,5 @@ def _ranks(hits: Tensor) -> Tensor:
 
 def _checked(denominator: Denominator, where: str) -> Denominator:
     if denominator not in ("relevant", "attainable"):
-        raise ConfigError("denominator 'relevant' or 'attainable'", repr(denominator), where, "choose one")
+        raise ConfigError("denominator 'relevant' or 'attainable'", repr(denominator), where)
     return denominator

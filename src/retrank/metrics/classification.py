@@ -34,7 +34,7 @@ class BinaryAccuracy(WeightedMean):
     def __init__(self, *, threshold: float = 0.5, name: str = "accuracy") -> None:
         super().__init__(name)
         if not 0 <= threshold <= 1:
-            raise ConfigError("a threshold in [0, 1]", str(threshold), "BinaryAccuracy", "give a probability")
+            raise ConfigError("a threshold in [0, 1]", str(threshold), "BinaryAccuracy")
         self.threshold = threshold
 
     def _values(self, predictions: Tensor, labels: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def rank_of_positive(
     ranks, bad = _ranks(queries, candidates, positives, exclude)
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
-        raise DataError(_EXPECTED, f"positive {int(positives[row])}", f"row {row}", "check the model's output")
+        raise DataError(_EXPECTED, f"positive {int(positives[row])}", f"row {row}")
     return ranks
 
 
@@ -93,7 +93,7 @@ class FullCorpusTopK(SumMetric):
     ) -> None:
         unknown = sorted(set(metrics) - {*_AT_K, "mrr"})
         if unknown or not metrics:
-            raise ConfigError(f"metrics among {[*_AT_K, 'mrr']}", str(unknown), "FullCorpusTopK", "choose some of them")
+            raise ConfigError(f"metrics among {[*_AT_K, 'mrr']}", str(unknown), "FullCorpusTopK")
         if not ks or min(ks) < 1:
             raise ConfigError("at least one k, all at least 1", str(list(ks)), "FullCorpusTopK", "e.g. ks=(10, 100)")
         self.ks, self.metrics = tuple(ks), tuple(metrics)
@@ -182,4 +182,4 @@ def _tie_order(num_candidates: int, device: torch.device) -> Tensor:
 
 def _shape_error(expected: str, tensor: Tensor) -> ShapeError:
     got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-    return ShapeError(expected, got, "full-corpus ranks", "give one positive and one weight a query")
+    return ShapeError(expected, got, "full-corpus ranks")

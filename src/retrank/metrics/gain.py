@@ -137,7 +137,7 @@ class NDCG(GainMetric):
 def _function(given: str | _Function, named: Mapping[str, _Function], where: str) -> _Function:
     if isinstance(given, str):
         if given not in named:
-            raise ConfigError(f"one of {sorted(named)}, or a function", repr(given), where, "choose one")
+            raise ConfigError(f"one of {sorted(named)}, or a function", repr(given), where)
         return named[given]
     try:
         to_config(given)

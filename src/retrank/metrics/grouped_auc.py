@@ -41,7 +41,7 @@ class GroupedAUC(Metric):
     def __init__(self, *, average: Literal["rows", "groups"] = "rows", name: str = "grouped_auc") -> None:
         super().__init__(name)
         if average not in ("rows", "groups"):
-            raise ConfigError("average 'rows' or 'groups'", repr(average), "GroupedAUC", "choose one")
+            raise ConfigError("average 'rows' or 'groups'", repr(average), "GroupedAUC")
         self.average = average
         self._batches: list[Tensor] = []
         self._groups: list[Tensor] = []
@@ -67,7 +67,6 @@ class GroupedAUC(Metric):
                     f"predictions and {what} of one shape (batch,)",
                     f"{tuple(shape)} and {got}",
                     f"metric '{self.name}'",
-                    "reshape one of them",
                 )
         if groups.dtype != torch.int64:
             raise ShapeError("int64 groups", str(groups.dtype), f"metric '{self.name}'", "use e.g. vocabulary ids")
@@ -141,5 +140,4 @@ class GroupedAUC(Metric):
                 "predictions that are numbers, labels 0 or 1, finite weights of at least 0",
                 f"prediction {predictions[row]}, label {labels[row]}, weight {weight[row]}",
                 f"metric '{self.name}', row {row}",
-                "check the model's output and the label column",
             )

@@ -60,11 +60,9 @@ class ListMetric(SumMetric):
         if k is not None and k < 1:
             raise ConfigError("k of at least 1, or None", str(k), where, "None takes the whole list")
         if ties not in _TIES:
-            raise ConfigError(f"ties among {list(_TIES)}", repr(ties), where, "choose one")
+            raise ConfigError(f"ties among {list(_TIES)}", repr(ties), where)
         if without_relevant not in _WITHOUT_RELEVANT:
-            raise ConfigError(
-                f"without_relevant among {list(_WITHOUT_RELEVANT)}", repr(without_relevant), where, "choose one"
-            )
+            raise ConfigError(f"without_relevant among {list(_WITHOUT_RELEVANT)}", repr(without_relevant), where)
         self.k, self.ties, self.without_relevant = k, ties, without_relevant
 
     @torch.no_grad()
@@ -95,6 +93,7 @@ class ListMetric(SumMetric):
         order = self._order(scores, labels, valid)
         labels, weight, valid = (part.gather(1, order) for part in (labels, weight, valid))
         relevance = self._relevance(labels).where(valid, 0)
+        bad |= ~relevance.isfinite()  # 2^label of a large label
 
         total = relevance.sum(dim=1)
         relevant, irrelevant = total > 0, (total <= 0) & valid.any(dim=1)
@@ -122,7 +121,9 @@ class ListMetric(SumMetric):
             DataError: scores that are NaN, labels that are not finite, or weights that are negative or not finite.
         """
         total, weight, num_relevant, irrelevant_weight, num_irrelevant, num_bad = self._sums
-        self._check_bad_rows(num_bad, "lists of scores that are numbers, finite labels and weights of at least 0")
+        self._check_bad_rows(
+            num_bad, "lists of scores that are numbers, finite labels and gains, weights of at least 0"
+        )
         mean_weight = torch.where(num_relevant > 0, weight / num_relevant, 1)
         other: dict[WithoutRelevant, Tensor] = {
             "zero": irrelevant_weight,
@@ -155,11 +156,9 @@ class ListMetric(SumMetric):
             )
         for name, tensor in (("labels", labels), ("mask", mask)):
             if tensor is not None and tensor.shape != scores.shape:
-                raise ShapeError(
-                    f"{name} of shape {tuple(scores.shape)}", str(tuple(tensor.shape)), where, "reshape it"
-                )
+                raise ShapeError(f"{name} of shape {tuple(scores.shape)}", str(tuple(tensor.shape)), where)
         if mask is not None and mask.dtype != torch.bool:
             raise ShapeError("a bool mask", str(mask.dtype), where, "True keeps an item")
         if weight is not None and weight.shape not in (scores.shape[:1], scores.shape):
             expected = f"weight of shape {tuple(scores.shape[:1])} or {tuple(scores.shape)}"
-            raise ShapeError(expected, str(tuple(weight.shape)), where, "weigh lists or items")
+            raise ShapeError(expected, str(tuple(weight.shape)), where)

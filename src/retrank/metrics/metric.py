@@ -62,7 +62,6 @@ class Metric(Configurable, ABC):
                 f"a {type(self).__name__} with {self.config}",
                 f"a {type(other).__name__} with {other.config}",
                 f"metric '{self.name}', merge",
-                "merge metrics that were built alike",
             )
         self.num_rows += other.num_rows
         self._merge(other)
@@ -141,9 +140,7 @@ class SumMetric(Metric):
             ConfigError: it is of another configuration.
         """
         if state["sums"].shape != self._sums.shape:
-            raise ConfigError(
-                f"{len(self._sums)} sums", f"{tuple(state['sums'].shape)}", f"metric '{self.name}'", "build it alike"
-            )
+            raise ConfigError(f"{len(self._sums)} sums", f"{tuple(state['sums'].shape)}", f"metric '{self.name}'")
         self._sums, self.num_rows = state["sums"].clone(), int(state["num_rows"])
 
     def _add(self, sums: Tensor) -> None:
@@ -158,7 +155,7 @@ class SumMetric(Metric):
                 expected,
                 f"something else in {int(num_bad)} of {self.num_rows} rows",
                 f"metric '{self.name}'",
-                "look for NaN in the model's output, labels out of range or negative weights",
+                "the model's output may be NaN, a label out of range or a weight negative",
             )
 
 

@@ -173,5 +173,5 @@ def _check(hits: Tensor, num_relevant: Tensor) -> None:
             f"at most num_relevant = {int(num_relevant[row])} hits",
             str(int(hits[row].sum())),
             f"hits, row {row}",
-            "recommend no candidate twice, and count all relevant ones",
+            "a candidate may have been recommended twice, or a relevant one not counted",
         )

@@ -62,9 +62,7 @@ def first_places(recommended: Tensor, weight: Tensor | None, k: int | None, name
     if weight is None:
         weight = torch.ones(len(recommended), device=recommended.device)
     if weight.shape != recommended.shape[:1]:
-        raise ShapeError(
-            f"weight of shape ({len(recommended)},)", str(tuple(weight.shape)), f"metric '{name}'", "one weight a list"
-        )
+        raise ShapeError(f"weight of shape ({len(recommended)},)", str(tuple(weight.shape)), f"metric '{name}'")
     return recommended[:, :k], weight.detach().to(recommended.device, torch.float64)
 
 

@@ -31,7 +31,7 @@ def rows_of_ids(catalogue: Catalogue, candidate_id: str, num_ids: int) -> Tensor
             f"a column '{candidate_id}' of ids",
             f"the columns {list(catalogue.batch.names)}",
             "catalogue",
-            "make the catalogue with the feature space that the model uses",
+            "make the catalogue with the feature space of the model",
         )
     ids: Tensor = catalogue.batch[candidate_id].cpu()
     places = (ids >= NUM_SPECIAL_IDS).nonzero().flatten()
@@ -41,7 +41,7 @@ def rows_of_ids(catalogue: Catalogue, candidate_id: str, num_ids: int) -> Tensor
     if len(doubles):
         row = int(doubles[0])
         raise DataError(
-            f"one candidate an id of '{candidate_id}'",
+            f"one candidate per id of '{candidate_id}'",
             f"id {int(ids[row])} again in row {int(rows[ids[row]])}",
             f"catalogue, row {row}",
             "choose as candidate_id the feature that identifies candidates",

@@ -64,7 +64,7 @@ def dcn_v2(
     Source: Wang et al., DCN V2: Improved Deep & Cross Network, 2021.
     """
     if structure not in get_args(Structure):
-        raise ConfigError(f"one of {get_args(Structure)}", repr(structure), "dcn_v2", "choose one of them")
+        raise ConfigError(f"one of {get_args(Structure)}", repr(structure), "dcn_v2")
     crosses = DCN(num_layers=num_crosses, projection_dim=projection_dim)
     interaction: nn.Module
     if structure == "stacked":

@@ -71,7 +71,7 @@ class MatrixFactorization(RetrievalModel):
         for column in (query, candidate):
             if column.kind != "ids" or column.is_jagged:
                 raise ConfigError(
-                    "one id a row", f"{column}", "MatrixFactorization", "pass the schema of a Categorical feature"
+                    "one id per row", f"{column}", "MatrixFactorization", "pass the schema of a Categorical feature"
                 )
         super().__init__(
             task,

@@ -126,9 +126,7 @@ class MultiTaskRanking(Configurable, Model):
         shared: Tensor | Mapping[str, Tensor] = self.experts(self.feature_interaction(inputs))
         own = dict.fromkeys(self.task_names, shared) if isinstance(shared, Tensor) else shared
         if set(own) != set(self.task_names):
-            raise ShapeError(
-                f"a vector for each of {list(self.task_names)}", str(list(own)), "experts", "name the tasks"
-            )
+            raise ShapeError(f"a vector for each of {list(self.task_names)}", str(list(own)), "experts")
         return torch.cat([tower(own[name]) for name, tower in zip(self.task_names, self.towers, strict=True)], dim=1)
 
     def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:  # noqa: ARG002 (the same for both)
@@ -198,7 +196,7 @@ class MultiTaskRanking(Configurable, Model):
         elif idle_bottom_stack:
             problem = ("dense features, for a bottom stack", "none")
         if problem is not None:
-            raise ConfigError(*problem, "MultiTaskRanking", "correct the argument")
+            raise ConfigError(*problem, "MultiTaskRanking")
 
 
 def _named(task: RankingTask, name: str) -> RankingTask:

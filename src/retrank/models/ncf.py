@@ -61,9 +61,7 @@ def ncf(
     al., Neural Collaborative Filtering vs. Matrix Factorization Revisited, 2020, find a dot product as good.
     """
     if dim < 0 or (dim == 0 and not layers) or (layers and layers[0] % 2):
-        raise ConfigError(
-            "dim >= 1 or layers, the first of even width", f"dim={dim}, layers={list(layers)}", "ncf", "correct one"
-        )
+        raise ConfigError("dim >= 1 or layers, the first of even width", f"dim={dim}, layers={list(layers)}", "ncf")
     branches: list[nn.Module] = []
     if dim:
         branches.append(nn.Sequential(Slice(0, dim), Product()))

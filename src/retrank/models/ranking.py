@@ -128,9 +128,7 @@ class Ranking(Configurable, Model):
             hidden = concatenate([dense, hidden])
         scores: Tensor = self.top_stack(hidden)
         if scores.shape != (len(batch), 1):
-            raise ShapeError(
-                f"({len(batch)}, 1)", str(tuple(scores.shape)), "output of top_stack", "end it in one unit"
-            )
+            raise ShapeError(f"({len(batch)}, 1)", str(tuple(scores.shape)), "output of top_stack")
         if self.linear is not None:
             scores = scores + self.linear(batch, numbers)
         return scores.squeeze(1)

@@ -89,7 +89,7 @@ class Reranker(Configurable, Model):
             )
         unknown = [name for name in inputs if name not in schema]
         if unknown:
-            raise ConfigError(f"some of {list(schema)}", str(unknown), "features of Reranker", "add them to the space")
+            raise ConfigError(f"some of {list(schema)}", str(unknown), "features of Reranker")
         if recent is not None and schema[recent].num_ids != schema[candidate_id].num_ids:
             raise ConfigError(
                 f"the vocabulary of '{candidate_id}'",

@@ -85,4 +85,4 @@ class TaskScore(Configurable, Model):
         return self.model.compute_loss(batch, training=training)
 
     def _error(self, expected: str, got: str) -> ConfigError:
-        return ConfigError(expected, got, "score of TaskScore", "name tasks of the model")
+        return ConfigError(expected, got, "score of TaskScore")

@@ -120,9 +120,7 @@ class Tower(Configurable, nn.Module):
     def _residual_table(self, name: str, l2: float) -> EmbeddingTable:
         schema = _column(self.space, name)
         if schema.kind != "ids" or self.mlp is None:
-            raise ConfigError(
-                "an id feature, and layers", f"'{name}', {schema.kind}", "residual of Tower", "choose another"
-            )
+            raise ConfigError("an id feature, and layers", f"'{name}', {schema.kind}", "residual of Tower")
         return EmbeddingTable(schema, self.out_features, combiner="sqrtn", scale=0.03, l2=l2, name=f"{name}_residual")
 
     def _check(self, schemas: list[ColumnSchema], layers: Sequence[int], dropout: float, l2: float) -> None:
@@ -141,12 +139,10 @@ class Tower(Configurable, nn.Module):
         elif l2 > 0 and all(schema.kind == "number" for schema in schemas):
             problem = ("an id feature, for l2", str(list(self.features)))
         if problem is not None:
-            raise ConfigError(*problem, "Tower", "correct the argument")
+            raise ConfigError(*problem, "Tower")
 
 
 def _column(space: FeatureSpace, name: str) -> ColumnSchema:
     if name not in space.schema:
-        raise ConfigError(
-            f"one of {list(space.schema)}", repr(name), "features of Tower", "add it to the feature space"
-        )
+        raise ConfigError(f"one of {list(space.schema)}", repr(name), "features of Tower")
     return space.schema[name]

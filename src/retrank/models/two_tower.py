@@ -83,7 +83,7 @@ class TwoTower(RetrievalModel):
         schema = candidate.space.schema.get(candidate_id)
         if schema is None or schema.num_ids is None or schema.is_jagged:
             raise ConfigError(
-                "a feature with one id a row",
+                "a feature with one id per row",
                 repr(candidate_id),
                 "candidate_id of TwoTower",
                 "name the candidates' key",
@@ -102,11 +102,8 @@ class TwoTower(RetrievalModel):
         if query_id is not None and query_id not in candidate.space.schema:
             raise self._error(f"one of {list(candidate.space.schema)}", repr(query_id), "name the queries' key")
         if query.out_features != candidate.out_features:
-            raise self._error(
-                "towers of equal output width",
-                f"{query.out_features} and {candidate.out_features}",
-                "align their layers",
-            )
+            got = f"{query.out_features} and {candidate.out_features}"
+            raise self._error("towers of equal output width", got, "end both in layers of one size")
         self.query, self.candidate = query, candidate
         self.query_id = query.id_feature if query_id is None else query_id
         self.normalize = normalize

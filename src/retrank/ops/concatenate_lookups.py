@@ -73,29 +73,34 @@ def _checked(parts: Sequence[Tensor | Lookup]) -> list[Tensor]:
     """Return all floats of the parts, if the parts fit each other."""
     if not parts:
         raise _error("at least one part", "none", "parts")
-    batch, floats, names = _num_rows(parts[0]), [], []
+    floats, names = [], []
+    for place, part in enumerate(parts):
+        floats.append(part.weight if isinstance(part, Lookup) else part)
+        names.append(f"part {place}")
+        if isinstance(part, Lookup) and isinstance(part.ids, Jagged) and part.ids.weights is not None:
+            floats.append(part.ids.weights)
+            names.append(f"weights of part {place}")
+    require_floats("concatenate_lookups", floats, names)
+    batch = _num_rows(parts[0])
     for place, part in enumerate(parts):
         name, values = f"part {place}", part.weight if isinstance(part, Lookup) else part
         if values.dim() != 2 or _num_rows(part) != batch:
             given = described(values) if isinstance(part, Tensor) else f"{_num_rows(part)} rows of {described(values)}"
             raise _error(f"{batch} rows of vectors, shape ({batch}, width) or looked up in (rows, width)", given, name)
-        floats.append(values)
-        names.append(name)
-        if isinstance(part, Tensor):
-            continue
-        if part.pooling not in _POOLING:
-            raise _error(f"a pooling of {list(_POOLING)}", repr(part.pooling), name)
-        ids, device = part.ids.values if isinstance(part.ids, Jagged) else part.ids, values.device
-        require_integers("concatenate_lookups", ids, f"ids of {name}", (ids.shape[0],) if ids.dim() else (0,), device)
-        if isinstance(part.ids, Jagged):
-            require_integers("concatenate_lookups", part.ids.offsets, f"offsets of {name}", (batch + 1,), device)
-            if part.ids.weights is not None:
-                if part.ids.weights.shape != ids.shape:
-                    raise _error(f"weights of shape {tuple(ids.shape)}", described(part.ids.weights), name)
-                floats.append(part.ids.weights)
-                names.append(f"weights of {name}")
-    require_floats("concatenate_lookups", floats, names)
+        if isinstance(part, Lookup):
+            _check_lookup(part, batch, name)
     return floats
+
+
+def _check_lookup(part: Lookup, batch: int, name: str) -> None:
+    if part.pooling not in _POOLING:
+        raise _error(f"a pooling of {list(_POOLING)}", repr(part.pooling), name)
+    ids, device = part.ids.values if isinstance(part.ids, Jagged) else part.ids, part.weight.device
+    require_integers("concatenate_lookups", ids, f"ids of {name}", ids.shape[:1], device)
+    if isinstance(part.ids, Jagged):
+        require_integers("concatenate_lookups", part.ids.offsets, f"offsets of {name}", (batch + 1,), device)
+        if part.ids.weights is not None and part.ids.weights.shape != ids.shape:
+            raise _error(f"weights of shape {tuple(ids.shape)}", described(part.ids.weights), name)
 
 
 def _num_rows(part: Tensor | Lookup) -> int:

@@ -14,7 +14,7 @@ from retrank.core.native import call, is_native
 from retrank.ops.checks import described, require_floats
 from retrank.ops.derivation import derive_by_torch
 
-__all__ = ["Dense", "dense", "dense_stack"]
+__all__ = ["Dense", "dense", "dense_stack", "has_independent_rows"]
 
 _FEW_ROWS: Final = 32  # fewer do not repay laying out the weights
 _LINE: Final = 16  # floats in a cache line
@@ -70,28 +70,37 @@ def dense_stack(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
     """
     parameters = _checked(inputs, layers)
     num_rows = inputs.numel() // max(inputs.shape[-1], 1)
-    is_large = num_rows >= _FEW_ROWS and inputs.shape[-1] > 0 and not torch.is_autocast_enabled("cpu")
-    if not is_large or not is_native(inputs, *parameters):
+    # Without a gradient the kernel takes few rows, too: a row then is rounded alike alone and among thousands.
+    is_worth_it = num_rows >= _FEW_ROWS or not torch.is_grad_enabled()
+    is_plain = inputs.shape[-1] > 0 and not torch.is_autocast_enabled("cpu")
+    if not (is_worth_it and is_plain and is_native(inputs, *parameters)):
         return _by_torch(_shape(layers), inputs, *parameters)
     flat = inputs if inputs.dim() == 2 else inputs.reshape(num_rows, inputs.shape[-1])
     outputs: Tensor = _DenseStack.apply(_shape(layers), torch.is_grad_enabled(), flat, *parameters)  # type: ignore[no-untyped-call]
     return outputs if inputs.dim() == 2 else outputs.view(*inputs.shape[:-1], outputs.shape[1])
 
 
+def has_independent_rows() -> bool:
+    """Return whether, without a gradient, a row of an output has the same bits whatever other rows there are."""
+    return is_native() and not torch.is_autocast_enabled("cpu")
+
+
 def _checked(inputs: Tensor, layers: Sequence[Dense]) -> list[Tensor]:
     """Return the parameters of the layers in order, if all fit."""
+    parameters, names = [inputs], ["inputs"]
+    for place, (weight, bias, _) in enumerate(layers):
+        parameters += [weight] if bias is None else [weight, bias]
+        names += [f"weight {place}"] if bias is None else [f"weight {place}", f"bias {place}"]
+    require_floats("dense", parameters, names)
     if not layers or inputs.dim() == 0:
         raise _error("inputs of shape (..., width) and one layer or more", f"{described(inputs)}, {len(layers)} layers")
-    width, parameters, names = inputs.shape[-1], [inputs], ["inputs"]
+    width = inputs.shape[-1]
     for place, (weight, bias, _) in enumerate(layers):
         if weight.dim() != 2 or weight.shape[1] != width:
             raise _error(f"a weight of shape (any, {width}) in layer {place}", described(weight))
         if bias is not None and bias.shape != weight.shape[:1]:
             raise _error(f"a bias of shape ({len(weight)},) in layer {place}", described(bias))
         width = weight.shape[0]
-        parameters += [weight] if bias is None else [weight, bias]
-        names += [f"weight {place}"] if bias is None else [f"weight {place}", f"bias {place}"]
-    require_floats("dense", parameters, names)
     return parameters[1:]
 
 

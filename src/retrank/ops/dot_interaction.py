@@ -48,6 +48,7 @@ def dot_interaction(fields: Sequence[Tensor], *, self_interaction: bool = False)
 def _check(fields: Sequence[Tensor]) -> None:
     if not fields:
         raise ShapeError("at least one input", "none", "dot_interaction", "pass the features to combine")
+    require_floats("dot_interaction", fields, [f"input {place}" for place in range(len(fields))])
     shape = fields[0].shape
     for place, field in enumerate(fields):
         if field.dim() != 2 or field.shape != shape:
@@ -58,7 +59,6 @@ def _check(fields: Sequence[Tensor]) -> None:
                 f"dot_interaction, input {place}",
                 "pass equally long vectors",
             )
-    require_floats("dot_interaction", fields, [f"input {place}" for place in range(len(fields))])
 
 
 def _by_torch(self_interaction: bool, *fields: Tensor) -> Tensor:

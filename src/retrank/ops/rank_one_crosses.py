@@ -46,13 +46,13 @@ def rank_one_crosses(inputs: Tensor, down: Tensor, kernel: Tensor, bias: Tensor)
 
 def _check(inputs: Tensor, down: Tensor, kernel: Tensor, bias: Tensor) -> None:
     parameters, names = (down, kernel, bias), ("down", "kernel", "bias")
+    require_floats("rank_one_crosses", (inputs, *parameters), ("inputs", *names))
     if inputs.dim() == 0 or down.dim() != 2:
         raise _error("inputs (..., dim) and down (layers, dim)", f"{described(inputs)} and {described(down)}", "inputs")
     shape = (len(down), inputs.shape[-1])
     for parameter, name in zip(parameters, names, strict=True):
         if parameter.shape != shape:
             raise _error(f"shape {shape}", described(parameter), name)
-    require_floats("rank_one_crosses", (inputs, *parameters), ("inputs", *names))
 
 
 def _error(expected: str, got: str, name: str) -> ShapeError:

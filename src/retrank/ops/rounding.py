@@ -1,11 +1,11 @@
 """Rounding to half precision that is right on average, so that many small steps are not lost."""
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
-__all__ = ["HALF_PRECISION", "draw_seed", "restore_state", "round_randomly"]
+__all__ = ["HALF_PRECISION", "draw_seed", "round_randomly"]
 
 HALF_PRECISION: Final = (torch.bfloat16, torch.float16)
 _DROPPED_BITS: Final = {torch.bfloat16: 16, torch.float16: 13}
@@ -58,20 +58,6 @@ def round_randomly(numbers: Tensor, rows: Tensor, dtype: torch.dtype, *, seed: i
     if base is not None:
         values -= base
     return torch.where(numbers.isfinite(), values, numbers).to(dtype)
-
-
-def restore_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load what `load_state_dict` has just rounded: torch gives all state the dtype of its parameter.
-
-    Args:
-        optimizer: has loaded `saved`.
-        saved: what `state_dict` returned.
-    """
-    for saved_group, group in zip(saved["param_groups"], optimizer.param_groups, strict=True):
-        for number, parameter in zip(saved_group["params"], group["params"], strict=True):
-            for name, value in saved["state"].get(number, {}).items():
-                if isinstance(value, Tensor) and optimizer.state[parameter][name].dtype != value.dtype:
-                    optimizer.state[parameter][name] = value.to(parameter.device, copy=True)
 
 
 def _random_bits(rows: Tensor, dim: int, seed: int) -> Tensor:

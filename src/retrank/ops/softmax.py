@@ -5,7 +5,7 @@ from torch import Tensor
 
 from retrank.core.errors import DataError, ShapeError
 from retrank.core.tensors import can_look
-from retrank.ops.checks import described, require_floats, require_integers
+from retrank.ops.checks import described, has_plain_layout, require_floats, require_integers
 from retrank.ops.softmax_by_kernel import can_fuse, fused_losses
 from retrank.ops.softmax_by_torch import losses_in_blocks, weighted
 
@@ -68,17 +68,18 @@ def _check(
     bias: Tensor | None,
     ids: Tensor | None,
 ) -> None:
+    require_floats("dot_product_cross_entropy", (queries, candidates), ("queries", "candidates"))
     if not queries.dim() == candidates.dim() == 2 or queries.shape[1] != candidates.shape[1]:
         raise _shape_error(
             "queries (batch, dim) and candidates (num_candidates, dim)",
             f"{tuple(queries.shape)} and {tuple(candidates.shape)}",
             "queries",
         )
-    floats = {"queries": queries, "candidates": candidates}
-    require_floats("dot_product_cross_entropy", list(floats.values()), list(floats))
     require_integers("dot_product_cross_entropy", positives, "positives", queries.shape[:1], queries.device)
     for tensor, name, of in ((weight, "weight", queries), (bias, "bias", candidates), (ids, "ids", candidates)):
-        if tensor is not None and (tensor.shape != of.shape[:1] or tensor.device != of.device):
+        if tensor is None:
+            continue
+        if not has_plain_layout(tensor) or tensor.shape != of.shape[:1] or tensor.device != of.device:
             raise _shape_error(f"shape ({len(of)},) on {of.device}", described(tensor), name)
     if ids is not None and (ids.is_floating_point() or ids.is_complex() or ids.dtype is torch.bool):
         raise _shape_error("integers", described(ids), "ids")

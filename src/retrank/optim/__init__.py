@@ -2,7 +2,8 @@
 
 `Adagrad`, `ClippyAdagrad`, `RowwiseAdagrad`, `LazyAdam` and `FTRL` touch only those rows of an embedding table that
 the batch read. `Adam`, `AdamW` and `SGD` are torch's own. `Composite` gives different parameters different optimizers.
-Tables in half precision keep float32 state, and their weights are rounded so that small steps count on average.
+Tables in half precision keep float32 state, and their weights are rounded so that small steps count on average. A table
+may grow between two steps: its new rows start as in a new optimizer. A step is taken by all parameters or by none.
 What they build are ordinary `torch.optim.Optimizer` objects: learning-rate schedulers work, and the state is tensors,
 numbers and strings.
 """

@@ -1,14 +1,14 @@
 """`Adagrad`: a learning rate for every weight, falling with the gradients it has seen."""
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, final
+from dataclasses import KW_ONLY, asdict, dataclass
+from functools import lru_cache
+from typing import final
 
 import torch
-from torch import Tensor
 
-from retrank.ops.optimizer_step import Rule
+from retrank.ops.update_rules import AdagradRule, Slot
 from retrank.optim.row_sparse import RowSparseOptimizer
-from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
+from retrank.optim.spec import NamedParameters, OptimizerSpec, require_eps, require_parameters, require_rates
 
 __all__ = ["Adagrad"]
 
@@ -50,34 +50,20 @@ class Adagrad(OptimizerSpec):
 
     def __post_init__(self) -> None:
         require_rates(self, "lr", "initial_accumulator", "eps", "weight_decay")
-        require(self.eps > 0, "eps > 0", self)
+        require_eps(self)
 
     def build(self, named_parameters: NamedParameters) -> torch.optim.Optimizer:
         """Build the optimizer; see `OptimizerSpec.build`."""
-        settings = {"lr": self.lr, "eps": self.eps, "weight_decay": self.weight_decay}
-        return _Adagrad(
-            require_parameters(named_parameters, self), {**settings, "initial_accumulator": self.initial_accumulator}
-        )
+        return _Adagrad(require_parameters(named_parameters, self), asdict(self))
 
 
 class _Adagrad(RowSparseOptimizer):
-    def _rule(self, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Rule:  # noqa: ARG002
-        return Rule("adagrad", (group["lr"], group["eps"], group["weight_decay"]), (state["accumulator"],))
+    settings = ("lr", "initial_accumulator", "eps", "weight_decay")
 
-    def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        return {"accumulator": torch.full_like(parameter, group["initial_accumulator"])}
-
-    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if group["weight_decay"]:
-            gradient = gradient.add(parameter, alpha=group["weight_decay"])
-        accumulator = state["accumulator"].addcmul_(gradient, gradient)
-        parameter.addcdiv_(gradient, accumulator.sqrt().add_(group["eps"]), value=-group["lr"])
-
-    def _update_rows(
-        self, parameter: Tensor, rows: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
-        if group["weight_decay"]:
-            gradient.add_(parameter.index_select(0, rows), alpha=group["weight_decay"])
-        accumulator = state["accumulator"].index_select(0, rows).addcmul_(gradient, gradient)
-        state["accumulator"].index_copy_(0, rows, accumulator)
-        parameter.index_add_(0, rows, gradient.div_(accumulator.sqrt_().add_(group["eps"])), alpha=-group["lr"])
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def rule(lr: float, initial_accumulator: float, eps: float, weight_decay: float) -> AdagradRule:
+        Adagrad(
+            lr, initial_accumulator=initial_accumulator, eps=eps, weight_decay=weight_decay
+        )  # refuses what schedulers must not set
+        return AdagradRule(lr, eps, weight_decay, (Slot("accumulator", "number", initial_accumulator),))

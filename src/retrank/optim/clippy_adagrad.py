@@ -1,11 +1,14 @@
 """`ClippyAdagrad`: Adagrad that shortens a step which would change a weight too much."""
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, final
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, fields
+from functools import lru_cache
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
 
+from retrank.ops.update_rules import Rule, Slot
 from retrank.optim.row_sparse import RowSparseOptimizer
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
 
@@ -76,51 +79,42 @@ class ClippyAdagrad(OptimizerSpec):
 
     def build(self, named_parameters: NamedParameters) -> torch.optim.Optimizer:
         """Build the optimizer; see `OptimizerSpec.build`."""
-        settings = {
-            "lr": self.lr,
-            "initial_accumulator": self.initial_accumulator,
-            "variable_relative_threshold": self.variable_relative_threshold,
-            "accumulator_relative_threshold": self.accumulator_relative_threshold,
-            "absolute_threshold": self.absolute_threshold,
-            "eps": self.eps,
-            "clip_accumulator": self.clip_accumulator,
-            "accumulate_first": self.accumulate_first,
-        }
-        return _ClippyAdagrad(require_parameters(named_parameters, self), settings)
+        return _ClippyAdagrad(require_parameters(named_parameters, self), asdict(self))
+
+
+_SETTINGS: Final = tuple(field.name for field in fields(ClippyAdagrad))
 
 
 class _ClippyAdagrad(RowSparseOptimizer):
-    def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        accumulator = torch.full_like(parameter, group["initial_accumulator"])
-        return {"accumulator": accumulator, "clipping_factor": parameter.new_ones(())}
+    settings = _SETTINGS
 
-    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        delta, state["clipping_factor"] = _clipped_step(parameter, gradient, state["accumulator"], group)
-        parameter.sub_(delta)
-
-    def _update_rows(
-        self, parameter: Tensor, rows: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
-        accumulator, weights = state["accumulator"].index_select(0, rows), parameter.index_select(0, rows)
-        delta, state["clipping_factor"] = _clipped_step(weights, gradient, accumulator, group)
-        state["accumulator"].index_copy_(0, rows, accumulator)
-        parameter.index_copy_(0, rows, weights.sub_(delta))
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def rule(*settings: Any) -> "_ClippyRule":
+        spec = ClippyAdagrad(**dict(zip(_SETTINGS, settings, strict=True)))  # refuses what schedulers must not set
+        slots = (Slot("accumulator", "number", spec.initial_accumulator), Slot("clipping_factor", "parameter", 1.0))
+        return _ClippyRule(spec, slots)
 
 
-def _clipped_step(
-    weights: Tensor, gradient: Tensor, accumulator: Tensor, group: dict[str, Any]
-) -> tuple[Tensor, Tensor]:
-    """Return the step and its factor; update the accumulator in place."""
-    if group["accumulate_first"]:
-        accumulator.addcmul_(gradient, gradient)
-    precondition = (accumulator + group["eps"]).rsqrt_()
-    delta = gradient * precondition * group["lr"]
-    bound = weights.abs().mul_(group["variable_relative_threshold"])
-    bound.add_(precondition, alpha=group["accumulator_relative_threshold"]).add_(group["absolute_threshold"])
-    size = delta.abs()
-    ratios = torch.where(bound < size, bound / size, 1.0)
-    factor = ratios.amin() if ratios.numel() else ratios.new_ones(())
-    if not group["accumulate_first"]:
-        added = gradient * factor if group["clip_accumulator"] else gradient
-        accumulator.addcmul_(added, added)
-    return delta.mul_(factor), factor
+@final
+@dataclass(frozen=True)
+class _ClippyRule(Rule):
+    spec: ClippyAdagrad
+    slots: tuple[Slot, ...]
+
+    def move(self, weights: Tensor, gradient: Tensor, state: Sequence[Tensor], step: int, *, is_sparse: bool) -> None:  # noqa: ARG002
+        spec, (accumulator, clipping_factor) = self.spec, state
+        if spec.accumulate_first:
+            accumulator.addcmul_(gradient, gradient)
+        precondition = (accumulator + spec.eps).rsqrt_()
+        delta = gradient * precondition * spec.lr
+        bound = weights.abs().mul_(spec.variable_relative_threshold)
+        bound.add_(precondition, alpha=spec.accumulator_relative_threshold).add_(spec.absolute_threshold)
+        size = delta.abs()
+        ratios = torch.where(bound < size, bound / size, 1.0)
+        factor = ratios.amin() if ratios.numel() else ratios.new_ones(())
+        if not spec.accumulate_first:
+            added = gradient * factor if spec.clip_accumulator else gradient
+            accumulator.addcmul_(added, added)
+        weights.sub_(delta.mul_(factor))
+        clipping_factor.copy_(factor)

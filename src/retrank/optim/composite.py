@@ -1,15 +1,18 @@
 """`Composite`: different optimizers for different parameters of one model."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from retrank.core.errors import ConfigError
-from retrank.ops.rounding import restore_state
+from retrank.ops.optimizer_step import Update
+from retrank.optim.checked import CheckedOptimizer, step_together
+from retrank.optim.row_sparse import RowSparseOptimizer
+from retrank.optim.saved_state import ExpectedGroup
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require_parameters
 
 __all__ = ["Composite"]
@@ -76,7 +79,7 @@ class Composite(OptimizerSpec):
         )
 
 
-class _Composite(torch.optim.Optimizer):
+class _Composite(CheckedOptimizer):
     """Parts that share the state and the groups of the whole, so that saving, loading and scheduling are torch's."""
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
@@ -84,13 +87,12 @@ class _Composite(torch.optim.Optimizer):
         self._parts = parts
         self._share()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_parts": self._parts}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._share()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        restore_state(self, state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -98,9 +100,20 @@ class _Composite(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        step_together(self.state, self.updates())
         for part in self._parts:
-            part.step()
+            if not isinstance(part, RowSparseOptimizer):  # all that those had to do is done
+                part.step()
         return loss
+
+    def updates(self) -> list[Update]:
+        return [update for part in self._parts if isinstance(part, CheckedOptimizer) for update in part.updates()]
+
+    def expected_groups(self) -> list[ExpectedGroup]:
+        return [expected for part in self._parts for expected in _expected_groups(part)]
+
+    def check_state(self, parameter: Tensor, group: Mapping[str, Any], state: Mapping[str, Any], name: str) -> None:
+        """Leave it to the part, see `expected_groups`."""
 
     def _share(self) -> None:
         start = 0
@@ -108,6 +121,15 @@ class _Composite(torch.optim.Optimizer):
             stop = start + len(part.param_groups)
             part.state, part.param_groups = self.state, self.param_groups[start:stop]
             start = stop
+
+
+def _expected_groups(part: torch.optim.Optimizer) -> list[ExpectedGroup]:
+    if isinstance(part, CheckedOptimizer):
+        return part.expected_groups()
+    return [ExpectedGroup(group, (), _take_any_state) for group in part.param_groups]  # of a spec of the user
+
+
+def _take_any_state(*_: Any) -> None: ...
 
 
 def _frozen(selection: Selection) -> Selection:

@@ -1,13 +1,16 @@
 """`FTRL`: Adagrad's steps with weights that an L1 penalty sets to exactly zero."""
 
 import math
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, final
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, asdict, dataclass
+from functools import lru_cache
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retrank.ops.update_rules import Rule, Slot
 from retrank.optim.row_sparse import RowSparseOptimizer
 from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
 
@@ -61,43 +64,42 @@ class FTRL(OptimizerSpec):
 
     def build(self, named_parameters: NamedParameters) -> torch.optim.Optimizer:
         """Build the optimizer; see `OptimizerSpec.build`."""
-        settings = {"lr": self.lr, "l1": self.l1, "l2": self.l2, "beta": self.beta}
-        return _FTRL(
-            require_parameters(named_parameters, self), {**settings, "initial_accumulator": self.initial_accumulator}
-        )
+        return _FTRL(require_parameters(named_parameters, self), asdict(self))
 
 
 class _FTRL(RowSparseOptimizer):
-    def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        one_a_row = (*parameter.shape[:1], *[1] * (parameter.dim() - 1))
-        return {
-            "accumulator": torch.full_like(parameter, group["initial_accumulator"]),
-            "linear": torch.zeros_like(parameter),
-            "last_lr": parameter.new_full(one_a_row, math.inf),  # before the first step of a row nothing pulls it
-        }
+    settings = ("lr", "initial_accumulator", "l1", "l2", "beta")
 
-    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if group["lr"]:
-            _move(parameter, gradient, state, group)
-
-    def _update_rows(
-        self, parameter: Tensor, rows: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
-        if group["lr"]:
-            weights = parameter.index_select(0, rows)
-            chosen = {name: tensor.index_select(0, rows) for name, tensor in state.items()}
-            _move(weights, gradient, chosen, group)
-            parameter.index_copy_(0, rows, weights)
-            for name, tensor in chosen.items():
-                state[name].index_copy_(0, rows, tensor)
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def rule(lr: float, initial_accumulator: float, l1: float, l2: float, beta: float) -> "_FTRLRule":
+        FTRL(
+            lr, initial_accumulator=initial_accumulator, l1=l1, l2=l2, beta=beta
+        )  # refuses what schedulers must not set
+        slots = (
+            Slot("accumulator", "number", initial_accumulator),
+            Slot("linear", "number", 0.0),
+            Slot("last_lr", "row", math.inf),  # before the first step of a row nothing pulls it
+        )
+        return _FTRLRule(lr, l1, l2, beta, slots)
 
 
-def _move(weights: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-    """Take a step in place, in the weights and their state."""
-    accumulator, linear, last_lr = state["accumulator"], state["linear"], state["last_lr"]
-    before = (accumulator.sqrt() + group["beta"]) / last_lr
-    accumulator.addcmul_(gradient, gradient)
-    after = (accumulator.sqrt() + group["beta"]) / group["lr"]
-    linear.add_(gradient).addcmul_(after - before, weights, value=-1)
-    last_lr.fill_(group["lr"])
-    weights.copy_(F.softshrink(linear, group["l1"]).neg_().div_(after.add_(2 * group["l2"])))
+@final
+@dataclass(frozen=True)
+class _FTRLRule(Rule):
+    lr: float
+    l1: float
+    l2: float
+    beta: float
+    slots: tuple[Slot, ...]
+
+    def move(self, weights: Tensor, gradient: Tensor, state: Sequence[Tensor], step: int, *, is_sparse: bool) -> None:  # noqa: ARG002
+        if not self.lr:
+            return
+        accumulator, linear, last_lr = state
+        before = (accumulator.sqrt() + self.beta) / last_lr
+        accumulator.addcmul_(gradient, gradient)
+        after = (accumulator.sqrt() + self.beta) / self.lr
+        linear.add_(gradient).addcmul_(after - before, weights, value=-1)
+        last_lr.fill_(self.lr)
+        weights.copy_(F.softshrink(linear, self.l1).neg_().div_(after.add_(2 * self.l2)))

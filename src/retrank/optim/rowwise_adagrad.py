@@ -1,14 +1,14 @@
-"""`RowwiseAdagrad`: Adagrad with one number of state a table row."""
+"""`RowwiseAdagrad`: Adagrad with one number of state per row of a table."""
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, final
+from dataclasses import KW_ONLY, asdict, dataclass
+from functools import lru_cache
+from typing import final
 
 import torch
-from torch import Tensor
 
-from retrank.ops.optimizer_step import Rule
+from retrank.ops.update_rules import AdagradRule, RowwiseAdagradRule, Slot
 from retrank.optim.row_sparse import RowSparseOptimizer
-from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
+from retrank.optim.spec import NamedParameters, OptimizerSpec, require_eps, require_parameters, require_rates
 
 __all__ = ["RowwiseAdagrad"]
 
@@ -49,40 +49,19 @@ class RowwiseAdagrad(OptimizerSpec):
 
     def __post_init__(self) -> None:
         require_rates(self, "lr", "initial_accumulator", "eps")
-        require(self.eps > 0, "eps > 0", self)
+        require_eps(self)
 
     def build(self, named_parameters: NamedParameters) -> torch.optim.Optimizer:
         """Build the optimizer; see `OptimizerSpec.build`."""
-        settings = {"lr": self.lr, "eps": self.eps, "initial_accumulator": self.initial_accumulator}
-        return _RowwiseAdagrad(require_parameters(named_parameters, self), settings)
+        return _RowwiseAdagrad(require_parameters(named_parameters, self), asdict(self))
 
 
 class _RowwiseAdagrad(RowSparseOptimizer):
-    def _rule(self, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Rule | None:
-        accumulator, settings = state["accumulator"], (group["lr"], group["eps"])
-        has_one_a_row = accumulator.shape[1:] == (1,)  # not if the first gradient was dense
-        if gradient.is_sparse:
-            return Rule("rowwise_adagrad", settings, (accumulator,)) if has_one_a_row else None
-        return Rule("adagrad", settings, (accumulator,)) if accumulator.shape == gradient.shape else None
+    settings = ("lr", "initial_accumulator", "eps")
 
-    def _new_state(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> dict[str, Any]:
-        shape = (len(parameter), 1) if gradient.is_sparse else parameter.shape
-        return {"accumulator": parameter.new_full(shape, group["initial_accumulator"])}
-
-    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        accumulator = state["accumulator"]
-        accumulator += _squares(gradient, accumulator)
-        parameter.addcdiv_(gradient, accumulator.sqrt().add_(group["eps"]), value=-group["lr"])
-
-    def _update_rows(
-        self, parameter: Tensor, rows: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
-        accumulator = state["accumulator"].index_select(0, rows)
-        accumulator += _squares(gradient, accumulator)
-        state["accumulator"].index_copy_(0, rows, accumulator)
-        parameter.index_add_(0, rows, gradient.div_(accumulator.sqrt_().add_(group["eps"])), alpha=-group["lr"])
-
-
-def _squares(gradient: Tensor, accumulator: Tensor) -> Tensor:
-    squares = gradient.square()
-    return squares if squares.shape == accumulator.shape else squares.mean(dim=1, keepdim=True)
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def rule(lr: float, initial_accumulator: float, eps: float) -> RowwiseAdagradRule:
+        RowwiseAdagrad(lr, initial_accumulator=initial_accumulator, eps=eps)  # refuses what schedulers must not set
+        dense = AdagradRule(lr, eps, 0.0, (Slot("accumulator", "number", initial_accumulator),))
+        return RowwiseAdagradRule(lr, eps, (Slot("accumulator", "row", initial_accumulator),), dense)

@@ -2,7 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +12,15 @@ from torch import nn
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 
-__all__ = ["NamedParameters", "OptimizerSpec", "require", "require_parameters", "require_rates"]
+__all__ = [
+    "NamedParameters",
+    "OptimizerSpec",
+    "require",
+    "require_betas",
+    "require_eps",
+    "require_parameters",
+    "require_rates",
+]
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 """What `nn.Module.named_parameters()` returns."""
@@ -71,7 +81,36 @@ def require_rates(spec: OptimizerSpec, *names: str) -> None:
         ConfigError: one is not.
     """
     for name in names:
-        require(0 <= getattr(spec, name) < math.inf, f"a finite {name} >= 0", spec)
+        value = getattr(spec, name)
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        require(is_number and 0 <= float(value) < math.inf, f"a finite {name} >= 0", spec)
+
+
+def require_eps(spec: Any) -> None:
+    """Check that what keeps a denominator from 0 does so in float32 as well.
+
+    Args:
+        spec: has an eps.
+
+    Raises:
+        ConfigError: it is smaller than all normal numbers.
+    """
+    require(spec.eps >= torch.finfo(torch.float32).tiny, "eps > 0 that is not 0 in float32", spec)
+
+
+def require_betas(spec: Any) -> None:
+    """Check the two betas of Adam, and make them a tuple: JSON knows lists only.
+
+    Args:
+        spec: has betas; a frozen dataclass that is being made.
+
+    Raises:
+        ConfigError: other than two, or one outside of [0, 1).
+    """
+    betas = spec.betas
+    fits = isinstance(betas, Sequence) and len(betas) == 2 and all(isinstance(beta, Real) for beta in betas)
+    require(fits and all(0 <= float(beta) < 1 for beta in betas), "two betas in [0, 1)", spec)
+    object.__setattr__(spec, "betas", tuple(betas))
 
 
 def require_parameters(named_parameters: NamedParameters, spec: OptimizerSpec) -> list[tuple[str, nn.Parameter]]:
@@ -85,9 +124,19 @@ def require_parameters(named_parameters: NamedParameters, spec: OptimizerSpec) -
         The pairs as a list.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are none, or one of them comes twice.
     """
     listed = list(named_parameters)
     if not listed:
         raise ConfigError("at least one parameter", "none", type(spec).__name__, "pass model.named_parameters()")
+    names: dict[nn.Parameter, str] = {}
+    for name, parameter in listed:
+        if parameter in names:  # it would take two steps at once
+            raise ConfigError(
+                "every parameter once",
+                f"the same one as '{names[parameter]}' and '{name}'",
+                type(spec).__name__,
+                "pass model.named_parameters()",
+            )
+        names[parameter] = name
     return listed

@@ -1,15 +1,12 @@
 """torch's own optimizers as specs: `Adam`, `AdamW`, `SGD`."""
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, asdict, dataclass
-from typing import Any, final
+from typing import final
 
 import torch
-from torch import Tensor
 
-from retrank.core.errors import ConfigError
-from retrank.ops.rounding import HALF_PRECISION
-from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_parameters, require_rates
+from retrank.optim.spec import NamedParameters, OptimizerSpec, require, require_betas, require_parameters, require_rates
+from retrank.optim.torch_optimizers import CheckedAdam, CheckedAdamW, CheckedSGD
 
 __all__ = ["SGD", "Adam", "AdamW"]
 
@@ -30,8 +27,9 @@ class Adam(OptimizerSpec):
 
     Example:
         >>> import torch, retrank as rr
-        >>> type(rr.optim.Adam(lr=1e-3).build(torch.nn.Linear(2, 1).named_parameters())).__name__
-        'Adam'
+        >>> optimizer = rr.optim.Adam(lr=1e-3).build(torch.nn.Linear(2, 1).named_parameters())
+        >>> isinstance(optimizer, torch.optim.Adam)
+        True
 
     Source: Kingma and Ba, Adam: A Method for Stochastic Optimization, 2015.
     """
@@ -48,7 +46,7 @@ class Adam(OptimizerSpec):
     def build(self, named_parameters: NamedParameters) -> torch.optim.Optimizer:
         """Build the optimizer; see `OptimizerSpec.build`."""
         parameters = require_parameters(named_parameters, self)
-        return _dense_only(torch.optim.Adam(parameters, fused=True, **asdict(self)))
+        return CheckedAdam(parameters, fused=True, **asdict(self))
 
 
 @final
@@ -67,8 +65,9 @@ class AdamW(OptimizerSpec):
 
     Example:
         >>> import torch, retrank as rr
-        >>> type(rr.optim.AdamW(lr=1e-3).build(torch.nn.Linear(2, 1).named_parameters())).__name__
-        'AdamW'
+        >>> optimizer = rr.optim.AdamW(lr=1e-3).build(torch.nn.Linear(2, 1).named_parameters())
+        >>> isinstance(optimizer, torch.optim.AdamW)
+        True
 
     Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019.
     """
@@ -85,7 +84,7 @@ class AdamW(OptimizerSpec):
     def build(self, named_parameters: NamedParameters) -> torch.optim.Optimizer:
         """Build the optimizer; see `OptimizerSpec.build`."""
         parameters = require_parameters(named_parameters, self)
-        return _dense_only(torch.optim.AdamW(parameters, fused=True, **asdict(self)))
+        return CheckedAdamW(parameters, fused=True, **asdict(self))
 
 
 @final
@@ -126,45 +125,9 @@ class SGD(OptimizerSpec):
     def build(self, named_parameters: NamedParameters) -> torch.optim.Optimizer:
         """Build the optimizer; see `OptimizerSpec.build`."""
         parameters = require_parameters(named_parameters, self)
-        optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        if self.momentum or self.weight_decay:
-            return _dense_only(optimizer)
-        optimizer.register_step_pre_hook(_refuse_half_precision)
-        return optimizer
+        return CheckedSGD(parameters, **asdict(self))
 
 
 def _check_adam(spec: Adam | AdamW) -> None:
-    object.__setattr__(spec, "betas", tuple(spec.betas))  # JSON knows lists only
     require_rates(spec, "lr", "eps", "weight_decay")
-    require(len(spec.betas) == 2 and all(0 <= beta < 1 for beta in spec.betas), "two betas in [0, 1)", spec)
-
-
-def _dense_only(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    optimizer.register_step_pre_hook(_refuse_row_sparse)
-    return optimizer
-
-
-def _refuse_row_sparse(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    _refuse(optimizer, torch.is_floating_point, "dense gradients", "the row-sparse gradient of an embedding table")
-
-
-def _refuse_half_precision(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    _refuse(
-        optimizer,
-        lambda table: table.dtype in HALF_PRECISION,
-        "tables in float32",
-        "the row-sparse gradient of a table in half precision",
-    )
-
-
-def _refuse(optimizer: torch.optim.Optimizer, refuses: Callable[[Tensor], bool], expected: str, got: str) -> None:
-    """Refuse row-sparse gradients of some parameters."""
-    for group in optimizer.param_groups:
-        for name, parameter in zip(group["param_names"], group["params"], strict=True):
-            if parameter.grad is not None and parameter.grad.is_sparse and refuses(parameter):
-                raise ConfigError(
-                    expected,
-                    got,
-                    f"{type(optimizer).__name__}, parameter '{name}'",
-                    "use LazyAdam, Adagrad or RowwiseAdagrad for tables, with Composite if only for them",
-                )
+    require_betas(spec)

@@ -7,6 +7,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.core.batch import Batch
 from retrank.core.jagged import Jagged
 from retrank.index.index import Index
 from retrank.models.pairs import Candidates
@@ -102,15 +103,16 @@ def answer(parts: Parts, asked: AskedQueries, rules: Rules) -> Answers:
     if not len(asked):
         return Answers(torch.zeros(0, rules.k), torch.zeros(0, rules.k, dtype=torch.int64), torch.zeros(0).bool())
     usable = parts.queries.usable(asked)
+    batch = parts.queries.batch(asked) if asked.brought or bool(usable.any()) else None  # what is brought is checked
     exclude = _excluded(parts, asked, rules)
-    if bool(usable.all()):
-        return Answers(*_personal(parts, asked, exclude, rules), ~usable)
-    if not bool(usable.any()):
+    if batch is not None and bool(usable.all()):
+        return Answers(*_personal(parts, batch, exclude, rules), ~usable)
+    if batch is None or not bool(usable.any()):
         return Answers(*parts.popular.best(rules.k, exclude=exclude, allow=rules.allowed), ~usable)
     scores = torch.empty(len(asked), rules.k)
     rows = torch.empty(len(asked), rules.k, dtype=torch.int64)
     personal, popular = usable.nonzero()[:, 0], (~usable).nonzero()[:, 0]
-    scores[personal], rows[personal] = _personal(parts, asked.take(personal), exclude.take(personal), rules)
+    scores[personal], rows[personal] = _personal(parts, batch.take(personal), exclude.take(personal), rules)
     scores[popular], rows[popular] = parts.popular.best(rules.k, exclude=exclude.take(popular), allow=rules.allowed)
     return Answers(scores, rows, ~usable)
 
@@ -128,8 +130,7 @@ def search(index: Index, embeddings: Tensor, k: int, exclude: Jagged, allowed: T
     return Candidates(*index.search_rows(embeddings, k, exclude=exclude, allow=allowed))
 
 
-def _personal(parts: Parts, asked: AskedQueries, exclude: Jagged, rules: Rules) -> Candidates:
-    batch = parts.queries.batch(asked)
+def _personal(parts: Parts, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
     depth = rules.k if parts.ranking is None else min(max(rules.k, parts.num_retrieved), len(parts.candidates))
     lists = search(parts.index, embed_queries(parts.retrieval, batch), depth, exclude, rules.allowed)
     if parts.ranking is not None:

@@ -1,9 +1,25 @@
 """The card of a bundle: on what it was trained, how it was split, and how good it was."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self, final
+from typing import Any, NotRequired, Self, final
+
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
+
+from retrank.core.values import checked
 
 __all__ = ["Card"]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class _Values(TypedDict):
+    title: str
+    data: NotRequired[str]
+    split: NotRequired[str]
+    models: NotRequired[str]
+    metrics: NotRequired[str]
+    limits: NotRequired[str]
+    facts: NotRequired[dict[str, Any]]
 
 
 @final
@@ -56,13 +72,17 @@ class Card:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any], *, where: str = "card") -> Self:
         """Build a card from `to_dict`.
 
         Args:
             values: what `to_dict` returned.
+            where: the file, for messages.
 
         Returns:
             An equal card.
+
+        Raises:
+            StorageError: other values.
         """
-        return cls(**values)
+        return cls(**checked(values, _Values, where))

@@ -9,6 +9,7 @@ from torch import nn
 
 from retrank.core.batch import Batch
 from retrank.features.space import FeatureSpace
+from retrank.recommender.row_independence import is_row_independent
 
 __all__ = ["FrozenModel"]
 
@@ -24,11 +25,13 @@ class FrozenModel(Generic[Module]):
         model: the private copy.
         device: where it computes.
         features: the columns that it reads, if it says so.
+        is_row_independent: whether a row has the same bits whatever else is in the batch, if the kernels are in use.
     """
 
     model: Module
     device: torch.device
     features: frozenset[str] | None
+    is_row_independent: bool
 
     @classmethod
     def of(cls, model: Module, space: FeatureSpace) -> Self:
@@ -47,7 +50,8 @@ class FrozenModel(Generic[Module]):
         model.eval().requires_grad_(False)
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         features = getattr(model, "features", None)
-        return cls(model, device, None if features is None else frozenset(features))
+        independent = device.type == "cpu" and is_row_independent(model)
+        return cls(model, device, None if features is None else frozenset(features), independent)
 
     def needed(self, batch: Batch) -> Batch:
         """Return the columns that the model reads, or one, to keep the number of rows, if it reads none of them."""

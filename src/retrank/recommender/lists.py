@@ -5,7 +5,6 @@ a short list, and whose threads do not survive a fork.
 """
 
 import polars as pl
-import torch
 
 from retrank.recommender.answers import Answers
 from retrank.recommender.parts import Parts
@@ -23,18 +22,17 @@ def list_with_details(parts: Parts, answers: Answers) -> pl.DataFrame:
     Returns:
         One row per candidate, best first: `rank` (from 1), the candidate key, `score`, `stage`, and the other columns.
     """
-    candidates = parts.candidates
-    there = answers.rows[0] >= 0
-    rows = answers.rows[0][there].numpy()
-    stage = _stage(parts, bool(answers.is_popular[0]))
+    table, key = parts.candidates.table, parts.candidates.column
+    rows, scores = answers.rows[0], answers.scores[0]
+    length = int((rows >= 0).sum())  # missing places are at the end
+    places = pl.Series(rows[:length].numpy(), dtype=pl.get_index_type())
     columns = [
-        pl.Series("rank", torch.arange(1, len(rows) + 1).numpy(), dtype=pl.Int64),
-        candidates.table[candidates.column][rows],
-        pl.Series("score", answers.scores[0][there].numpy(), dtype=pl.Float32),
-        pl.Series("stage", [stage] * len(rows), dtype=pl.String),
+        pl.Series("rank", range(1, length + 1), dtype=pl.Int64),
+        table[key][places],
+        pl.Series("score", scores[:length].numpy(), dtype=pl.Float32),
+        pl.Series("stage", [_stage(parts, bool(answers.is_popular[0]))] * length, dtype=pl.String),
     ]
-    details = [column[rows] for column in candidates.table if column.name != candidates.column]
-    return pl.DataFrame([*columns, *details])
+    return pl.DataFrame([*columns, *(column[places] for column in table if column.name != key)])
 
 
 def table_of_lists(parts: Parts, keys: pl.Series, answers: Answers) -> pl.DataFrame:

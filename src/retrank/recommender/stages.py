@@ -13,12 +13,14 @@ from retrank.index.exact import Exact
 from retrank.index.index import Index
 from retrank.models.pairs import Candidates, pair_batch
 from retrank.models.retrieval import RetrievalModel
+from retrank.ops.dense import has_independent_rows
 from retrank.recommender.frozen import FrozenModel
 from retrank.training.model import Model
 
 __all__ = ["embed_queries", "rank", "serving_index"]
 
 _QUERIES: Final = 32
+_LISTS: Final = 32
 
 
 def serving_index(model: RetrievalModel, catalogue: Catalogue) -> Index:
@@ -37,7 +39,7 @@ def serving_index(model: RetrievalModel, catalogue: Catalogue) -> Index:
 def embed_queries(frozen: FrozenModel[RetrievalModel], queries: Batch) -> Tensor:
     """Embed queries, each to the same bits whatever else is embedded with it.
 
-    A matrix product may round one row otherwise than a hundred, so the model gets blocks of one size.
+    A model whose rows may depend on each other gets blocks of one size; see `row_independence`.
 
     Args:
         frozen: the model.
@@ -47,6 +49,8 @@ def embed_queries(frozen: FrozenModel[RetrievalModel], queries: Batch) -> Tensor
         `(queries, dim)` on the CPU.
     """
     with torch.inference_mode():
+        if frozen.is_row_independent and has_independent_rows():
+            return frozen.model.query_embeddings(queries.to(frozen.device)).cpu()
         blocks = [_filled_up(queries[start : start + _QUERIES]) for start in range(0, len(queries), _QUERIES)]
         made = [frozen.model.query_embeddings(block.to(frozen.device)).cpu() for block in blocks]
     return (made[0] if len(made) == 1 else torch.cat(made))[: len(queries)]
@@ -68,18 +72,19 @@ def rank(frozen: FrozenModel[Model], queries: Batch, catalogue: Batch, retrieved
         ShapeError: the model did not return one score per pair.
         DataError: a score is not finite.
     """
-    scores = []
+    size = _LISTS if frozen.is_row_independent and has_independent_rows() else 1
     of_queries, of_candidates = frozen.needed(queries), frozen.needed(catalogue)
-    for query in range(len(retrieved.rows)):
-        some = Candidates(*(part[query : query + 1] for part in retrieved))
-        pairs = pair_batch(of_queries[query : query + 1], of_candidates, some)
+    scores = []
+    for first in range(0, len(retrieved.rows), size):
+        some = Candidates(*(part[first : first + size] for part in retrieved))
+        pairs = pair_batch(of_queries[first : first + size], of_candidates, some)
         with torch.inference_mode():
             found = frozen.model(pairs.to(frozen.device)).float().cpu()
         if found.shape != (len(pairs),):
             expected, fix = f"one score per pair: ({len(pairs)},)", "return shape (batch,)"
             raise ShapeError(expected, str(tuple(found.shape)), "ranking model", fix)
-        scores.append(found)
-    return _ordered(torch.stack(scores), retrieved.rows)
+        scores.append(found.view(len(some.rows), -1))
+    return _ordered(scores[0] if len(scores) == 1 else torch.cat(scores), retrieved.rows)
 
 
 def _ordered(scores: Tensor, rows: Tensor) -> Candidates:

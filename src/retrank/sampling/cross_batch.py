@@ -61,9 +61,9 @@ class CrossBatch(Sampler):
     ) -> None:
         super().__init__()
         if capacity < 1 or (dim is not None and dim < 1):
-            raise self._config_error("capacity >= 1 and dim >= 1", f"capacity={capacity}, dim={dim}", "raise it")
+            raise self._config_error("capacity >= 1 and dim >= 1", f"capacity={capacity}, dim={dim}")
         self._shares = Shares(counts, frequency, "CrossBatch")
-        self.__dict__["_arguments"].update(counts=self._shares.counts)
+        self._record(counts=self._shares.counts)
         self.frequency = frequency
         self.capacity, self.dim, self._num_rows = capacity, dim, 0
         self.register_buffer("ids", torch.full((capacity,), _EMPTY))

@@ -127,7 +127,7 @@ class StreamingFrequency(Configurable, nn.Module):
     def _slots(self, ids: Tensor) -> Tensor:
         if ids.dim() != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
             got = f"{ids.dtype} of shape {tuple(ids.shape)}"
-            raise ShapeError("integer ids of shape (rows,)", got, "StreamingFrequency", "give one id a column")
+            raise ShapeError("integer ids of shape (rows,)", got, "StreamingFrequency")
         return torch.stack([self._hashed(ids.long(), salt) for salt in self._salts])
 
     def _hashed(self, ids: Tensor, salt: int) -> Tensor:

@@ -42,7 +42,7 @@ class InBatch(Sampler):
     def __init__(self, *, counts: Counts | None = None, frequency: StreamingFrequency | None = None) -> None:
         super().__init__()
         self._shares = Shares(counts, frequency, "InBatch")
-        self.__dict__["_arguments"].update(counts=self._shares.counts)
+        self._record(counts=self._shares.counts)
         self.frequency = frequency
 
     def draw(self, positives: Positives) -> Negatives:

@@ -58,9 +58,9 @@ class Popularity(Sampler):
     ) -> None:
         super().__init__()
         counts = None if counts is None else checked_counts(counts, "Popularity")
-        self.__dict__["_arguments"].update(counts=counts)
+        self._record(counts=counts)
         if counts is not None and num_ids not in (None, len(counts) + NUM_SPECIAL_IDS):
-            raise self._config_error(f"num_ids={len(counts) + NUM_SPECIAL_IDS}, one a count", str(num_ids), "drop it")
+            raise self._config_error(f"num_ids={len(counts) + NUM_SPECIAL_IDS}, one per count", str(num_ids))
         self.num_negatives, self.unique, self._counts = num_negatives, unique, counts
         self.num_ids = num_ids if counts is None else len(counts) + NUM_SPECIAL_IDS
         check_num_negatives(num_negatives, self.num_ids, unique, "Popularity")

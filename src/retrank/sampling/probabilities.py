@@ -36,12 +36,15 @@ def checked_counts(counts: Counts, where: str) -> list[int]:
         ConfigError: no counts, or more than one dimension.
         DataError: a count that is negative or not whole; the message names its row.
     """
-    values = np.asarray(counts, dtype=np.float64)
+    try:
+        values = np.asarray(counts.cpu() if isinstance(counts, Tensor) else counts, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError("counts that are numbers", str(error), where) from error
     if values.ndim != 1 or len(values) == 0:
-        raise ConfigError("counts of shape (keys,)", f"shape {values.shape}", where, "give one count a key")
+        raise ConfigError("counts of shape (keys,)", f"shape {values.shape}", where)
     bad = np.flatnonzero(~((values >= 0) & (values == np.floor(values)) & np.isfinite(values)))
     if len(bad):
-        raise DataError("a whole count >= 0", f"{values[bad[0]]:g}", f"{where}, counts, row {bad[0]}", "count rows")
+        raise DataError("a whole count >= 0", f"{values[bad[0]]:g}", f"{where}, counts, row {bad[0]}")
     return [int(value) for value in values]
 
 
@@ -111,9 +114,7 @@ def log_q_of_draws(log_q: Tensor, num: int = 1) -> Callable[[Tensor], Tensor]:
     def look_up(ids: Tensor) -> Tensor:
         if ids.device.type == "cpu" and len(outside := ((ids < 0) | (ids >= len(log_q))).nonzero()):
             row = int(outside[0])
-            raise DataError(
-                f"ids in [0, {len(log_q)})", str(int(ids[row])), f"log_q, row {row}", "use the ids of one vocabulary"
-            )
+            raise DataError(f"ids in [0, {len(log_q)})", str(int(ids[row])), f"log_q, row {row}")
         return (log_q[ids] + offset).float()
 
     return look_up
@@ -135,7 +136,12 @@ class Shares:
 
     def __init__(self, counts: Counts | None, frequency: StreamingFrequency | None, where: str) -> None:
         if counts is not None and frequency is not None:
-            raise ConfigError("counts or a frequency", "both", where, "counts are exact, where they are known before")
+            raise ConfigError(
+                "counts or a frequency",
+                "both",
+                where,
+                "counts are exact; a frequency is for a stream that nobody has counted",
+            )
         self.counts = None if counts is None else checked_counts(counts, where)
         self._log = None if self.counts is None else log_shares(self.counts)
         self._frequency = frequency

@@ -134,7 +134,7 @@ class Sampler(Configurable, nn.Module, ABC):
 
     def _shape_error(self, expected: str, tensor: Tensor) -> ShapeError:
         got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-        return ShapeError(expected, got, type(self).__name__, "one row a query")
+        return ShapeError(expected, got, type(self).__name__)
 
-    def _config_error(self, expected: str, got: str, fix: str) -> ConfigError:
+    def _config_error(self, expected: str, got: str, fix: str | None = None) -> ConfigError:
         return ConfigError(expected, got, type(self).__name__, fix)

@@ -24,14 +24,13 @@ def check_num_negatives(num_negatives: int, num_ids: int | None, unique: bool, w
             f"num_negatives >= 1 and num_ids > {NUM_SPECIAL_IDS} (padding and unknown)",
             f"num_negatives={num_negatives}, num_ids={num_ids}",
             where,
-            "correct the argument",
         )
     if unique and num_ids is not None and num_negatives > num_ids - NUM_SPECIAL_IDS:
         raise ConfigError(
             f"at most {num_ids - NUM_SPECIAL_IDS} unique negatives, all candidates there are",
             str(num_negatives),
             where,
-            "draw fewer, or with unique=False",
+            "draw fewer, or draw with unique=False",
         )
 
 

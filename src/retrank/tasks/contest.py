@@ -112,7 +112,7 @@ def across_processes(
                 f"{name} of shape ({len(candidates)},)",
                 str(tuple(tensor.shape)),
                 "Retrieval in several processes",
-                "give one a candidate, or build the task with cross_device_negatives=False",
+                "give one per candidate, or build the task with cross_device_negatives=False",
             )
     sizes = gather_sizes(len(queries), len(candidates), device=candidates.device)
     columns = [size[1] for size in sizes]

@@ -4,8 +4,10 @@ from typing import final
 
 from torch import Tensor, nn
 
+from retrank.core.arguments import check_number
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
+from retrank.losses.checks import checked
 from retrank.tasks.logits import correct_log_q, mine_hard_negatives, remove_accidental_hits
 
 __all__ = ["HardNegativeMining", "RemoveAccidentalHits", "SamplingProbabilityCorrection"]
@@ -34,7 +36,10 @@ class HardNegativeMining(Configurable, nn.Module):
         super().__init__()
         if num_hard_negatives < 1:
             raise ConfigError(
-                "at least 1 hard negative", str(num_hard_negatives), "HardNegativeMining", "leave it out to keep all"
+                "at least 1 hard negative",
+                str(num_hard_negatives),
+                "HardNegativeMining",
+                "without the module all negatives stay",
             )
         self.num_hard_negatives = num_hard_negatives
 
@@ -98,8 +103,7 @@ class SamplingProbabilityCorrection(Configurable, nn.Module):
 
     def __init__(self, *, epsilon: float = 1e-6) -> None:
         super().__init__()
-        if not 0 < epsilon <= 1:
-            raise ConfigError("epsilon in (0, 1]", str(epsilon), "SamplingProbabilityCorrection", "try 1e-6")
+        check_number(epsilon, "epsilon", "SamplingProbabilityCorrection", above=0, most=1)
         self.epsilon = epsilon
 
     def forward(self, scores: Tensor, probability: Tensor) -> Tensor:
@@ -107,9 +111,15 @@ class SamplingProbabilityCorrection(Configurable, nn.Module):
 
         Args:
             scores: `(..., columns)`.
-            probability: `(columns,)`, or of the scores' shape; clipped to `[epsilon, 1]`.
+            probability: `(columns,)`, or of the scores' shape, from 0 to 1; at least epsilon is taken.
 
         Returns:
             The scores' shape.
+
+        Raises:
+            ShapeError: `probability` is of another shape.
+            DataError: a number outside of [0, 1]; on a GPU its scores become NaN instead.
         """
-        return correct_log_q(scores, probability.clamp(self.epsilon, 1).log())
+        where = "SamplingProbabilityCorrection"
+        probability = checked(probability, 0, 1, expected="probabilities", where=where, name="probability")
+        return correct_log_q(scores, probability.clamp(min=self.epsilon).log())

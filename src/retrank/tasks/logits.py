@@ -7,7 +7,9 @@ place of `batch`. A removed score is -inf: its softmax weight and its gradient a
 import torch
 from torch import Tensor
 
+from retrank.core.arguments import check_number
 from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.losses.checks import checked_log_q
 
 __all__ = ["apply_score_mask", "apply_temperature", "correct_log_q", "mine_hard_negatives", "remove_accidental_hits"]
 
@@ -40,7 +42,7 @@ def apply_temperature(scores: Tensor, temperature: float) -> Tensor:
 
     Args:
         scores: any shape.
-        temperature: above 0.
+        temperature: above 0, finite.
 
     Returns:
         The same shape.
@@ -53,8 +55,7 @@ def apply_temperature(scores: Tensor, temperature: float) -> Tensor:
         >>> rr.tasks.apply_temperature(torch.tensor([[1.0, 2.0]]), 0.5)
         tensor([[2., 4.]])
     """
-    if not 0 < temperature < float("inf"):
-        raise ConfigError("a temperature above 0", str(temperature), "temperature", "1.0 leaves scores as they are")
+    check_number(temperature, "temperature", "apply_temperature", above=0)
     return scores / temperature
 
 
@@ -72,6 +73,7 @@ def correct_log_q(scores: Tensor, log_q: Tensor) -> Tensor:
 
     Raises:
         ShapeError: `log_q` is of another shape.
+        DataError: a `log_q` above 0 or not finite; on a GPU its scores become NaN instead.
 
     Example:
         >>> import torch, retrank as rr
@@ -82,7 +84,7 @@ def correct_log_q(scores: Tensor, log_q: Tensor) -> Tensor:
     """
     if log_q.shape not in (scores.shape, scores.shape[-1:]):
         raise _shape_error(f"log_q of shape {tuple(scores.shape[-1:])}", log_q)
-    return scores - log_q
+    return scores - checked_log_q(log_q, "correct_log_q")
 
 
 def remove_accidental_hits(scores: Tensor, candidate_ids: Tensor, positives: Tensor) -> Tensor:
@@ -146,7 +148,8 @@ def mine_hard_negatives(scores: Tensor, positives: Tensor, num_hard_negatives: i
         )
     own = positives[..., None]
     negatives = scores.scatter(-1, own, -torch.inf)
-    hardest = negatives.topk(min(num_hard_negatives, scores.shape[-1] - 1), dim=-1).values
+    num_kept = max(min(num_hard_negatives, scores.shape[-1] - 1), 0)  # an empty batch may have no columns
+    hardest = negatives.topk(num_kept, dim=-1).values
     return torch.cat([scores.gather(-1, own), hardest], dim=-1), torch.zeros_like(positives)
 
 
@@ -163,10 +166,9 @@ def _check_positives(scores: Tensor, positives: Tensor) -> None:
                 f"a column in [0, {scores.shape[-1]})",
                 str(int(positives[tuple(row)])),
                 f"positives, row {', '.join(map(str, row))}",
-                "check the ids",
             )
 
 
 def _shape_error(expected: str, tensor: Tensor) -> ShapeError:
     got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-    return ShapeError(expected, got, "retrieval scores", "one row a query, one column a candidate")
+    return ShapeError(expected, got, "retrieval scores", "scores have a row per query and a column per candidate")

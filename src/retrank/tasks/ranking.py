@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.errors import ConfigError, ShapeError
+from retrank.losses.checks import FINITE, checked, checked_weight
 from retrank.losses.list_loss import ListLoss
 from retrank.tasks.task import LossMetric, Task, TaskMetric
 
@@ -64,7 +65,10 @@ class Ranking(Task[TaskMetric]):
         loss = nn.BCEWithLogitsLoss() if loss is None else loss
         if getattr(loss, "reduction", "mean") != "mean":
             raise ConfigError(
-                "a loss with reduction 'mean'", repr(loss.reduction), "Ranking(loss=...)", "leave the reduction to it"
+                "a loss with reduction 'mean'",
+                repr(loss.reduction),
+                "Ranking(loss=...)",
+                "leave the reduction at 'mean'; the task reduces",
             )
         self.loss = copy.copy(loss)
         if hasattr(loss, "reduction"):
@@ -97,21 +101,22 @@ class Ranking(Task[TaskMetric]):
 
         Raises:
             ShapeError: the shapes or dtypes do not fit, or the loss has no entries for rows.
+            DataError: labels that the loss cannot take (a loss of your own must say so itself), or weights that are
+                negative or not finite. On a GPU the loss becomes NaN instead.
         """
         self._check(labels, predictions, weight, mask)
         if isinstance(self.loss, ListLoss):
             mask = ~(labels < 0) if mask is None else mask & ~(labels < 0)  # metrics complain of NaN
         if mask is not None:
             labels, predictions = labels.where(mask, 0), predictions.where(mask, 0)  # a NaN there must not spread
+        losses = self._losses(labels, predictions, weight, mask)
+        loss = losses.sum() / max(losses.numel(), 1)
         if update_metrics:
             with torch.no_grad():
                 transformed = self.prediction_transform(predictions.detach())
                 factor = _of_each(predictions, weight, mask)
                 for metric in self.metrics:
                     metric.update(transformed, labels, factor)
-        losses = self._losses(labels, predictions, weight, mask)
-        loss = losses.sum() / max(losses.numel(), 1)
-        if update_metrics:
             for loss_metric in self.loss_metrics:
                 loss_metric.update(loss.detach(), losses.numel())
         return loss
@@ -122,17 +127,19 @@ class Ranking(Task[TaskMetric]):
             entries: Tensor = self.loss(predictions, labels, mask=mask, weight=weight)
             return entries
         predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
-        losses: Tensor = self.loss(predictions, labels.to(predictions.dtype))
+        predictions, labels = _checked(self.loss, predictions, labels.to(predictions.dtype))
+        weight = None if weight is None else checked_weight(weight, "Ranking")
+        losses: Tensor = self.loss(predictions, labels)
         rows = predictions.shape[:1]
         if losses.shape != predictions.shape and (losses.shape != rows or mask is not None):
             raise ShapeError(
-                f"one loss a row, shape {tuple(predictions.shape)}",
+                f"one loss per row, shape {tuple(predictions.shape)}",
                 str(tuple(losses.shape)),
                 "Ranking(loss=...)",
-                "return losses before any reduction; to have one a list, with masks, derive it from rr.losses.ListLoss",
+                "return losses before any reduction; for one per list, with masks, derive it from rr.losses.ListLoss",
             )
         if weight is not None and weight.shape not in (rows, losses.shape):
-            raise ShapeError(f"weight of shape {tuple(rows)}", str(tuple(weight.shape)), "Ranking", "weigh the lists")
+            raise ShapeError(f"weight of shape {tuple(rows)}", str(tuple(weight.shape)), "Ranking")
         factor = _of_each(losses, weight, mask)
         if factor is None:
             return losses
@@ -155,6 +162,21 @@ class Ranking(Task[TaskMetric]):
                     "Ranking",
                     "reshape one of them: broadcasting would compare every row with every other",
                 )
+
+
+def _checked(loss: nn.Module, predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Refuse what a loss of torch would take in silence, or refuse with an error of its own."""
+    name = type(loss).__name__
+    if isinstance(loss, nn.BCELoss):
+        expected, fix = "probabilities", "for logits, use nn.BCEWithLogitsLoss"
+        predictions = checked(predictions, 0, 1, expected=expected, where=name, name="predictions", fix=fix)
+    if isinstance(loss, nn.BCELoss | nn.BCEWithLogitsLoss):
+        labels = checked(labels, 0, 1, expected="labels from 0 to 1", where=name, name="labels")
+    elif isinstance(loss, nn.modules.loss._Loss):
+        least = 0 if isinstance(loss, nn.PoissonNLLLoss) else -FINITE
+        expected = "finite labels" if least else "finite labels of at least 0"
+        labels = checked(labels, least, FINITE, expected=expected, where=name, name="labels")
+    return predictions, labels
 
 
 def _of_each(entries: Tensor, weight: Tensor | None, mask: Tensor | None) -> Tensor | None:

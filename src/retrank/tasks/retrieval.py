@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from retrank.core.arguments import check_number
 from retrank.core.collectives import world_size
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.notices import warn_once
+from retrank.losses.checks import checked_log_q, checked_weight
 from retrank.losses.softmax import softmax_cross_entropy
 from retrank.ops.softmax import dot_product_cross_entropy
 from retrank.ops.softmax_by_torch import rows_at_once, weighted
@@ -93,10 +95,7 @@ class Retrieval(Task[CorpusMetric]):
     ) -> None:
         batch_metrics, loss_metrics = listed(batch_metrics, "batch_metrics"), listed(loss_metrics, "loss_metrics")
         super().__init__(metrics, others=[*batch_metrics, *loss_metrics])
-        if not 0 < temperature < float("inf"):
-            raise ConfigError(
-                "a temperature above 0", str(temperature), "Retrieval(temperature=...)", "1.0 does nothing"
-            )
+        check_number(temperature, "temperature", "Retrieval", above=0)
         if num_hard_negatives is not None and num_hard_negatives < 1:
             raise ConfigError(
                 "None or at least 1",
@@ -105,7 +104,7 @@ class Retrieval(Task[CorpusMetric]):
                 "None keeps all negatives",
             )
         if reduction not in ("mean", "sum"):
-            raise ConfigError("'mean' or 'sum'", repr(reduction), "Retrieval(reduction=...)", "choose one of them")
+            raise ConfigError("'mean' or 'sum'", repr(reduction), "Retrieval(reduction=...)")
         if getattr(loss, "reduction", "mean") != "mean":
             raise ConfigError(
                 "a loss with its default reduction",
@@ -113,6 +112,7 @@ class Retrieval(Task[CorpusMetric]):
                 "Retrieval(loss=...)",
                 "use Retrieval(reduction=...)",
             )
+        self._smoothing = _smoothing_of(loss)
         self.loss = copy.copy(loss)
         if self.loss is not None and hasattr(loss, "reduction"):
             self.loss.reduction = "none"  # type: ignore[assignment]
@@ -157,14 +157,16 @@ class Retrieval(Task[CorpusMetric]):
 
         Raises:
             ShapeError: tensors that do not fit.
-            DataError: a positive outside of the columns.
+            DataError: a positive outside of the columns, a weight that is negative or not finite, or a used `log_q`
+                above 0 or not finite; the latter two make the loss NaN on a GPU instead.
             ConfigError: `candidate_ids` or `log_q` are needed and not given; `positives` of a symmetric loss.
         """
         self._check(query_embeddings, candidate_embeddings, positives, weight, score_mask)
         if self.log_q is not True and log_q is not None:
             warn_once("log_q is ignored: build the task as Retrieval(log_q=True) to use it")
         queries, candidates, mask = query_embeddings, candidate_embeddings, score_mask
-        log_q = _needed(log_q, "log_q") if self.log_q is True else None
+        log_q = checked_log_q(_needed(log_q, "log_q"), "Retrieval") if self.log_q is True else None
+        weight = None if weight is None else checked_weight(weight, "Retrieval")
         is_shared = self.training and self.cross_device_negatives and positives is None and world_size() > 1
         num_rows = [len(queries)]
         if is_shared:
@@ -252,12 +254,13 @@ class Retrieval(Task[CorpusMetric]):
 
     def _block_losses(self, contest: Contest, weight: Tensor | None) -> Tensor:
         scores, positives, weight = self._corrected(contest, weight)
-        if self.loss is None:
-            return softmax_cross_entropy(scores, positives, weight, reduction="none")
+        if self.loss is None or self._smoothing is not None:
+            smoothing = self._smoothing or 0.0
+            return softmax_cross_entropy(scores, positives, weight, label_smoothing=smoothing, reduction="none")
         losses: Tensor = self.loss(scores, positives)
         if losses.shape != positives.shape:
             raise ShapeError(
-                f"one loss a row, shape {tuple(positives.shape)}",
+                f"one loss per row, shape {tuple(positives.shape)}",
                 str(tuple(losses.shape)),
                 "Retrieval(loss=...)",
                 "return losses before any reduction",
@@ -267,8 +270,9 @@ class Retrieval(Task[CorpusMetric]):
     def _is_plain_softmax(self, contest: Contest) -> bool:
         """Say whether the losses are those of one softmax over all columns, each with the same id in all rows."""
         ids, log_q, one_a_column = contest.ids, contest.log_q, contest.columns.shape[:1]
+        is_softmax = self.loss is None or self._smoothing == 0
         return (
-            (self.loss is None and self.num_hard_negatives is None and contest.mask is None)
+            (is_softmax and self.num_hard_negatives is None and contest.mask is None)
             and contest.rows.dim() == contest.columns.dim() == 2
             and (ids is None or (ids.shape == one_a_column and not ids.is_floating_point()))
             and (log_q is None or log_q.shape == one_a_column)
@@ -279,7 +283,7 @@ class Retrieval(Task[CorpusMetric]):
     ) -> None:
         if positives is None and len(candidates) < len(queries):
             raise ShapeError(
-                f"at least one candidate a query, {len(queries)}",
+                f"at least one candidate per query, {len(queries)}",
                 str(len(candidates)),
                 "Retrieval",
                 "pass `positives` if queries share candidates",
@@ -296,19 +300,29 @@ class Retrieval(Task[CorpusMetric]):
                 f"int64 positives of shape ({len(queries)},)",
                 f"{positives.dtype} of shape {tuple(positives.shape)}",
                 "Retrieval",
-                "give the column of each query's positive",
             )
         if weight is not None and weight.shape != queries.shape[:1]:
-            raise ShapeError(
-                f"weight of shape ({len(queries)},)", str(tuple(weight.shape)), "Retrieval", "give one a query"
-            )
+            raise ShapeError(f"weight of shape ({len(queries)},)", str(tuple(weight.shape)), "Retrieval")
         if mask is not None and (mask.shape != (len(queries), len(candidates)) or mask.dtype != torch.bool):
             raise ShapeError(
                 f"bool score_mask of shape ({len(queries)}, {len(candidates)})",
                 f"{mask.dtype} of shape {tuple(mask.shape)}",
                 "Retrieval",
-                "say for every pair whether it is compared",
             )
+
+
+def _smoothing_of(loss: nn.Module | None) -> float | None:
+    """Return the label smoothing of torch's cross-entropy, which ours replaces: it knows of removed columns."""
+    if type(loss) is not nn.CrossEntropyLoss:
+        return None
+    if loss.weight is not None or loss.ignore_index >= 0:
+        raise ConfigError(
+            "a cross-entropy without `weight` and `ignore_index`",
+            f"weight={loss.weight}, ignore_index={loss.ignore_index}",
+            "Retrieval(loss=...)",
+            "columns are no classes: another batch has other candidates in them",
+        )
+    return loss.label_smoothing
 
 
 def _blocks(contest: Contest, weight: Tensor | None, size: int) -> Iterator[tuple[Contest, Tensor | None]]:

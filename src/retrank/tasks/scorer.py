@@ -7,13 +7,15 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from retrank.core.arguments import check_number
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.schema import NUM_SPECIAL_IDS
+from retrank.losses.checks import FINITE, checked
 from retrank.sampling.mixed import Mixed
 from retrank.sampling.sampler import CandidateTable, Negatives, Sampler
-from retrank.tasks.logits import apply_temperature, correct_log_q
+from retrank.tasks.logits import apply_temperature
 
 __all__ = ["RetrievalScorer", "ScorerOutput", "rescore_false_negatives"]
 
@@ -135,10 +137,9 @@ class RetrievalScorer(Configurable, nn.Module):
         super().__init__()
         if false_negative_score is not None and not math.isfinite(false_negative_score):
             raise _error("a finite false_negative_score, or None", str(false_negative_score), "None stands for -inf")
-        if not 0 < temperature < math.inf:
-            raise _error("a temperature above 0", str(temperature), "1.0 does nothing")
+        check_number(temperature, "temperature", "RetrievalScorer", above=0)
         if query_name == candidate_name:
-            raise _error("two names for queries and candidates", repr(query_name), "name them apart")
+            raise _error("two names for queries and candidates", repr(query_name))
         self.sampler = None if isinstance(samplers, Sequence) and not samplers else Mixed(samplers)
         self.downscore_false_negatives = downscore_false_negatives
         self.false_negative_score = -math.inf if false_negative_score is None else false_negative_score
@@ -220,7 +221,7 @@ class RetrievalScorer(Configurable, nn.Module):
                 "queries (batch, dim) and candidates like them",
                 " and ".join(str(tuple(value.shape)) for value in inputs.values()),
                 "RetrievalScorer",
-                "embed one candidate a query, with the same dim",
+                "embed one candidate per query, with the same dim",
             )
         return queries, candidates
 
@@ -232,14 +233,15 @@ class RetrievalScorer(Configurable, nn.Module):
             ids = column if isinstance(column, Tensor) else None
         if ids is None:
             raise _error(
-                f"candidate_ids, or features with one '{self.candidate_id}' a row", "neither", "pass them to every step"
+                f"candidate_ids, or features with one '{self.candidate_id}' per row",
+                "neither",
+                "pass them to every step",
             )
         if ids.shape != queries.shape[:1] or ids.dtype != torch.int64:
             raise ShapeError(
                 f"int64 candidate_ids of shape ({len(queries)},)",
                 f"{ids.dtype} of shape {tuple(ids.shape)}",
                 "RetrievalScorer",
-                "one positive a query",
             )
         return ids
 
@@ -259,8 +261,8 @@ class RetrievalScorer(Configurable, nn.Module):
             raise _error(
                 "samplers that know their probabilities", "one without `counts`", "give counts, or log_q=False"
             )
-        own, others = negatives.log_q_of(ids), negatives.log_q_of(negatives.ids)
-        return correct_log_q(scores, torch.cat([own[:, None], others.expand(len(ids), -1)], dim=1))
+        own, others = (_finite(negatives.log_q_of(asked)) for asked in (ids, negatives.ids))
+        return scores - torch.cat([own[:, None], others.expand(len(ids), -1)], dim=1)
 
     def _checked(self, scores: Tensor, ids: Tensor, negatives: Negatives) -> tuple[Tensor, Tensor]:
         valid = negatives.valid.expand_as(scores)
@@ -286,5 +288,11 @@ def _float(scores: Tensor) -> Tensor:
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
-def _error(expected: str, got: str, fix: str) -> ConfigError:
+def _finite(log_counts: Tensor) -> Tensor:
+    """Refuse what a sampler must not say of an id that was drawn, or may be: that it never is."""
+    expected = "finite logarithms of expected counts"
+    return checked(log_counts, -FINITE, FINITE, expected=expected, where="RetrievalScorer", name="log_q of the sampler")
+
+
+def _error(expected: str, got: str, fix: str | None = None) -> ConfigError:
     return ConfigError(expected, got, "RetrievalScorer", fix)

@@ -131,7 +131,10 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
         names = [metric.name for metric in self._all_metrics]
         if len(set(names)) < len(names):
             raise ConfigError(
-                "metrics with distinct names", str(names), f"{type(self).__name__}(metrics=...)", "give one a `name`"
+                "metrics with distinct names",
+                str(names),
+                f"{type(self).__name__}(metrics=...)",
+                "give one of them a `name`",
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -184,5 +187,5 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
             entries = {entry: f"{metric.name}.{entry}" for entry in metric.state_dict()}
             missing = sorted(set(entries.values()) - set(state))
             if missing:
-                raise ConfigError(str(missing), "no such entries", "load_metrics_state_dict", "use the same metrics")
+                raise ConfigError(str(missing), "no such entries", "load_metrics_state_dict")
             metric.load_state_dict({entry: state[full] for entry, full in entries.items()})

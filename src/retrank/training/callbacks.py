@@ -8,9 +8,10 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError
 from retrank.core.extras import optional
-from retrank.core.files import ensure_replaceable, write_text
+from retrank.core.files import write_text
 from retrank.training.checkpoint import load_weights, save_weights
 from retrank.training.history import Mode, look_up
 from retrank.training.run import Run
@@ -65,7 +66,12 @@ class _Best:
 
     def __init__(self, monitor: str, mode: Mode, where: str) -> None:
         if mode not in ("min", "max"):
-            raise ConfigError("'min' or 'max'", repr(mode), f"mode of {where}", "say which values are better")
+            raise ConfigError(
+                "'min' or 'max'",
+                repr(mode),
+                f"mode of {where}",
+                "say which values are better: mode='min' or mode='max'",
+            )
         self.monitor, self.mode, self.where = monitor, mode, where
         self.value: float | None = None
 
@@ -114,7 +120,7 @@ class EarlyStopping(Callback):
         self, monitor: str = "val_loss", *, mode: Mode = "min", patience: int = 3, restore_best: bool = True
     ) -> None:
         if patience < 1:
-            raise ConfigError("patience >= 1", str(patience), "EarlyStopping", "wait at least one epoch")
+            raise ConfigError("patience >= 1", str(patience), "EarlyStopping")
         self._best = _Best(monitor, mode, "EarlyStopping")
         self.patience, self.restore_best = patience, restore_best
         self._waited = 0

@@ -9,19 +9,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
+from typing_extensions import TypedDict
 
+from retrank.core.directories import atomic_directory, standing_version
 from retrank.core.errors import ConfigError, StorageError
-from retrank.core.files import MANIFEST, atomic_directory, read_json, read_manifest, recover_directory, write_json
-from retrank.core.files import write_manifest as complete
+from retrank.core.files import storage_errors, write_json
+from retrank.core.manifest import MANIFEST, write_manifest
+from retrank.core.snapshots import Snapshot, read_directory
+from retrank.core.tensor_files import load_weights_of, parse_tensors, write_tensors
+from retrank.core.values import checked
 from retrank.training.tree import flatten, unflatten
 
 __all__ = ["has_checkpoint", "load_weights", "read_checkpoint", "save_weights", "write_checkpoint"]
 
 _FORMAT: Final = "retrank.checkpoint"
 _VERSION: Final = 1
+_TENSORS_FILE: Final = "tensors.safetensors"
+STATE_FILE: Final = "state.json"
+
+
+class _Weights(TypedDict):
+    model: dict[str, Any]
+    facts: dict[str, Any]
 
 
 def write_checkpoint(directory: str | Path, state: Any, configuration: Mapping[str, Any]) -> None:
@@ -41,9 +51,9 @@ def write_checkpoint(directory: str | Path, state: Any, configuration: Mapping[s
     """
     structure, tensors = flatten(state)
     with atomic_directory(directory) as draft:
-        save_file(tensors, draft / "tensors.safetensors")
-        write_json(draft / "state.json", structure)
-        complete(draft, {"format": _FORMAT, "version": _VERSION, "configuration": dict(configuration)})
+        write_tensors(draft / _TENSORS_FILE, tensors)
+        write_json(draft / STATE_FILE, structure)
+        write_manifest(draft, {"format": _FORMAT, "version": _VERSION, "configuration": dict(configuration)})
 
 
 def has_checkpoint(directory: str | Path) -> bool:
@@ -58,17 +68,15 @@ def has_checkpoint(directory: str | Path) -> bool:
     Raises:
         ConfigError: the directory holds other files, which a checkpoint would replace.
     """
-    directory = Path(directory)
-    recover_directory(directory)
-    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
-        return False
-    if not directory.is_dir() or not (directory / MANIFEST).exists():
-        if (directory / "state.json").exists():
-            return True  # ours, and damaged: reading it says so
-        raise ConfigError(
-            "a directory for checkpoints alone", "other files", str(directory), "name a new or empty directory"
-        )
-    return True
+    with storage_errors(directory):
+        place = standing_version(directory)
+        if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+            return False
+        if place.is_dir() and any((place / name).exists() for name in (MANIFEST, STATE_FILE)):
+            return True  # whole, or damaged: reading it says so
+    raise ConfigError(
+        "a directory for checkpoints alone", "other files", str(directory), "name a new or empty directory"
+    )
 
 
 def read_checkpoint(directory: str | Path, configuration: Mapping[str, Any] | None = None) -> Any:
@@ -85,22 +93,22 @@ def read_checkpoint(directory: str | Path, configuration: Mapping[str, Any] | No
         StorageError: a file is missing, damaged, cut short or of another version.
         ConfigError: the state belongs to another configuration; the message names the first difference.
     """
-    directory = Path(directory)
-    payload = read_manifest(directory)
+    return read_directory(directory, lambda snapshot: _parse_checkpoint(snapshot, configuration))
+
+
+def _parse_checkpoint(snapshot: Snapshot, configuration: Mapping[str, Any] | None) -> Any:
+    payload = snapshot.payload
     if payload.get("format") != _FORMAT or payload.get("version") != _VERSION:
         raise StorageError(
             f"{_FORMAT} version {_VERSION}",
             f"{payload.get('format')} version {payload.get('version')}",
-            str(directory),
+            str(snapshot.directory),
             "use the version of retrank that wrote it, or another directory",
         )
     if configuration is not None:
-        _compare(payload["configuration"], json.loads(json.dumps(configuration)), directory)
-    try:
-        tensors = load_file(directory / "tensors.safetensors")
-    except SafetensorError as error:
-        raise StorageError("safetensors", str(error), str(directory), "use an older copy") from error
-    return unflatten(read_json(directory / "state.json"), tensors)
+        _compare(payload.get("configuration"), json.loads(json.dumps(configuration)), snapshot.directory)
+    tensors = parse_tensors(snapshot.read(_TENSORS_FILE), snapshot.where(_TENSORS_FILE))
+    return unflatten(snapshot.json(STATE_FILE), tensors, where=snapshot.where(STATE_FILE))
 
 
 def save_weights(directory: str | Path, model: nn.Module, facts: Mapping[str, Any] | None = None) -> None:
@@ -138,10 +146,10 @@ def load_weights(directory: str | Path, model: nn.Module) -> dict[str, Any]:
         >>> bool((first.weight == second.weight).all())
         True
     """
-    state = read_checkpoint(directory, {"shapes": shapes(model)})
-    model.load_state_dict(state["model"])
-    facts: dict[str, Any] = state["facts"]
-    return facts
+    where = str(Path(directory, STATE_FILE))
+    state = checked(read_checkpoint(directory, {"shapes": shapes(model)}), _Weights, where)
+    load_weights_of(model, state["model"], where)
+    return state["facts"]
 
 
 def shapes(model: nn.Module) -> dict[str, list[int]]:
@@ -171,5 +179,5 @@ def _compare(saved: Any, wanted: Any, directory: Path, path: str = "configuratio
             f"{path} = {saved!r} as in the checkpoint",
             repr(wanted),
             str(directory),
-            "restore the setting or use another directory; fit with resume=False starts over",
+            "restore the setting, use another directory, or start over with resume=False",
         )

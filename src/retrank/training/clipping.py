@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from retrank.optim.row_sparse import merge_rows
+from retrank.ops.row_sparse import merge_rows
 
 __all__ = ["clip_gradients"]
 

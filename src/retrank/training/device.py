@@ -37,7 +37,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise ConfigError("'auto', 'cpu', 'cuda' or 'cuda:0'", repr(device), "device", "name one of them") from None
+        raise ConfigError("'auto', 'cpu', 'cuda' or 'cuda:0'", repr(device), "device") from None
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("a device of this machine", f"'{device}' without CUDA", "device", 'use device="auto"')
     return found
@@ -70,5 +70,5 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
         ConfigError: another precision.
     """
     if precision not in get_args(Precision):
-        raise ConfigError(f"one of {get_args(Precision)}", repr(precision), "precision", "choose one of them")
+        raise ConfigError(f"one of {get_args(Precision)}", repr(precision), "precision")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

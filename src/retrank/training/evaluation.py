@@ -80,10 +80,13 @@ def predict(
                 output = model.predict_step(batch.to(device, non_blocking=True))
             if not isinstance(output, Tensor):
                 raise ConfigError(
-                    "one tensor a batch", type(output).__name__, f"{type(model).__name__}.forward", "return one tensor"
+                    "one tensor per batch",
+                    type(output).__name__,
+                    f"{type(model).__name__}.forward",
+                    "return one tensor",
                 )
             outputs.append(output.cpu())
             after_batch(len(batch))
     if not outputs:
-        raise DataError("at least one row", "no batches", "predict", "check the table, or drop_last")
+        raise DataError("at least one row", "no batches", "predict", "with drop_last, use smaller batches")
     return torch.cat(outputs)

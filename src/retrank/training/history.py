@@ -105,7 +105,5 @@ def look_up(row: Mapping[str, float], name: str, where: str) -> float:
         ConfigError: the epoch has no such value; the message lists those that it has.
     """
     if name not in row:
-        raise ConfigError(
-            f"one of {sorted(set(row) - {'epoch'})}", repr(name), f"the monitor of {where}", "name one of them"
-        )
+        raise ConfigError(f"one of {sorted(set(row) - {'epoch'})}", repr(name), f"the monitor of {where}")
     return row[name]

@@ -12,10 +12,12 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from retrank.core.allocator import retain_freed_memory
 from retrank.core.config import Configurable, to_config
+from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError
-from retrank.core.files import ensure_replaceable
+from retrank.core.tensor_files import load_weights_of
+from retrank.core.values import built_from
 from retrank.data.batches import Batches
-from retrank.training.checkpoint import has_checkpoint, read_checkpoint, shapes, write_checkpoint
+from retrank.training.checkpoint import has_checkpoint, shapes, write_checkpoint
 from retrank.training.device import resolve_device
 from retrank.training.evaluation import evaluate
 from retrank.training.history import TrainingHistory
@@ -24,6 +26,7 @@ from retrank.training.options import FitOptions
 from retrank.training.preparation import known_rows, materialize
 from retrank.training.progress import Progress
 from retrank.training.run import Run
+from retrank.training.saved_run import RunState, read_run, state_file
 from retrank.training.sums import EpochSums
 from retrank.training.task_metrics import load_metric_state, metric_results, metric_state, reset_metrics
 from retrank.training.trainable import Trainable
@@ -52,7 +55,10 @@ class Loop:
         self._schedule = None if options.schedule is None else options.schedule(optimizer)
         if isinstance(self._schedule, ReduceLROnPlateau) or not isinstance(self._schedule, LRScheduler | None):
             raise ConfigError(
-                "a schedule of steps", type(self._schedule).__name__, "schedule of fit", "use another, or a callback"
+                "a schedule of steps",
+                type(self._schedule).__name__,
+                "schedule of fit",
+                "use a schedule that changes by steps, or a callback",
             )
         self._run = Run(model, optimizer, options.epochs, validates=validation is not None)
         self._sums = EpochSums(self._device)
@@ -178,7 +184,7 @@ class Loop:
         if not self._options.resume:
             ensure_replaceable(directory)
             return
-        state = read_checkpoint(directory, self._configuration)
+        state = read_run(directory, self._configuration)
         if state["epoch"] > self._options.epochs:
             raise ConfigError(
                 f"at least the {state['epoch']} epochs that are done",
@@ -186,14 +192,15 @@ class Loop:
                 f"epochs of fit with the checkpoint {directory}",
                 "ask for more epochs, use another directory, or pass resume=False to start over",
             )
-        self._load(state)
+        with built_from(state_file(directory)):
+            self._load(state, state_file(directory))
         self._progress.note(
             f"{directory} holds the end of this training"
             if self._run.is_done
             else f"resumed from {directory} after step {self._run.step} in epoch {self._run.epoch + 1}"
         )
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> RunState:
         run = self._run
         return {
             "epoch": run.epoch,
@@ -215,16 +222,16 @@ class Loop:
             },
         }
 
-    def _load(self, state: dict[str, Any]) -> None:
+    def _load(self, state: RunState, where: str) -> None:
         run = self._run
         run.epoch, run.step, run.stop_reason = state["epoch"], state["step"], state["stop_reason"]
         run.history = TrainingHistory(**state["history"])
         self._trained = state["trained"]
         self._sums.load_state_dict(state["sums"])
         load_metric_state(self._model, state["metrics"])
-        self._model.load_state_dict(state["model"])
+        load_weights_of(self._model, state["model"], where)
         run.optimizer.load_state_dict(state["optimizer"])
-        if self._schedule is not None:
+        if self._schedule is not None and state["schedule"] is not None:
             self._schedule.load_state_dict(state["schedule"])
         self._batches.load_state_dict(state["batches"])
         if self._validation is not None and state["validation"] is not None:

@@ -61,7 +61,7 @@ class FitOptions:
             kinds = int | float if name == "clip_norm" else int
             if value is not None and not (isinstance(value, kinds) and value > 0):
                 kind = "a number" if name == "clip_norm" else "an integer"
-                raise ConfigError(f"{kind} above 0 for {name}", repr(value), "fit", f"correct {name}")
+                raise ConfigError(f"{kind} above 0 for {name}", repr(value), "fit")
         if self.checkpoint_every is not None and self.checkpoint is None:
             raise ConfigError("a checkpoint directory", "none", "checkpoint_every of fit", "pass checkpoint= too")
         if not isinstance(self.optimizer, OptimizerSpec):

@@ -53,7 +53,7 @@ class EpochSums:
             DataError: there were no rows.
         """
         if self.num_rows == 0:
-            raise DataError("at least one row", "no batches", "the loader", "check the table, or drop_last")
+            raise DataError("at least one row", "no batches", "the loader", "with drop_last, use smaller batches")
         return dict(zip(_NAMES, (self._sums / self.num_rows).tolist(), strict=True))
 
     def check(self, epoch: int) -> None:

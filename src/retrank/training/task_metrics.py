@@ -62,12 +62,7 @@ def load_metric_state(model: nn.Module, state: dict[str, dict[str, Tensor]]) -> 
     """
     tasks = _tasks(model)
     if tasks.keys() != state.keys():
-        raise ConfigError(
-            f"the tasks {sorted(state)} of the checkpoint",
-            str(sorted(tasks)),
-            type(model).__name__,
-            "build the same model",
-        )
+        raise ConfigError(f"the tasks {sorted(state)} of the checkpoint", str(sorted(tasks)), type(model).__name__)
     for path, task in tasks.items():
         task.load_metrics_state_dict(state[path])
 

@@ -39,33 +39,40 @@ def flatten(value: Any) -> tuple[Any, dict[str, Tensor]]:
     return _flatten(value, "", tensors, names), tensors
 
 
-def unflatten(structure: Any, tensors: Mapping[str, Tensor]) -> Any:
+def unflatten(structure: Any, tensors: Mapping[str, Tensor], *, where: str = "saved state") -> Any:
     """Undo `flatten`.
 
     Args:
         structure: the JSON-able part.
         tensors: the tensors by name.
+        where: the file, for messages.
 
     Returns:
         The nested value; tensors are on the CPU.
 
     Raises:
-        StorageError: a tensor that the structure names is missing.
+        StorageError: a tensor that the structure names is missing, or the structure is not one that `flatten` makes.
     """
-    if isinstance(structure, list):
-        return [unflatten(item, tensors) for item in structure]
-    if not isinstance(structure, dict):
-        return structure
-    kind, content = next(iter(structure.items()))
-    if kind == "tensor":
-        if content not in tensors:
-            raise StorageError(f"the tensor '{content}'", "no such tensor", "saved state", "use an older copy")
-        return tensors[content]
-    if kind == "tuple":
-        return tuple(unflatten(item, tensors) for item in content)
-    if kind == "float":
-        return float(content)
-    return {key: unflatten(item, tensors) for key, item in content}
+    match structure:
+        case list():
+            return [unflatten(item, tensors, where=where) for item in structure]
+        case {"tensor": str(name), **others} if not others:
+            if name not in tensors:
+                raise StorageError(f"the tensor '{name}'", "no such tensor", where, "use an older copy")
+            return tensors[name]
+        case {"tuple": list(items), **others} if not others:
+            return tuple(unflatten(item, tensors, where=where) for item in items)
+        case {"float": "nan" | "inf" | "-inf" as text, **others} if not others:
+            return float(text)
+        case {"dict": list(items), **others} if not others and all(map(_is_item, items)):
+            return {key: unflatten(item, tensors, where=where) for key, item in items}
+        case dict():
+            raise StorageError("a saved value", repr(structure)[:80], where, "use an older copy")
+    return structure
+
+
+def _is_item(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 2 and type(item[0]) in (str, int)
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> Any:
@@ -81,9 +88,7 @@ def _flatten(value: Any, path: str, tensors: dict[str, Tensor], names: dict[tupl
         return {"tuple": [_flatten(item, _join(path, place), tensors, names) for place, item in enumerate(value)]}
     if isinstance(value, Mapping) and all(type(key) in (str, int) for key in value):
         return {"dict": [[key, _flatten(item, _join(path, key), tensors, names)] for key, item in value.items()]}
-    raise ConfigError(
-        "dicts, lists, tensors, numbers and strings", type(value).__name__, f"state '{path}'", "keep plain values"
-    )
+    raise ConfigError("dicts, lists, tensors, numbers and strings", type(value).__name__, f"state '{path}'")
 
 
 def _name_tensor(value: Tensor, path: str, tensors: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> str:

@@ -6,7 +6,7 @@ after checking every tensor against what the kernel declares. `without_kernels` 
 beside this file use nothing but the C++ standard library.
 """
 
-from retrank.core.native.build import Build, current_build, library, retry
+from retrank.core.native.build import Build, current_build, library, operations, retry
 from retrank.core.native.kernels import call, is_native, tile_shape, without_kernels
 from retrank.core.native.threads import num_threads
 
@@ -17,6 +17,7 @@ __all__ = [
     "is_native",
     "library",
     "num_threads",
+    "operations",
     "retry",
     "tile_shape",
     "without_kernels",

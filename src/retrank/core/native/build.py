@@ -18,7 +18,7 @@ from typing import Final, final
 from retrank.core.native.cache import Kept, KernelCache
 from retrank.core.notices import warn_once
 
-__all__ = ["Build", "current_build", "find_or_build", "library", "retry"]
+__all__ = ["Build", "current_build", "find_or_build", "library", "operations", "retry"]
 
 _FLAGS: Final = ("-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared")
 _VARIANTS: Final = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ())
@@ -71,13 +71,30 @@ def library() -> ctypes.CDLL | None:
 
 
 def current_build() -> Build:
-    """Return what became of the kernels; the first question finds or builds them."""
+    """Find or build the kernels, if nobody has asked before.
+
+    Returns:
+        What became of them in this process.
+    """
     return _process.build or _process.find()
 
 
 def retry() -> Build:
-    """Forget builds that failed, and if one has failed here, try again."""
+    """Forget builds that failed, and try again unless the kernels are there.
+
+    Returns:
+        What became of them.
+    """
     return _process.find(again=True)
+
+
+def operations() -> list[str]:
+    """Name the operations that have kernels.
+
+    Returns:
+        The names of the C++ files, sorted.
+    """
+    return [path.stem for path in _sources() if path.suffix == ".cpp"]
 
 
 @final

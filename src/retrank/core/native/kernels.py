@@ -170,10 +170,10 @@ class _Kernel:
         return address
 
     def _sequence(self, parameter: Parameter, argument: Any, sizes: dict[str, Any]) -> Any:
-        if not isinstance(argument, list | tuple) or (
-            parameter.length and len(argument) != sizes.get(parameter.length)
-        ):
-            raise self._error(f"a list of {parameter.length} tensors", type(argument).__name__, parameter.name)
+        length = None if parameter.length is None else sizes.get(parameter.length)
+        if not isinstance(argument, list | tuple) or length not in (None, len(argument)):
+            got = f"{len(argument)}" if isinstance(argument, list | tuple) else type(argument).__name__
+            raise self._error(f"a list of {length} tensors", got, parameter.name)
         addresses = [self._tensor(parameter, tensor, sizes, place) for place, tensor in enumerate(argument)]
         return (ctypes.c_void_p * len(addresses))(*addresses)
 

@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "scores.h"
 
 namespace {
 constexpr int DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS;
+constexpr int64_t MOST = int64_t(1) << 32;  // rows and positions that fit into half a word each, to be sorted
 constexpr int64_t AHEAD = 8;  // entries between asking memory for a row and needing it
 
 struct Rows {  // an array with a row for each row of the table
@@ -91,10 +93,31 @@ struct Update {  // as it comes, a row of int64
     float *first, *second;  // the state
     void *weights;
     int64_t is_bfloat16, seed;
+    int64_t refused;  // for the caller: 1 if something does not fit, and then nothing has changed anywhere
 
     int64_t parts(int64_t threads) const { return count * dim < 1 << 13 ? 1 : threads; }
+
+    // The caller has checked all but the rows. The rest is looked at again because it costs nothing beside the step, and
+    // because whoever is wrong here writes into memory of others.
+    bool fits() const {
+        if (rule < ADAGRAD || rule > ADAM || !gradients || !first || !weights || (rule == ADAM && !second)) return false;
+        if (stride < 0 || count < 1 || num_rows < 1 || dim < 1 || count > MOST || num_rows > MOST) return false;
+        if (!rows) return count == 1 && num_rows == 1 && !is_bfloat16 && rule != ROWWISE_ADAGRAD;
+        uint64_t largest = 0;  // negative rows are the largest of all
+        for (int64_t i = 0; i < count; i++) largest = std::max(largest, uint64_t(rows[i]));
+        return largest < uint64_t(num_rows);
+    }
+    // Where the step writes: the weights and the state.
+    void regions(std::vector<std::pair<uintptr_t, uintptr_t>> &found) const {
+        auto add = [&](const void *start, int64_t bytes) {
+            if (start) found.emplace_back(uintptr_t(start), uintptr_t(start) + uintptr_t(bytes));
+        };
+        add(weights, num_rows * dim * (is_bfloat16 ? 2 : 4));
+        add(first, num_rows * (rule == ROWWISE_ADAGRAD ? 1 : dim) * 4);
+        add(second, num_rows * dim * 4);
+    }
 };
-static_assert(sizeof(Update) == 12 * 8);
+static_assert(sizeof(Update) == 13 * 8);
 constexpr int SETTINGS = 5;
 
 // a += g^2, w -= lr g / (sqrt(a) + eps)
@@ -189,12 +212,18 @@ void update_part(const Update &update, const std::vector<uint64_t> &sorted, int6
     else
         update_rows(update, sorted, part, parts, Float32{(float *)update.weights, update.dim}, step);
 }
-}  // namespace
 
-extern "C" {
+// Whether two regions share memory, as the weights of two parameters do that are views of one tensor.
+bool overlap(const Update *updates, int64_t num_updates) {
+    std::vector<std::pair<uintptr_t, uintptr_t>> regions;
+    for (int64_t i = 0; i < num_updates; i++) updates[i].regions(regions);
+    std::sort(regions.begin(), regions.end());
+    for (size_t i = 1; i < regions.size(); i++)
+        if (regions[i].first < regions[i - 1].second) return true;
+    return false;
+}
 
-void optimizer_step(int64_t threads, const int64_t *table, int64_t num_updates, const float *settings) {
-    const Update *updates = (const Update *)table;
+void step(const Update *updates, int64_t num_updates, const float *settings, int64_t threads) {
     std::vector<std::vector<uint64_t>> sorted(num_updates);
 #pragma omp parallel num_threads(threads)
     {
@@ -217,5 +246,22 @@ void optimizer_step(int64_t threads, const int64_t *table, int64_t num_updates, 
                             Adam{s[0], s[1], s[2], s[3], s[4], update.first, update.second, dim});
         }
     }
+}
+}  // namespace
+
+extern "C" {
+
+void optimizer_step(int64_t threads, int64_t *table, int64_t num_updates, const float *settings) {
+    Update *updates = (Update *)table;
+    // All updates are looked at before the first one is done: a step is taken by all parameters or by none.
+    bool fit = true;
+    for (int64_t i = 0; i < num_updates; i++) {
+        updates[i].refused = !updates[i].fits();
+        fit = fit && !updates[i].refused;
+    }
+    if (!fit) return;
+    if (!overlap(updates, num_updates)) return step(updates, num_updates, settings, threads);
+    // Threads would race for what parameters share. One after another, as torch does it.
+    for (int64_t i = 0; i < num_updates; i++) step(updates + i, 1, settings + i * SETTINGS, threads);
 }
 }

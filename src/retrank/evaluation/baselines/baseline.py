@@ -88,7 +88,7 @@ class Baseline(Configurable, ABC):
         if self._matrix is None:
             raise NotFittedError("a fitted baseline", "no interactions yet", type(self).__name__, "call fit() first")
         if k < 1:
-            raise ConfigError("k >= 1", str(k), type(self).__name__, "ask for at least one")
+            raise ConfigError("k >= 1", str(k), type(self).__name__)
         matrix, table = self._matrix, frame(queries)
         require_columns(table, [matrix.query], "queries")
         keys = table[matrix.query]

@@ -37,7 +37,7 @@ class EASE(Baseline):
 
     def __init__(self, l2: float = 500.0, decay: float = 0.0) -> None:
         if not (l2 > 0 and decay >= 0):
-            raise ConfigError("l2 > 0 and decay >= 0", f"{l2}, {decay}", "EASE", "choose other values")
+            raise ConfigError("l2 > 0 and decay >= 0", f"l2={l2}, decay={decay}", "EASE")
         self.l2, self.decay = l2, decay
 
     def _learn(self, matrix: InteractionMatrix) -> None:

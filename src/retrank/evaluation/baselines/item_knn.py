@@ -39,7 +39,7 @@ class ItemKNN(Baseline):
     def __init__(self, num_neighbors: int = 100, shrink: float = 0.0) -> None:
         if num_neighbors < 1 or shrink < 0:
             raise ConfigError(
-                "num_neighbors >= 1 and shrink >= 0", f"{num_neighbors}, {shrink}", "ItemKNN", "choose other values"
+                "num_neighbors >= 1 and shrink >= 0", f"num_neighbors={num_neighbors}, shrink={shrink}", "ItemKNN"
             )
         self.num_neighbors, self.shrink = num_neighbors, shrink
 
