@@ -126,7 +126,7 @@ def test_a_step_of_a_table_touches_the_rows_of_its_batch_alone(optimizer, lists)
 
     def run():
         moved.zero_grad()
-        (table(ids).square().sum() + table.regularization()).backward()
+        (table(ids).square().sum() + table.penalty(ids)).backward()
         assert table.weight.grad.is_sparse
         moved.step()
 

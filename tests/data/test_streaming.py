@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import retrank as rr
 from retrank.data.background import background
-from retrank.data.protocol import ROWS_PER_FRAME, Source
+from retrank.data.source import ROWS_PER_FRAME, Source
 
 
 def batch(piece):

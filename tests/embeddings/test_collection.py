@@ -7,6 +7,7 @@ from retrank.core.batch import Batch
 from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
+from retrank.core.penalties import collecting_penalties
 from retrank.embeddings.collection import EmbeddingCollection
 from retrank.embeddings.table import EmbeddingTable
 
@@ -55,13 +56,13 @@ def test_shared_gradients_add_up():
     assert collection["movie"].weight.grad.to_dense().flatten().tolist() == [0, 0, 0, 0, 1.5, 1.5]
 
 
-def test_regularization_of_a_shared_table_counts_both_features():
+@pytest.mark.parametrize("look_up", [EmbeddingCollection.forward, EmbeddingCollection.concatenate])
+def test_the_penalty_of_a_shared_table_counts_both_features(look_up):
     collection = EmbeddingCollection({"movie": EmbeddingTable(6, 1, l2=2.0), "seen.by": "movie"})
-    collection(batch())
-    table = collection["movie"]
-    assert table.regularization().item() == pytest.approx(
-        2 * 2 * table.weight.square().sum(dim=1)[4:6].sum().item() / 2
-    )
+    with collecting_penalties() as penalties:
+        look_up(collection, batch())
+    squares = collection["movie"].weight.square().sum(dim=1)[4:6].sum().item()
+    assert penalties.total().item() == pytest.approx(2 * 2 * squares / 2)
 
 
 @pytest.mark.parametrize(

@@ -106,13 +106,10 @@ def test_config_and_state_round_trip():
     assert sorted(served.state_dict()) == ["codes", "steps"]
 
 
-def test_regularization_is_that_of_the_numbers():
+def test_the_penalty_is_that_of_the_numbers():
     served = trained(9, 4, l2=0.5).to_int8()
-    assert served.regularization() == 0
-    served(torch.tensor([2, 3]))
     expected = 0.5 * vectors(served)[[2, 3]].square().sum() / 2
-    served(torch.tensor([2, 3]))
-    torch.testing.assert_close(served.regularization(), expected)
+    torch.testing.assert_close(served.penalty(torch.tensor([2, 3])), expected)
 
 
 def test_it_does_not_learn_or_grow():
@@ -172,7 +169,8 @@ def test_all_kinds_of_tables_of_a_module():
     for name, vector in small(batch).items():
         torch.testing.assert_close(vector, model(batch)[name].detach(), rtol=0, atol=0.02)
     for name in ("hashed", "parts", "mixed"):
-        torch.testing.assert_close(small[name].regularization(), model[name].regularization(), rtol=0.05, atol=1e-4)
+        penalty, expected = small[name].penalty(batch[name]), model[name].penalty(batch[name])
+        torch.testing.assert_close(penalty, expected, rtol=0.05, atol=1e-4)
     again = from_config(json.loads(json.dumps(to_config(small))))
     again.load_state_dict(small.state_dict())
     assert again["movie"] is again["watched"]
@@ -194,7 +192,7 @@ def test_unified_embeddings():
     small = quantized(model)
     batch = rr.Batch({"a": torch.tensor([3, 4]), "b": torch.tensor([5, 6])})
     torch.testing.assert_close(small(batch)["a"], model(batch)["a"].detach(), rtol=0, atol=1e-3)
-    torch.testing.assert_close(small.regularization(), model.regularization().detach(), rtol=0.02, atol=1e-6)
+    torch.testing.assert_close(small.penalty(batch), model.penalty(batch).detach(), rtol=0.02, atol=1e-6)
 
 
 def test_there_must_be_something_to_gain():

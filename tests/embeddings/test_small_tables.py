@@ -12,6 +12,7 @@ from retrank.core.batch import Batch
 from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
+from retrank.core.penalties import collecting_penalties
 from retrank.core.schema import ColumnSchema
 from retrank.embeddings.collection import EmbeddingCollection
 from retrank.embeddings.hashed import HashedTable
@@ -195,27 +196,20 @@ def test_unknown_is_learned(make):
 @ALL
 def test_the_penalty_is_on_the_vectors_of_the_ids(make):
     table = filled(make, l2=0.5)
-    assert table.regularization() == 0
     ids, lists = torch.tensor([3, 3, 9, 0]), Jagged.from_lists([[7, 3, 0], []])
     norm = {id_: float((vector_of(table, id_) ** 2).sum()) for id_ in (3, 7, 9)}
-    table(ids)
-    alone = table.regularization()
-    assert alone.item() == pytest.approx(0.5 * (2 * norm[3] + norm[9]) / 4, rel=1e-5)
-    assert table.regularization() == alone
-    table(ids)
-    table(lists)
-    penalty = table.regularization()
-    assert penalty.item() == pytest.approx(alone.item() + 0.5 * (norm[7] + norm[3]) / 2, rel=1e-5)
-    penalty.backward()
+    of_ids, of_lists = 0.5 * (2 * norm[3] + norm[9]) / 4, 0.5 * (norm[7] + norm[3]) / 2
+    assert table.penalty(ids).item() == pytest.approx(of_ids, rel=1e-5)
+    with collecting_penalties() as penalties:
+        table(ids)
+        table(lists)
+    assert penalties.total().item() == pytest.approx(of_ids + of_lists, rel=1e-5)
+    penalties.total().backward()
     assert all(m.weight.grad.is_sparse for m in table.modules() if isinstance(m, EmbeddingTable))
     assert any(parameter.grad.to_dense().any() for parameter in table.parameters())
-    table.eval()
-    table(lists)
-    table(ids)
-    assert table.regularization() == alone
-    plain = make()
-    plain(ids)
-    assert plain.regularization() == 0
+    with collecting_penalties() as penalties:
+        make()(ids)
+    assert penalties.total() == 0
     with pytest.raises(ConfigError, match="l2=-1"):
         make(l2=-1)
 
@@ -228,8 +222,7 @@ def test_a_penalty_shrinks_the_vectors(make):
     optimizer = Adagrad(lr=0.05).build(table.named_parameters())
     for _ in range(30):
         optimizer.zero_grad()
-        table(ids)
-        table.regularization().backward()
+        table.penalty(ids).backward()
         optimizer.step()
     assert table(ids).square().sum().item() < 0.5 * before
 

@@ -11,6 +11,7 @@ from tests.golden import golden
 from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
+from retrank.core.penalties import collecting_penalties
 from retrank.core.schema import ColumnSchema
 from retrank.embeddings.table import EmbeddingTable
 
@@ -232,16 +233,17 @@ def test_config_round_trip_after_growing():
     assert list(table.state_dict()) == ["weight"]
 
 
-def test_regularization_counts_lookups():
+def test_every_lookup_of_a_step_has_its_penalty():
     table = filled(6, 2, l2=0.5)
     norms = table.weight.detach().square().sum(dim=1)
-    assert table.regularization() == 0
-    table(torch.tensor([2, 2, 3]))
-    assert table.regularization().item() == pytest.approx(float(0.5 * (2 * norms[2] + norms[3]) / 3), rel=1e-6)
-    assert table.regularization().item() == pytest.approx(float(0.5 * (2 * norms[2] + norms[3]) / 3), rel=1e-6)
-    table(torch.tensor([4]))
-    table(Jagged.from_lists([[5], [0, 2]]))
-    penalty = table.regularization()
+    assert table.penalty(torch.tensor([2, 2, 3])).item() == pytest.approx(
+        float(0.5 * (2 * norms[2] + norms[3]) / 3), rel=1e-6
+    )
+    with collecting_penalties() as penalties:
+        table(torch.tensor([4]))
+        table(Jagged.from_lists([[5], [0, 2]]))
+        table(torch.empty(0, dtype=torch.int64))
+    penalty = penalties.total()
     assert penalty.item() == pytest.approx(float(0.5 * (norms[4] + (norms[5] + norms[2]) / 2)), rel=1e-6)
     penalty.backward()
     gradient = table.weight.grad
@@ -251,23 +253,15 @@ def test_regularization_counts_lookups():
     assert (gradient.to_dense()[[0, 1, 3]] == 0).all()
 
 
-def test_evaluation_leaves_nothing_for_the_next_step():
+def test_lookups_outside_of_a_step_and_failed_ones_have_none():
     table = filled(6, 2, l2=1.0)
-    table.eval()
-    with torch.inference_mode():
-        for _ in range(3):
-            table(torch.tensor([2, 3]) + 0)
-    assert len(table._lookups.read()) == 1
-    table.train()
+    table(torch.tensor([2, 3]))
+    with collecting_penalties() as penalties:
+        filled(6, 2)(torch.tensor([2]))
+        with pytest.raises(DataError):
+            table(torch.tensor([6]))
     table(torch.tensor([4]))
-    penalty = table.regularization()
-    assert penalty.item() == pytest.approx(float(table.weight[4].detach().square().sum()), rel=1e-6)
-    penalty.backward()
-    plain = filled(6, 2)
-    plain(torch.tensor([2]))
-    assert plain.regularization() == 0
-    table(torch.empty(0, dtype=torch.int64))
-    assert table.regularization() == 0
+    assert penalties.total() == 0
 
 
 def test_copies_are_independent():

@@ -9,6 +9,7 @@ from retrank.core.batch import Batch
 from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
+from retrank.core.penalties import collecting_penalties
 from retrank.embeddings.hashing import bucket_ids
 from retrank.embeddings.unified import UnifiedEmbedding
 from retrank.optim.adagrad import Adagrad
@@ -107,25 +108,17 @@ def test_gradients_are_row_sparse_and_padding_stays():
 
 def test_the_penalty_is_on_the_vectors_of_the_ids():
     embeddings = UnifiedEmbedding({"a": 3, "b": 2}, buckets_per_table=40, dim_per_table=2, num_tables=2, l2=0.5)
-    assert embeddings.regularization() == 0
     batch = Batch({"a": torch.tensor([7, 0]), "b": Jagged.from_lists([[1, 8], [8]])})
     vectors = embeddings(Batch({"a": torch.tensor([7, 7]), "b": torch.tensor([8, 8])}))
     norm = {name: values[0].square().sum().item() for name, values in vectors.items()}
-    embeddings.regularization()
-    embeddings(batch)
     expected = 0.5 * (norm["a"] + 2 * norm["b"]) / 2  # padding and the unknown row are zeros
-    penalty = embeddings.regularization()
-    assert penalty.item() == pytest.approx(expected, rel=1e-5)
-    assert embeddings.regularization() == penalty
-    penalty.backward()
+    assert embeddings.penalty(batch).item() == pytest.approx(expected, rel=1e-5)
+    with collecting_penalties() as penalties:
+        embeddings(batch)
+        embeddings(batch.merge({"other": torch.tensor([1, 2])}))
+    assert penalties.total().item() == pytest.approx(2 * expected, rel=1e-5)
+    penalties.total().backward()
     assert all(table.weight.grad.is_sparse for table in embeddings.tables)
-    embeddings(batch)
-    embeddings(batch)
-    assert embeddings.regularization().item() == pytest.approx(2 * expected, rel=1e-5)
-    embeddings.eval()
-    embeddings(batch)
-    embeddings(batch)
-    assert embeddings.regularization().item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_linear_terms_are_a_weight_for_every_id():

@@ -48,13 +48,13 @@ def test_config_round_trip():
 @given(st.integers(0, 4), st.integers(1, 4), st.integers(1, 5), st.integers(0, 10))
 def test_a_product_is_that_of_all_features(rows, count, dim, seed):
     features = np.random.default_rng(seed).integers(-2, 3, size=(count, rows, dim)).astype(np.float32)
-    got = rr.layers.Product()([torch.from_numpy(feature) for feature in features])
+    got = rr.layers.HadamardProduct()([torch.from_numpy(feature) for feature in features])
     np.testing.assert_array_equal(got.numpy(), features.prod(axis=0))
 
 
 def test_the_product_of_zeros_has_a_gradient():
     one, other = torch.zeros(1, 2, requires_grad=True), torch.tensor([[3.0, 0.0]], requires_grad=True)
-    rr.layers.Product()([one, other]).sum().backward()
+    rr.layers.HadamardProduct()([one, other]).sum().backward()
     assert one.grad.tolist() == [[3.0, 0.0]]
     assert other.grad.tolist() == [[0.0, 0.0]]
 

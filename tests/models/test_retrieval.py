@@ -106,7 +106,7 @@ def test_evaluation_embeds_the_catalogue_once():
     model.candidate_embeddings = lambda batch: sizes.append(len(batch)) or original(batch)
     model.evaluate(rr.data.Loader(BATCH, 4))
     assert sizes == [NUM_MOVIES, 4, 4, 4, 4]
-    assert model._catalogue_embeddings is None
+    assert model._embedded is None
 
 
 def test_excluded_rows_do_not_count():

@@ -53,10 +53,11 @@ def test_a_residual_is_added_to_the_output():
     plain = tower(BATCH) - tower.residual.weight[BATCH["movie_id"]]
     tower.residual.weight.data[2:] += 1
     torch.testing.assert_close(tower(BATCH), plain + tower.residual.weight[BATCH["movie_id"]])
-    tower.residual.regularization()  # starts counting anew
-    tower(BATCH)
-    squares = tower.residual.weight[BATCH["movie_id"]].square().sum() / len(BATCH)
-    torch.testing.assert_close(tower.residual.regularization(), 0.1 * squares)
+    with rr.core.collecting_penalties() as penalties:
+        tower(BATCH)
+    tables = [tower.residual, tower.embeddings["movie_id"]]
+    squares = sum(table.weight[BATCH["movie_id"]].square().sum() / len(BATCH) for table in tables)
+    torch.testing.assert_close(penalties.total(), 0.1 * squares)
 
 
 def test_a_residual_that_is_no_feature_is_seen_by_the_layers_too():

@@ -236,11 +236,11 @@ def test_a_table_grows_while_a_loss_from_before_is_held(dtype):
     """As `loss = ...` at the top of a loop holds it until the next one is computed."""
     table = rr.EmbeddingTable(6, DIM, dtype=dtype, l2=0.1)
     optimizer = Adagrad(lr=0.1).build(table.named_parameters())
-    loss = table(torch.arange(6)).square().sum() + table.regularization()
+    loss = table(torch.arange(6)).square().sum() + table.penalty(torch.arange(6))
     loss.backward()
     table.grow(9)
     assert table.weight.grad is None
-    new = table(torch.arange(9)).square().sum() + table.regularization()
+    new = table(torch.arange(9)).square().sum() + table.penalty(torch.arange(9))
     new.backward()
     assert table.weight.grad.shape == (9, DIM)
     optimizer.step()

@@ -187,7 +187,7 @@ def test_only_rows_of_the_batch_move_and_padding_never(spec):
         optimizer.zero_grad()
         ids = ids[(ids != 3) & (ids != 7)]
         pooled = table(Jagged.from_lists([ids.tolist(), [0]]))
-        (table(ids).exp().sum() + pooled.exp().sum() + table.regularization()).backward()
+        (table(ids).exp().sum() + pooled.exp().sum() + table.penalty(ids)).backward()
         assert table.weight.grad.is_sparse
         optimizer.step()
     assert (table.weight[0] == 0).all()

@@ -276,11 +276,7 @@ def test_gains_that_leave_float64_are_no_ndcg():
 @pytest.mark.parametrize("build", [rr.sampling.InBatch, partial(rr.sampling.CrossBatch, 8)])
 def test_counts_of_a_sampler_reach_a_model_as_probabilities(build):
     """Expected counts above 1 have logarithms above 0; a softmax sees no constant, so the task gets shares."""
-    torch.manual_seed(0)
-    sampler, table = build(counts=[3, 1, 1]), rr.EmbeddingTable(5, 4)
-    ids = torch.tensor([2, 2, 2, 3])
-    drawn = sampler(ids, table(ids), training=True)
-    loss = rr.models.sampled.sampled_softmax(
-        Retrieval(log_q=True), torch.randn(4, 4), table(ids), ids, drawn, known=drawn.valid, weight=None
-    )
-    assert loss.isfinite()
+    users, songs = (rr.core.ColumnSchema(name, "ids", num_ids=5) for name in ("user", "song"))
+    model = rr.models.MatrixFactorization(users, songs, Retrieval(log_q=True), negatives=build(counts=[3, 1, 1]))
+    batch = rr.Batch({"user": torch.tensor([2, 3, 4, 2]), "song": torch.tensor([2, 2, 2, 3])})
+    assert model.compute_loss(batch, training=True).isfinite()

@@ -470,3 +470,21 @@ def test_a_batch_of_one_row_trains_like_any_other():
     before = ratings_model()
     model.fit(loader(data), optimizer=rr.optim.Adagrad(lr=0.1), epochs=1, device="cpu", progress=False)
     assert not same_weights(model, before)
+
+
+def test_the_parameters_of_any_model_divide_into_tables_and_the_rest():
+    class Shares(rr.Model):
+        def __init__(self):
+            super().__init__()
+            self.tables = nn.ModuleList([rr.EmbeddingTable(9, 2), rr.embeddings.HashedTable(9, 2, num_buckets=3)])
+            self.tied = rr.EmbeddingTable(9, 2)
+            self.tied.weight = self.tables[0].weight
+            self.head = nn.Linear(2, 1)
+
+        def compute_loss(self, batch, training=False):
+            raise NotImplementedError
+
+    model = Shares()
+    tables = [model.tables[0].weight, model.tables[1].table.weight]
+    assert [id(weight) for weight in model.embedding_parameters] == [id(weight) for weight in tables]
+    assert [id(weight) for weight in model.dense_parameters] == [id(model.head.weight), id(model.head.bias)]

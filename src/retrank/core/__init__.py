@@ -2,6 +2,7 @@
 
 `Batch` and `Jagged` are what flows through every model. `errors` is the family of everything that is raised.
 `files` and `directories` write atomically; `config` rebuilds objects from JSON.
+`add_penalty` lets a layer add to the loss of a step.
 `gather_rows` is what processes that train together exchange.
 """
 
@@ -11,7 +12,8 @@ from retrank.core.collectives import gather_rows, gather_sizes, process_rank, wo
 from retrank.core.config import Configurable, from_config, to_config
 from retrank.core.extras import optional
 from retrank.core.jagged import Jagged
-from retrank.core.regularization import Regularized
+from retrank.core.penalties import Penalties, add_penalty, collecting_penalties
+from retrank.core.regularized import Regularized
 from retrank.core.schema import NUM_SPECIAL_IDS, PADDING_ID, UNKNOWN_ID, ColumnSchema, Schema
 from retrank.core.seeds import derive_seed, generator, seed_everything
 
@@ -23,9 +25,12 @@ __all__ = [
     "Jagged",
     "NUM_SPECIAL_IDS",
     "PADDING_ID",
+    "Penalties",
     "Regularized",
     "Schema",
     "UNKNOWN_ID",
+    "add_penalty",
+    "collecting_penalties",
     "derive_seed",
     "directories",
     "errors",

@@ -11,7 +11,10 @@ Known = TypeVar("Known")
 
 _OURS: Final = "retrank"
 
-RENAMED: Final[Mapping[str, str]] = {}
+RENAMED: Final[Mapping[str, str]] = {
+    "retrank.layers.Product": "retrank.layers.HadamardProduct",
+    "retrank.layers.TwoStream": "retrank.layers.TwoStreamMLP",
+}
 """Public name of earlier versions to today's; files that hold the earlier one still load."""
 
 

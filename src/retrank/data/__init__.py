@@ -21,10 +21,10 @@ from retrank.data.events import EventLog
 from retrank.data.file_source import FileSource
 from retrank.data.frame_source import FrameSource
 from retrank.data.key_index import KeyIndex
-from retrank.data.lists import sample_lists
+from retrank.data.list_sampling import sample_lists
 from retrank.data.loader import Loader
-from retrank.data.protocol import Source, shard_range
-from retrank.data.recent import latest_candidates, with_recent_candidates
+from retrank.data.recent_candidates import latest_candidates, with_recent_candidates
+from retrank.data.source import Source, shard_range
 from retrank.data.sources import ArrowCapsule, TableLike, frame, source
 from retrank.data.splits import leave_last_split, random_split, time_split
 from retrank.data.streaming import StreamingLoader

@@ -11,8 +11,8 @@ import polars as pl
 
 from retrank.core.errors import ConfigError, DataError
 from retrank.data.checks import require_columns
-from retrank.data.protocol import ROWS_PER_FRAME, Source, shard_range
 from retrank.data.regroup import regroup
+from retrank.data.source import ROWS_PER_FRAME, Source, shard_range
 
 __all__ = ["FileSource"]
 

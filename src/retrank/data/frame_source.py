@@ -6,7 +6,7 @@ from typing import final
 import polars as pl
 
 from retrank.core.errors import ConfigError
-from retrank.data.protocol import ROWS_PER_FRAME, Source, shard_range
+from retrank.data.source import ROWS_PER_FRAME, Source, shard_range
 
 __all__ = ["FrameSource"]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from retrank.core.errors import DataError
-from retrank.data.protocol import Source
+from retrank.data.source import Source
 
 __all__ = ["rows_from"]
 

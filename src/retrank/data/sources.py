@@ -9,7 +9,7 @@ import polars as pl
 from retrank.core.errors import DataError
 from retrank.data.file_source import FileSource
 from retrank.data.frame_source import FrameSource
-from retrank.data.protocol import Source
+from retrank.data.source import Source
 
 __all__ = ["ArrowCapsule", "FileSource", "FrameSource", "Source", "TableLike", "frame", "source"]
 

@@ -12,9 +12,9 @@ from retrank.core.seeds import generator
 from retrank.data.background import background
 from retrank.data.batches import require_batch_size
 from retrank.data.position import Position
-from retrank.data.protocol import shard_range
 from retrank.data.regroup import regroup
 from retrank.data.rows import rows_from
+from retrank.data.source import shard_range
 from retrank.data.sources import TableLike
 from retrank.data.sources import source as as_source
 from retrank.data.transfer import transfer

@@ -28,7 +28,7 @@ class HashedTable(Table):
         num_hashes: rows that make a vector.
         combiner: how lists are pooled, see `EmbeddingTable`.
         scale: the vectors start with the variance of those of an `EmbeddingTable` of this scale.
-        l2: factor of `regularization`, whose vectors are those of ids, not the rows they are made of.
+        l2: factor of `penalty`, whose vectors are those of ids, not the rows they are made of.
         name: for messages; the schema's column by default.
 
     Raises:

@@ -31,7 +31,7 @@ class Int8Table(Table):
         rows: the schema of an id column, or the number of rows with padding and unknown counted.
         dim: length of a vector.
         combiner: how lists are pooled, see `EmbeddingTable`.
-        l2: factor of `regularization`, for losses that compare with those of the trained table.
+        l2: factor of `penalty`, for losses that compare with those of the trained table.
         name: for messages; the schema's column by default.
 
     Raises:

@@ -30,7 +30,7 @@ class MixedDimensionTable(Table):
         dims: length of the rows of each block, one more than boundaries; a block of length `dim` has no matrix.
         combiner: how lists are pooled, see `EmbeddingTable`.
         scale: the vectors start with the variance of those of an `EmbeddingTable` of this scale.
-        l2: factor of `regularization`, whose vectors are those of ids, not the rows they are made of.
+        l2: factor of `penalty`, whose vectors are those of ids, not the rows they are made of.
         name: for messages; the schema's column by default.
 
     Raises:

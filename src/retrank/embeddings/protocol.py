@@ -1,6 +1,7 @@
 """`Table`: what all tables of vectors have in common."""
 
 from abc import ABC, abstractmethod
+from functools import partial
 from operator import index
 from typing import SupportsIndex
 
@@ -11,9 +12,9 @@ from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.hooks import has_hooks
 from retrank.core.jagged import Jagged
+from retrank.core.penalties import add_penalty
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
 from retrank.embeddings.pooling import Combiner, pool_vectors, require_combiner
-from retrank.embeddings.recent import RecentLookups, no_penalty
 from retrank.ops.concatenate_lookups import Lookup
 
 __all__ = ["Table"]
@@ -26,7 +27,7 @@ class Table(Configurable, nn.Module, ABC):
         rows: the schema of an id column, or the number of ids with padding and unknown counted.
         dim: length of a vector.
         combiner: how lists are pooled.
-        l2: factor of `regularization`.
+        l2: factor of `penalty`.
         name: for messages; the schema's column by default.
 
     Raises:
@@ -57,7 +58,6 @@ class Table(Configurable, nn.Module, ABC):
         if not l2 >= 0:
             raise self._config_error("l2 >= 0", f"l2={l2}")
         self.l2 = l2
-        self._lookups: RecentLookups[tuple[Tensor, int]] = RecentLookups()
         self._remember_size()
 
     @property
@@ -86,7 +86,7 @@ class Table(Configurable, nn.Module, ABC):
         except (IndexError, RuntimeError, DataError):
             self._refuse_ids_out_of_range(ids)
             raise
-        self._remember(ids)
+        self._add_penalty(ids)
         return vectors
 
     def lookup(self, ids: Tensor | Jagged) -> Tensor | Lookup:
@@ -107,19 +107,20 @@ class Table(Configurable, nn.Module, ABC):
         if lookup is None:
             vectors: Tensor = self(ids)
             return vectors
-        self._remember(ids)
+        self._add_penalty(ids)
         return lookup
 
-    def regularization(self) -> Tensor:
-        """Return l2 · Σ‖e‖² / batch over the vectors looked up, each as often as it was.
+    def penalty(self, ids: Tensor | Jagged) -> Tensor:
+        """Return l2 · Σ‖e‖² / batch over the vectors of ids, which each lookup adds to the loss of its step.
 
-        In training all lookups since the previous step count, since several features may share a table; in evaluation
-        only the last one does. Calling it twice gives the same value. Gradients of tables are row-sparse.
+        Args:
+            ids: as in `forward`; lists count every id that they hold, whatever their weights.
+
+        Returns:
+            A scalar tensor, whose gradient is row-sparse.
         """
-        penalty = no_penalty(self)
-        for ids, batch in self._lookups.read():
-            penalty = penalty + self._look_up(ids).square().sum() * (self.l2 / max(batch, 1))
-        return penalty
+        values = ids.values if isinstance(ids, Jagged) else ids
+        return self._look_up(values).square().sum() * (self.l2 / max(len(ids), 1))
 
     def grow(self, num_ids: int) -> None:
         """Make room for new ids, keeping the vectors of all others.
@@ -186,10 +187,9 @@ class Table(Configurable, nn.Module, ABC):
                 "pass an id column of the batch",
             )
 
-    def _remember(self, ids: Tensor | Jagged) -> None:
+    def _add_penalty(self, ids: Tensor | Jagged) -> None:
         if self.l2:
-            values = ids.values if isinstance(ids, Jagged) else ids
-            self._lookups.add((values, len(ids)), learning=self.training and torch.is_grad_enabled())
+            add_penalty(partial(self.penalty, ids))
 
     def _refuse_ids_out_of_range(self, ids: Tensor | Jagged) -> None:
         values = ids.values if isinstance(ids, Jagged) else ids

@@ -29,7 +29,7 @@ class QuotientRemainderTable(Table):
         operation: how the two vectors are combined, elementwise or side by side.
         combiner: how lists are pooled, see `EmbeddingTable`.
         scale: the vectors start with the variance of those of an `EmbeddingTable` of this scale.
-        l2: factor of `regularization`, whose vectors are those of ids, not the rows they are made of.
+        l2: factor of `penalty`, whose vectors are those of ids, not the rows they are made of.
         name: for messages; the schema's column by default.
 
     Raises:

@@ -42,7 +42,7 @@ class EmbeddingTable(Table):
         combiner: how lists are pooled.
         scale: half the width of the initial uniform distribution. With few rows to learn from, a model that only
             multiplies vectors starts faster from larger ones, say 0.5; MovieLens ratings are predicted worse from them.
-        l2: factor of `regularization`.
+        l2: factor of `penalty`.
         name: for messages; the schema's column by default.
         dtype: of the weights; half precision needs torch 2.10 or newer.
 

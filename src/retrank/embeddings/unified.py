@@ -1,6 +1,7 @@
 """`UnifiedEmbedding`: all features share the same few tables."""
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import final
 
@@ -10,11 +11,11 @@ from torch import Tensor, nn
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
+from retrank.core.penalties import add_penalty
 from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.hashing import bucket_ids
 from retrank.embeddings.pooling import Combiner
-from retrank.embeddings.recent import RecentLookups, no_penalty
 from retrank.embeddings.table import EmbeddingTable
 
 __all__ = ["UnifiedEmbedding"]
@@ -35,7 +36,7 @@ class UnifiedEmbedding(Embeddings):
         num_tables: how many tables; a feature with more chunks reads some of them more than once.
         combiner: how lists are pooled, see `EmbeddingTable`.
         scale: half the width of the initial uniform distribution.
-        l2: factor of `regularization`.
+        l2: factor of `penalty`.
 
     Raises:
         ConfigError: no features, or an argument out of range.
@@ -77,7 +78,6 @@ class UnifiedEmbedding(Embeddings):
             )
         self.buckets_per_table, self.dim_per_table = buckets_per_table, dim_per_table
         self.combiner, self.l2 = combiner, l2
-        self._lookups: RecentLookups[Batch] = RecentLookups()
         self.tables = nn.ModuleList(
             EmbeddingTable(
                 buckets_per_table + NUM_SPECIAL_IDS,
@@ -123,21 +123,23 @@ class UnifiedEmbedding(Embeddings):
         """
         vectors = {feature: self._look_up(feature, batch[feature]) for feature in self._tables_of}
         if self.l2:
-            self._lookups.add(batch.select(self.features), learning=self.training and torch.is_grad_enabled())
+            add_penalty(partial(self.penalty, batch.select(self.features)))
         return vectors
 
-    def regularization(self) -> Tensor:
-        """Return l2 · Σ‖e‖² / batch over the vectors looked up, each as often as it was; its gradient is row-sparse.
+    def penalty(self, batch: Batch) -> Tensor:
+        """Return l2 · Σ‖e‖² / batch over the vectors of all ids, which each forward pass adds to the loss of its step.
 
-        In training all batches since the previous step count; in evaluation only the last one does. Calling it twice
-        gives the same value.
+        Args:
+            batch: as in `forward`; lists count every id that they hold, whatever their weights.
+
+        Returns:
+            A scalar tensor, whose gradient is row-sparse.
         """
-        penalty = no_penalty(self)
-        for batch in self._lookups.read():
-            for feature, ids in batch.items():
-                vectors = self._look_up(feature, ids.values if isinstance(ids, Jagged) else ids)
-                penalty = penalty + vectors.square().sum() * (self.l2 / max(len(batch), 1))
-        return penalty
+        squares = [
+            self._look_up(feature, ids.values if isinstance(ids, Jagged) else ids).square().sum()
+            for feature, ids in ((feature, batch[feature]) for feature in self._tables_of)
+        ]
+        return torch.stack(squares).sum() * (self.l2 / max(len(batch), 1))
 
     def linear_terms(self) -> "UnifiedEmbedding":
         """Make a weight, at first 0, for every id: one hash a feature, in tables as long as these."""

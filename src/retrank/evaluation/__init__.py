@@ -7,7 +7,7 @@ popularity, item-kNN and EASE.
 from retrank.evaluation import baselines
 from retrank.evaluation.evaluate import RANKING_METRICS, evaluate, per_query_metrics
 from retrank.evaluation.interactions import InteractionMatrix, query_and_candidate
-from retrank.evaluation.protocol import Recommends
+from retrank.evaluation.recommends import Recommends
 from retrank.evaluation.report import Report
 from retrank.evaluation.significance import Bootstrap, bootstrap
 

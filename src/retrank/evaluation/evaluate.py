@@ -14,7 +14,7 @@ from retrank.data.keys import KeyType, as_keys, key_type
 from retrank.data.sources import TableLike, frame
 from retrank.evaluation.baselines import Baseline
 from retrank.evaluation.interactions import int64, query_and_candidate
-from retrank.evaluation.protocol import Recommends
+from retrank.evaluation.recommends import Recommends
 from retrank.evaluation.report import Report
 from retrank.evaluation.significance import bootstrap
 from retrank.metrics.ranking import average_precision, hit_rate, mrr, ndcg, precision, recall

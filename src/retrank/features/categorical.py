@@ -13,7 +13,7 @@ from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
 from retrank.data.keys import Nulls, as_keys, check_nulls, key_type
 from retrank.features.kinds import Emits, Feature, fitted
-from retrank.features.lists import flatten
+from retrank.features.list_columns import flatten
 from retrank.features.state import State
 from retrank.features.statistics import KeyCounts, Summary
 from retrank.features.vocabulary import Vocabulary

@@ -6,8 +6,8 @@ from typing import Final, final
 
 from retrank.core.errors import DataError
 from retrank.data.checks import require_columns
-from retrank.data.protocol import shard_range
 from retrank.data.rows import rows_from
+from retrank.data.source import shard_range
 from retrank.data.sources import TableLike, source
 from retrank.features.kinds import Feature
 from retrank.features.statistics import Summary

@@ -12,7 +12,7 @@ from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
 from retrank.core.values import checked
 from retrank.features.kinds import Emits, Feature, fitted
-from retrank.features.lists import flatten
+from retrank.features.list_columns import flatten
 from retrank.features.numbers import FLOAT32_MAX, Floats32, read_numbers, to_float32
 from retrank.features.state import State
 from retrank.features.statistics import Agreement, Summary

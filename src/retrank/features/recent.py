@@ -15,7 +15,7 @@ from retrank.core.schema import ColumnSchema
 from retrank.data.keys import KeyType, Nulls, check_nulls, key_type
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.kinds import Emits, Feature, fitted
-from retrank.features.lists import flatten
+from retrank.features.list_columns import flatten
 from retrank.features.state import State
 from retrank.features.statistics import Summary
 from retrank.features.vocabulary import Vocabulary

@@ -15,7 +15,7 @@ from retrank.data.keys import Nulls
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.counting import count_keys
 from retrank.features.kinds import Emits
-from retrank.features.lists import Lists, flatten
+from retrank.features.list_columns import Lists, flatten
 from retrank.features.statistics import KeyCounts
 
 __all__ = ["Text"]

@@ -1,10 +1,10 @@
 """Layers between embeddings and scores.
 
 `MLP` is the dense stack, `Residual` a block that adds to its input. `Concatenate`, `DotInteraction`, `Cross`, its stack
-`DCN`, `FM` and `CIN` combine features, and so do `FieldAttention`, `Product` and `TwoStream`; `Parallel` puts several
-side by side, each on a `Slice` if need be. `MMoE`, `CGC` and `PLE` are experts that several tasks share, mixed by a
-`Gate`. Layers whose input size is left out take it from the first batch. `CoOccurrence` tells how often a candidate
-goes together with what came before.
+`DCN`, `FM` and `CIN` combine features, and so do `FieldAttention`, `HadamardProduct` and `TwoStreamMLP`; `Parallel`
+runs several on the same features, each on a `Slice` if need be. `MMoE`, `CGC` and `PLE` are experts that several tasks
+share, mixed by a `Gate`. Layers whose input size is left out take it from the first batch. `CoOccurrence` tells how
+often a candidate goes together with what came before.
 """
 
 from retrank.layers.attention import FieldAttention
@@ -17,11 +17,12 @@ from retrank.layers.dot_interaction import DotInteraction
 from retrank.layers.experts import CGC, PLE, MMoE
 from retrank.layers.fm import FM
 from retrank.layers.gate import Gate
+from retrank.layers.hadamard_product import HadamardProduct
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
-from retrank.layers.product import Product, Slice
 from retrank.layers.residual import Residual
-from retrank.layers.two_stream import TwoStream
+from retrank.layers.slice import Slice
+from retrank.layers.two_stream_mlp import TwoStreamMLP
 
 __all__ = [
     "CGC",
@@ -34,13 +35,13 @@ __all__ = [
     "FM",
     "FieldAttention",
     "Gate",
+    "HadamardProduct",
     "MLP",
     "MMoE",
     "PLE",
     "Parallel",
-    "Product",
     "Residual",
     "Slice",
-    "TwoStream",
+    "TwoStreamMLP",
     "co_occurrences",
 ]

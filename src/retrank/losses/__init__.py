@@ -9,7 +9,7 @@
 - On single logits: `WeightedBCELoss` and `FocalLoss`.
 """
 
-from retrank.losses.lists import ListLoss
+from retrank.losses.list_loss import ListLoss
 from retrank.losses.listwise import ApproxNDCGLoss, LambdaLoss, ListMLELoss, ListwiseSoftmaxLoss
 from retrank.losses.pairwise import (
     PairwiseHingeLoss,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retrank.core.errors import ConfigError
-from retrank.losses.lists import ListLoss
+from retrank.losses.list_loss import ListLoss
 from retrank.losses.reduction import Reduction
 
 __all__ = ["ApproxNDCGLoss", "LambdaLoss", "ListMLELoss", "ListwiseSoftmaxLoss"]

@@ -32,7 +32,7 @@ from retrank.metrics.distributed import merged_across_processes
 from retrank.metrics.exposure import CatalogueCoverage, ExposureMetric, GiniIndex
 from retrank.metrics.gain import DCG, NDCG, GainMetric
 from retrank.metrics.grouped_auc import GroupedAUC
-from retrank.metrics.lists import ListMetric
+from retrank.metrics.list_metric import ListMetric
 from retrank.metrics.metric import Metric, PointwiseMetric, SumMetric, WeightedMean
 from retrank.metrics.ranking import average_precision, hit_rate, mrr, ndcg, precision, recall
 from retrank.metrics.regression import MeanAbsoluteError, MeanSquaredError, RootMeanSquaredError

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError
-from retrank.metrics.lists import ListMetric, Ties, WithoutRelevant
+from retrank.metrics.list_metric import ListMetric, Ties, WithoutRelevant
 
 __all__ = [
     "BinaryListMetric",

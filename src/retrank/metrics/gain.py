@@ -9,7 +9,7 @@ from torch import Tensor
 
 from retrank.core.config import to_config
 from retrank.core.errors import ConfigError
-from retrank.metrics.lists import ListMetric, Ties, WithoutRelevant
+from retrank.metrics.list_metric import ListMetric, Ties, WithoutRelevant
 
 __all__ = ["DCG", "NDCG", "Discount", "Gain", "GainMetric"]
 

@@ -9,16 +9,20 @@ was retrieved, list by list. All are `rr.Model`: `fit`, `evaluate` and `predict`
 """
 
 from retrank.models.autoint import autoint
+from retrank.models.catalogue_negatives import CatalogueNegatives
 from retrank.models.dcn import dcn_v2
 from retrank.models.deepfm import deepfm, xdeepfm
 from retrank.models.finalmlp import finalmlp
+from retrank.models.in_batch_negatives import InBatchNegatives
 from retrank.models.matrix_factorization import MatrixFactorization
 from retrank.models.multitask import MultiTaskRanking
 from retrank.models.ncf import ncf
+from retrank.models.negative_source import NegativeSource
 from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
 from retrank.models.ranking import Ranking
 from retrank.models.reranker import POSITIVE, ROWS, Reranker
-from retrank.models.retrieval import Negatives, RetrievalModel
+from retrank.models.retrieval import RetrievalModel
+from retrank.models.retrieval_step import RetrievalStep
 from retrank.models.task_score import TaskScore
 from retrank.models.tower import Tower
 from retrank.models.two_tower import TwoTower
@@ -27,10 +31,12 @@ from retrank.models.youtube_dnn import youtube_dnn
 
 __all__ = [
     "Candidates",
+    "CatalogueNegatives",
+    "InBatchNegatives",
     "LIST",
     "MatrixFactorization",
     "MultiTaskRanking",
-    "Negatives",
+    "NegativeSource",
     "PAIR_COLUMNS",
     "POSITIVE",
     "RETRIEVAL_RANK",
@@ -39,6 +45,7 @@ __all__ = [
     "Ranking",
     "Reranker",
     "RetrievalModel",
+    "RetrievalStep",
     "TaskScore",
     "Tower",
     "TwoTower",

@@ -7,7 +7,7 @@ from torch import nn
 from retrank.core.errors import ConfigError
 from retrank.core.schema import ColumnSchema
 from retrank.embeddings.embeddings import Embeddings
-from retrank.layers.two_stream import TwoStream
+from retrank.layers.two_stream_mlp import TwoStreamMLP
 from retrank.models.numbers import number_schemas
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
@@ -30,7 +30,7 @@ def finalmlp(
     label: str = "label",
     weight: str | None = None,
 ) -> Ranking:
-    """Build a `Ranking` whose logit is the bilinear fusion of two MLPs, see `rr.layers.TwoStream`.
+    """Build a `Ranking` whose logit is the bilinear fusion of two MLPs, see `rr.layers.TwoStreamMLP`.
 
     Args:
         embeddings: feature ids to vectors, of any lengths.
@@ -69,7 +69,7 @@ def finalmlp(
     return Ranking(
         embeddings,
         bottom_stack=nn.Identity() if dense_features else None,
-        feature_interaction=TwoStream(
+        feature_interaction=TwoStreamMLP(
             [*(embeddings.dims[name] for name in names), *([numbers] if numbers else [])],
             first_layers,
             second_layers,

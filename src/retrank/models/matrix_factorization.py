@@ -11,7 +11,8 @@ from retrank.core.schema import ColumnSchema
 from retrank.embeddings.table import EmbeddingTable
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
-from retrank.models.retrieval import Negatives, RetrievalModel
+from retrank.models.negatives import Negatives
+from retrank.models.retrieval import RetrievalModel
 from retrank.tasks.retrieval import Retrieval
 
 __all__ = ["MatrixFactorization"]
@@ -31,8 +32,8 @@ class MatrixFactorization(RetrievalModel):
         bias: whether candidates have one; it starts at zero.
         l2: factor of the squared norm of the vectors that a batch looks up.
         space: knows how frequent each candidate is; needed by a task with `log_q=True`.
-        catalogue: all candidates; needed for corpus metrics and `negatives="catalogue"`.
-        negatives: `"in_batch"`, `"catalogue"` or a sampler of `rr.sampling`.
+        catalogue: all candidates; needed for corpus metrics and `CatalogueNegatives`.
+        negatives: `"in_batch"`, `"catalogue"`, a sampler or a `NegativeSource`; see `TwoTower`.
         weight: the column with the weight of each row, None for equal weights.
         exclude: the column with the catalogue rows (`Jagged`) that a query's evaluation leaves out; None for none.
         output_l2: in training, factor of the mean squared norm of the queries plus that of the scored candidates.

@@ -15,7 +15,6 @@ from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.mlp import MLP
 from retrank.models.numbers import number_schemas, numbers_of
-from retrank.models.parameters import dense_parameters, embedding_parameters
 from retrank.models.required import require_embeddings, weight_of
 from retrank.tasks.ranking import Ranking as RankingTask
 from retrank.training.mode import evaluating
@@ -109,16 +108,6 @@ class MultiTaskRanking(Configurable, Model):
     def features(self) -> tuple[str, ...]:
         """The columns that a prediction needs: ids, then dense features."""
         return (*self.embeddings.features, *self.dense_features)
-
-    @property
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The weights of the embedding tables."""
-        return embedding_parameters(self)
-
-    @property
-    def dense_parameters(self) -> list[nn.Parameter]:
-        """All other weights."""
-        return dense_parameters(self)
 
     def forward(self, batch: Batch) -> Tensor:
         """Predict all labels.

@@ -9,9 +9,10 @@ from retrank.core.schema import ColumnSchema
 from retrank.embeddings.collection import EmbeddingCollection
 from retrank.embeddings.table import EmbeddingTable
 from retrank.layers.concatenate import Concatenate
+from retrank.layers.hadamard_product import HadamardProduct
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
-from retrank.layers.product import Product, Slice
+from retrank.layers.slice import Slice
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
 
@@ -64,7 +65,7 @@ def ncf(
         raise ConfigError("dim >= 1 or layers, the first of even width", f"dim={dim}, layers={list(layers)}", "ncf")
     branches: list[nn.Module] = []
     if dim:
-        branches.append(nn.Sequential(Slice(0, dim), Product()))
+        branches.append(nn.Sequential(Slice(0, dim), HadamardProduct()))
     if layers:
         deep = MLP(None, layers, final_activation=nn.ReLU())
         branches.append(nn.Sequential(Slice(dim), Concatenate(), deep))

@@ -18,7 +18,6 @@ from retrank.layers.shapes import concatenate
 from retrank.metrics import binary_metrics
 from retrank.models.linear_terms import LinearTerms
 from retrank.models.numbers import number_schemas, numbers_of
-from retrank.models.parameters import dense_parameters, embedding_parameters
 from retrank.models.required import require_embeddings, weight_of
 from retrank.tasks.ranking import Ranking as RankingTask
 from retrank.training.mode import evaluating
@@ -105,16 +104,6 @@ class Ranking(Configurable, Model):
     def features(self) -> tuple[str, ...]:
         """The columns that a score needs: ids, then dense features."""
         return (*self._id_features, *self.dense_features)
-
-    @property
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The weights of the embedding tables."""
-        return embedding_parameters(self)
-
-    @property
-    def dense_parameters(self) -> list[nn.Parameter]:
-        """All other weights."""
-        return dense_parameters(self)
 
     def forward(self, batch: Batch) -> Tensor:
         """Score rows.

@@ -19,7 +19,6 @@ from retrank.layers.mlp import MLP
 from retrank.losses.softmax import softmax_cross_entropy
 from retrank.models.numbers import numbers_of
 from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
-from retrank.models.parameters import dense_parameters, embedding_parameters
 from retrank.training.model import Model
 
 __all__ = ["POSITIVE", "ROWS", "Reranker"]
@@ -123,16 +122,6 @@ class Reranker(Configurable, Model):
         """
         own = {*PAIR_COLUMNS, *self._candidates().names}
         return [name for name in self.features if name not in own]
-
-    @property
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The weights of the embedding tables."""
-        return embedding_parameters(self)
-
-    @property
-    def dense_parameters(self) -> list[nn.Parameter]:
-        """All other weights."""
-        return dense_parameters(self)
 
     def forward(self, batch: Batch) -> Tensor:
         """Score pairs.

@@ -2,52 +2,51 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
+from retrank.core.penalties import add_penalty
 from retrank.data.batches import Batches
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
 from retrank.index.index import Index
-from retrank.models.candidates import log_shares, rows_of_ids
+from retrank.models.candidates import log_shares
+from retrank.models.candidates_by_id import CandidatesById
+from retrank.models.corpus import Corpus, EmbeddedCandidates, embed_in_pieces
 from retrank.models.missing import MissingPositives
-from retrank.models.parameters import dense_parameters, embedding_parameters
-from retrank.models.sampled import CandidatesById, draw, sampled_softmax
+from retrank.models.negatives import Negatives, as_negative_source
+from retrank.models.retrieval_step import RetrievalStep
 from retrank.sampling.sampler import Sampler
 from retrank.tasks.retrieval import Retrieval
 from retrank.training.device import Precision, model_device
 from retrank.training.mode import evaluating
 from retrank.training.model import Model
 
-__all__ = ["Negatives", "RetrievalModel"]
-
-_Named = Literal["in_batch", "catalogue"]
-Negatives = _Named | Sampler
-"""What a positive competes with: the other candidates of its batch, all that there are, or what a sampler draws."""
-
-_ROWS_AT_ONCE = 4096
+__all__ = ["RetrievalModel"]
 
 
 class RetrievalModel(Configurable, Model, ABC):
     """The common part of models that embed queries and candidates separately.
 
-    A subclass says how, in `query_embeddings` and `candidate_embeddings`. Training is a softmax over `negatives`.
-    Evaluation embeds the catalogue once and ranks every positive among all of it.
+    A subclass says how, in `query_embeddings` and `candidate_embeddings`. In training a positive competes
+    with `negatives`; evaluation embeds the catalogue once and ranks every positive among all of it.
 
     Args:
         task: the loss, and the metrics of the evaluation.
         candidate_id: the column with the candidate's vocabulary id.
         num_candidate_ids: how many such ids there are, padding and unknown included.
         space: knows how frequent each candidate is, for a task with `log_q=True`.
-        catalogue: all candidates; needed for corpus metrics and for `negatives="catalogue"`.
-        negatives: `"in_batch"`; `"catalogue"`, which embeds the whole catalogue in every step; or a sampler, whose
-            draws alone a positive then competes with. Evaluation draws the same ones every time.
+        catalogue: all candidates; needed for corpus metrics and for `CatalogueNegatives`.
+        negatives: `InBatchNegatives()` or `"in_batch"`: the other positives of the batch; `CatalogueNegatives()` or
+            `"catalogue"`: all candidates; a sampler of `rr.sampling`: what it draws, in evaluation always the same;
+            or a `NegativeSource` of your own.
         weight: the column with the weight of each row, None for equal weights.
         exclude: the column with the catalogue rows (`Jagged`) that a query's evaluation leaves out, such as those seen
             before; None for none. `evaluate` can be told another.
@@ -61,8 +60,6 @@ class RetrievalModel(Configurable, Model, ABC):
     """The feature that identifies a query."""
     candidate_id: str
     """The column with the candidate's vocabulary id."""
-    _penalty: Tensor | None
-    row_of_id: Tensor | None
     log_q: Tensor | None
 
     def __init__(
@@ -81,34 +78,21 @@ class RetrievalModel(Configurable, Model, ABC):
         super().__init__()
         if not output_l2 >= 0:
             raise self._error("output_l2 >= 0", str(output_l2), "0 turns it off")
-        if not isinstance(negatives, Sampler) and negatives not in get_args(_Named):
-            raise self._error(f"one of {get_args(_Named)} or a sampler", repr(negatives), "choose one of them")
-        if negatives == "catalogue" and catalogue is None:
-            raise self._error("a catalogue, for negatives='catalogue'", "none", _pass_catalogue(candidate_id))
-        if negatives == "catalogue" and task.log_q is not False:
-            raise self._error(
-                "log_q=False, for negatives='catalogue'",
-                "a task that corrects for log_q",
-                "a softmax over all candidates samples none, so there is nothing to correct",
-            )
-        if isinstance(negatives, Sampler) and not isinstance(task.log_q, bool):
-            raise self._error(
-                "log_q=True or False, for a sampler", f"log_q={task.log_q}", "a sampler knows its own probabilities"
-            )
-        counted = negatives == "in_batch" and task.log_q is True
+        source = as_negative_source(negatives, type(self).__name__)
+        source.check(task, has_catalogue=catalogue is not None, where=type(self).__name__)
+        counted = source.reads_log_q and task.log_q is True
         if counted and space is None:
             raise self._error("a feature space, for a task with log_q", "none", "pass space=, which knows the counts")
-        self.task, self.negatives, self.weight, self.exclude = task, negatives, weight, exclude
-        self.output_l2, self._penalty = output_l2, None
+        self.task, self.weight, self.exclude, self.output_l2 = task, weight, exclude, output_l2
+        self.negatives = negatives if isinstance(negatives, Sampler) else source  # a sampler may have state to save
         self.candidate_id, self._num_candidate_ids = candidate_id, num_candidate_ids
         counts = space.vocabulary(candidate_id).counts if counted and space is not None else None
         log_q = None if counts is None else log_shares(counts, num_candidate_ids)
         self.register_buffer("log_q", log_q, persistent=False)
-        self.register_buffer("row_of_id", None, persistent=False)
-        self.catalogue: Catalogue | None = None
+        self.corpus: Corpus | None = None
         if catalogue is not None:
             self.use_catalogue(catalogue)
-        self._catalogue_embeddings: Tensor | None = None
+        self._embedded: EmbeddedCandidates | None = None  # the catalogue, within an evaluation
         self._missing = MissingPositives()
 
     @property
@@ -120,6 +104,11 @@ class RetrievalModel(Configurable, Model, ABC):
     @abstractmethod
     def candidate_features(self) -> tuple[str, ...]:
         """The features that `candidate_embeddings` reads."""
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """All candidates, if the model knows them."""
+        return None if self.corpus is None else self.corpus.catalogue
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -148,16 +137,6 @@ class RetrievalModel(Configurable, Model, ABC):
             `(batch, dim)`.
         """
 
-    @property
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The weights of the embedding tables."""
-        return embedding_parameters(self)
-
-    @property
-    def dense_parameters(self) -> list[nn.Parameter]:
-        """All other weights."""
-        return dense_parameters(self)
-
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """Rank among these candidates from now on.
 
@@ -168,9 +147,7 @@ class RetrievalModel(Configurable, Model, ABC):
             ConfigError: the catalogue has no column of candidate ids.
             DataError: two of its rows have the same id.
         """
-        rows = rows_of_ids(catalogue, self.candidate_id, self._num_candidate_ids)
-        self.row_of_id = rows.to(model_device(self))
-        self.catalogue, self._catalogue_batch = catalogue, catalogue.batch
+        self.corpus = Corpus(catalogue, self.candidate_id, self._num_candidate_ids).to(model_device(self))
 
     def forward(self, batch: Batch) -> Tensor:
         """Score pairs.
@@ -184,35 +161,40 @@ class RetrievalModel(Configurable, Model, ABC):
         return (self.query_embeddings(batch) * self.candidate_embeddings(batch)).sum(dim=1)
 
     def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:
-        """Say how far the positives are from the top; within an evaluation, also update the corpus metrics.
+        """Return the loss of the positives among `negatives`; within an evaluation, also update the corpus metrics.
 
         Args:
             batch: positive pairs of query and candidate.
-            training: whether weights will be moved by this loss.
+            training: whether this loss will update the weights.
 
         Returns:
             Scalar: the mean softmax cross-entropy.
         """
-        queries = self.query_embeddings(batch)
-        corpus = None if training else self._catalogue_embeddings
-        if corpus is not None:
-            self._rank(batch, queries, corpus)
-        if isinstance(self.negatives, Sampler):
-            candidates = self.candidate_embeddings(batch)
-            loss = self._sampled_loss(batch, queries, candidates, self.negatives, training=training)
-        elif self.negatives == "in_batch":
-            candidates = self.candidate_embeddings(batch)
-            loss = self._in_batch_loss(batch, queries, candidates)
-        else:
-            candidates = self._embed_whole_catalogue() if corpus is None else corpus
-            loss = self._catalogue_loss(batch, queries, candidates, training=training)
-        self._penalty = self._output_penalty(queries, candidates) if training and self.output_l2 > 0 else None
-        return loss
-
-    def regularization(self) -> Tensor:
-        """Return the penalty of the vectors of the last training batch, once; zero after that."""
-        penalty, self._penalty = self._penalty, None
-        return torch.zeros((), device=model_device(self)) if penalty is None else penalty
+        source = as_negative_source(self.negatives, type(self).__name__)
+        queries = self._penalized(self.query_embeddings(batch), training)
+        ids: Tensor = batch[self.candidate_id]
+        weight = None if self.weight is None else batch[self.weight]
+        embedded, rows = None if training else self._embedded, None
+        if self.corpus is not None and (embedded is not None or source.reads_catalogue):
+            rows = self.corpus.row_of_id[ids]
+            if embedded is not None or training:
+                self._missing.add(rows)
+        if rows is not None and embedded is not None:
+            self._update_metrics(queries, embedded.vectors, rows, weight, batch)
+        return source.loss(
+            RetrievalStep(
+                task=self.task,
+                queries=queries,
+                ids=ids,
+                rows=rows,
+                weight=weight,
+                log_q=None if self.log_q is None else self.log_q[ids],
+                training=training,
+                embed_positives=lambda: self._penalized(self.candidate_embeddings(batch), training),
+                embed_catalogue=partial(self._embed_catalogue, embedded, training),
+                candidates=self._candidates_by_id(),
+            )
+        )
 
     def evaluate(
         self,
@@ -259,15 +241,16 @@ class RetrievalModel(Configurable, Model, ABC):
             ConfigError: they need it and there is none.
         """
         self._missing.reset()
-        if not self.task.metrics and self.negatives != "catalogue":
+        if not self.task.metrics and not as_negative_source(self.negatives, type(self).__name__).reads_catalogue:
             return
-        if self.catalogue is None:
-            raise self._error("a catalogue, for corpus metrics", "none", _pass_catalogue(self.candidate_id))
-        self._catalogue_embeddings = self._embed_in_pieces(self.catalogue.batch)
+        if self.corpus is None:
+            fix = f'pass catalogue=space.catalogue(candidates, key="{self.candidate_id}")'
+            raise self._error("a catalogue, for corpus metrics", "none", fix)
+        self._embedded = embed_in_pieces(self.candidate_embeddings, self.corpus.catalogue.batch, model_device(self))
 
     def end_evaluation(self) -> None:
         """Drop the embedded catalogue, and warn of candidates that it does not have."""
-        self._catalogue_embeddings = None
+        self._embedded = None
         self._missing.warn(
             self.candidate_id,
             "they count as misses in the corpus metrics and are left out of a loss over the catalogue",
@@ -299,7 +282,7 @@ class RetrievalModel(Configurable, Model, ABC):
             `(batch, dim)` on the model's device.
         """
         with evaluating(self), torch.no_grad():
-            return self._embed_in_pieces(batch)
+            return embed_in_pieces(self.candidate_embeddings, batch, model_device(self)).vectors
 
     def build_index(self, catalogue: Catalogue | None = None, index_type: Callable[..., Index] = Exact) -> Index:
         """Embed all candidates and make them searchable.
@@ -319,96 +302,33 @@ class RetrievalModel(Configurable, Model, ABC):
             raise self._error("a catalogue", "none", "pass it to build_index or to the model")
         return index_type(self.embed_candidates(catalogue.batch), catalogue.keys)
 
-    def _output_penalty(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        norms = [vectors.float().square().sum(dim=1).mean() for vectors in (queries, candidates)]
-        return self.output_l2 * (norms[0] + norms[1])
+    def _penalized(self, vectors: Tensor, training: bool) -> Tensor:
+        if training and self.output_l2 > 0:
+            add_penalty(lambda: self.output_l2 * vectors.float().square().sum(dim=1).mean())
+        return vectors
 
-    def _in_batch_loss(self, batch: Batch, queries: Tensor, candidates: Tensor) -> Tensor:
-        ids = batch[self.candidate_id]
-        loss: Tensor = self.task(
-            queries,
-            candidates,
-            candidate_ids=ids,
-            log_q=None if self.log_q is None else self.log_q[ids],
-            weight=None if self.weight is None else batch[self.weight],
-        )
-        return loss
+    def _embed_catalogue(self, embedded: EmbeddedCandidates | None, training: bool) -> Tensor:
+        if embedded is not None:  # once for all batches of an evaluation, whose losses compare with those of training
+            add_penalty(lambda: embedded.penalty)
+            return embedded.vectors
+        if self.corpus is None:
+            raise self._error("a catalogue, for these negatives", "none", "pass catalogue=")
+        return self._penalized(self.candidate_embeddings(self.corpus.batch), training)
 
-    def _sampled_loss(
-        self, batch: Batch, queries: Tensor, candidates: Tensor, sampler: Sampler, *, training: bool
-    ) -> Tensor:
-        table = self._table()
-        drawn = draw(sampler, batch[self.candidate_id], candidates, table, training=training)
-        if drawn.embeddings is None:
-            raise self._error("a catalogue, for a sampler", "none", _pass_catalogue(self.candidate_id))
-        if self.task.log_q is True and drawn.log_q_of is None:
-            raise self._error(
-                "a sampler that knows its probabilities, for log_q", type(sampler).__name__, "give counts"
-            )
-        return sampled_softmax(
-            self.task,
-            queries,
-            candidates,
-            batch[self.candidate_id],
-            drawn,
-            known=drawn.valid if table is None else drawn.valid & table.known(drawn.ids),
-            weight=None if self.weight is None else batch[self.weight],
-        )
-
-    def _table(self) -> CandidatesById | None:
+    def _candidates_by_id(self) -> CandidatesById | None:
         embed, num_ids = self.candidate_embeddings, self._num_candidate_ids
         if self.candidate_features == (self.candidate_id,):
             return CandidatesById(embed, self.candidate_id, num_ids, None, None)
-        if self.catalogue is None:
+        if self.corpus is None:
             return None
-        return CandidatesById(embed, self.candidate_id, num_ids, self.row_of_id, self._catalogue_here())
+        return CandidatesById(embed, self.candidate_id, num_ids, self.corpus.row_of_id, self.corpus.batch)
 
-    def _catalogue_loss(self, batch: Batch, queries: Tensor, candidates: Tensor, *, training: bool) -> Tensor:
-        rows = self._positive_rows(batch)
-        if training:
-            self._missing.add(rows)
-        known = (rows >= 0).float()  # a positive outside of the catalogue has nothing to be told from
-        loss: Tensor = self.task(
-            queries,
-            candidates,
-            positives=rows.clamp(min=0),
-            candidate_ids=torch.arange(len(candidates), device=rows.device),
-            weight=known if self.weight is None else known * batch[self.weight],
-        )
-        return loss
-
-    def _rank(self, batch: Batch, queries: Tensor, corpus: Tensor) -> None:
-        rows = self._positive_rows(batch)
-        self._missing.add(rows)
+    def _update_metrics(
+        self, queries: Tensor, candidates: Tensor, rows: Tensor, weight: Tensor | None, batch: Batch
+    ) -> None:
         exclude = None if self.exclude is None else batch[self.exclude]
-        weight = None if self.weight is None else batch[self.weight]
         with torch.autocast(queries.device.type, enabled=False):  # ranks in full precision, whatever the model's
-            self.task.update_metrics(queries.float(), corpus, rows, exclude=exclude, weight=weight)
-
-    def _positive_rows(self, batch: Batch) -> Tensor:
-        """Return the catalogue row of each positive, -1 if it has none."""
-        assert self.row_of_id is not None
-        return self.row_of_id[batch[self.candidate_id]]
-
-    def _embed_in_pieces(self, batch: Batch) -> Tensor:
-        device = model_device(self)
-        starts = range(0, len(batch), _ROWS_AT_ONCE)
-        return torch.cat(
-            [self.candidate_embeddings(batch[start : start + _ROWS_AT_ONCE].to(device)) for start in starts]
-        )
-
-    def _embed_whole_catalogue(self) -> Tensor:
-        return self.candidate_embeddings(self._catalogue_here())
-
-    def _catalogue_here(self) -> Batch:
-        device = model_device(self)
-        if self._catalogue_batch.device != device:
-            self._catalogue_batch = self._catalogue_batch.to(device)  # once, not in every step
-        return self._catalogue_batch
+            self.task.update_metrics(queries.float(), candidates, rows, exclude=exclude, weight=weight)
 
     def _error(self, expected: str, got: str, fix: str) -> ConfigError:
         return ConfigError(expected, got, type(self).__name__, fix)
-
-
-def _pass_catalogue(candidate_id: str) -> str:
-    return f'pass catalogue=space.catalogue(candidates, key="{candidate_id}")'

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 from retrank.models.multitask import MultiTaskRanking
-from retrank.models.parameters import dense_parameters, embedding_parameters
 from retrank.training.model import Model
 
 __all__ = ["TaskScore"]
@@ -63,16 +62,6 @@ class TaskScore(Configurable, Model):
     def features(self) -> tuple[str, ...]:
         """The columns that a score needs: the model's."""
         return self.model.features
-
-    @property
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The weights of the embedding tables."""
-        return embedding_parameters(self)
-
-    @property
-    def dense_parameters(self) -> list[nn.Parameter]:
-        """All other weights."""
-        return dense_parameters(self)
 
     def forward(self, batch: Batch) -> Tensor:
         """Score pairs.

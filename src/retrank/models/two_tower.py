@@ -8,7 +8,8 @@ from torch.nn import functional
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError
 from retrank.features.catalogue import Catalogue
-from retrank.models.retrieval import Negatives, RetrievalModel
+from retrank.models.negatives import Negatives
+from retrank.models.retrieval import RetrievalModel
 from retrank.models.tower import Tower
 from retrank.tasks.retrieval import Retrieval
 
@@ -27,10 +28,11 @@ class TwoTower(RetrievalModel):
         query: the tower of queries.
         candidate: the tower of candidates, of equal output width.
         task: the loss, and the metrics of the evaluation.
-        catalogue: all candidates, `space.catalogue(...)`; needed for corpus metrics and `negatives="catalogue"`.
-        negatives: `"in_batch"`: a positive competes with the other positives of its batch; `"catalogue"`: with all
-            candidates, which costs one pass of the candidate tower over the catalogue in every step; a sampler of
-            `rr.sampling`: with what it draws.
+        catalogue: all candidates, `space.catalogue(...)`; needed for corpus metrics and `CatalogueNegatives`.
+        negatives: what a positive competes with in training: `"in_batch"` or `rr.models.InBatchNegatives()`, the other
+            positives of its batch; `"catalogue"` or `rr.models.CatalogueNegatives()`, all candidates, which costs one
+            pass of the candidate tower over the catalogue in every step; a sampler of `rr.sampling`, what it draws; or
+            a `rr.models.NegativeSource` of your own.
         candidate_id: the feature that identifies candidates; the candidate tower's first by default.
         query_id: the feature that identifies queries to a `rr.Recommender`; the query tower's first by default.
         weight: the column with the weight of each row, None for equal weights.

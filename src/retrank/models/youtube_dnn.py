@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
-from retrank.models.retrieval import Negatives
+from retrank.models.negatives import Negatives
 from retrank.models.tower import Tower
 from retrank.models.two_tower import TwoTower
 from retrank.tasks.retrieval import Retrieval
@@ -44,8 +44,8 @@ def youtube_dnn(
         dropout: share of the hidden values set to zero in training.
         l2: factor of the squared norm of the vectors that a batch looks up.
         task: the loss, and the metrics of the evaluation.
-        catalogue: all candidates; needed for corpus metrics and `negatives="catalogue"`.
-        negatives: `"catalogue"` or `"in_batch"`.
+        catalogue: all candidates; needed for corpus metrics and `CatalogueNegatives`.
+        negatives: `"catalogue"`, `"in_batch"`, a sampler or a `NegativeSource`; see `TwoTower`.
         weight: the column with the weight of each row, None for equal weights.
         exclude: the column with the catalogue rows (`Jagged`) that a query's evaluation leaves out; None for none.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.losses.checks import FINITE, checked, checked_weight
-from retrank.losses.lists import ListLoss
+from retrank.losses.list_loss import ListLoss
 from retrank.tasks.task import LossMetric, Task, TaskMetric
 
 __all__ = ["Ranking"]

@@ -21,7 +21,6 @@ from retrank.losses.softmax import softmax_cross_entropy
 from retrank.ops.softmax import dot_product_cross_entropy
 from retrank.ops.softmax_by_torch import rows_at_once, weighted
 from retrank.sampling.frequency import StreamingFrequency
-from retrank.tasks.contest import Contest, across_processes, reverse_across_processes
 from retrank.tasks.logits import (
     apply_score_mask,
     apply_temperature,
@@ -29,6 +28,7 @@ from retrank.tasks.logits import (
     mine_hard_negatives,
     remove_accidental_hits,
 )
+from retrank.tasks.retrieval_batch import RetrievalBatch, gather_candidates, gather_queries
 from retrank.tasks.task import BatchMetric, CorpusMetric, LossMetric, Task, listed
 
 __all__ = ["Retrieval"]
@@ -168,23 +168,23 @@ class Retrieval(Task[CorpusMetric]):
         log_q = checked_log_q(_needed(log_q, "log_q"), "Retrieval") if self.log_q is True else None
         weight = None if weight is None else checked_weight(weight, "Retrieval")
         is_shared = self.training and self.cross_device_negatives and positives is None and world_size() > 1
-        num_rows = [len(queries)]
+        num_queries = [len(queries)]
         if is_shared:
-            contest, num_rows = across_processes(queries, candidates, ids=candidate_ids, log_q=log_q, mask=mask)
+            batch, num_queries = gather_candidates(queries, candidates, ids=candidate_ids, log_q=log_q, mask=mask)
         else:
             positives = torch.arange(len(queries), device=queries.device) if positives is None else positives
-            contest = Contest(queries, candidates, positives, ids=candidate_ids, log_q=log_q, mask=mask)
+            batch = RetrievalBatch(queries, candidates, positives, ids=candidate_ids, log_q=log_q, mask=mask)
         if isinstance(self.log_q, StreamingFrequency):
-            contest = replace(contest, log_q=self.log_q(_needed(contest.ids, "candidate_ids")))
-        losses = self._losses(contest, weight, update_metrics=update_metrics)
+            batch = replace(batch, log_q=self.log_q(_needed(batch.ids, "candidate_ids")))
+        losses = self._losses(batch, weight, update_metrics=update_metrics)
         if self.symmetric:
             if is_shared:
-                contest = reverse_across_processes(queries, candidates, num_rows, ids=candidate_ids, mask=mask)
+                batch = gather_queries(queries, candidates, num_queries, ids=candidate_ids, mask=mask)
             else:
-                contest = contest.reversed()
-            losses = (losses + self._losses(contest, weight, update_metrics=False)) / 2
-        loss = losses.sum() * len(num_rows)
-        loss = loss / max(sum(num_rows), 1) if self.reduction == "mean" else loss
+                batch = batch.transposed()
+            losses = (losses + self._losses(batch, weight, update_metrics=False)) / 2
+        loss = losses.sum() * len(num_queries)
+        loss = loss / max(sum(num_queries), 1) if self.reduction == "mean" else loss
         if update_metrics:
             for metric in self.loss_metrics:
                 metric.update(loss.detach(), len(queries))
@@ -212,48 +212,50 @@ class Retrieval(Task[CorpusMetric]):
             for metric in self.metrics:
                 metric.update(query_embeddings, candidate_embeddings, positives, exclude=exclude, weight=weight)
 
-    def _losses(self, contest: Contest, weight: Tensor | None, *, update_metrics: bool) -> Tensor:
+    def _losses(self, batch: RetrievalBatch, weight: Tensor | None, *, update_metrics: bool) -> Tensor:
         """Return weight · loss of every row, with no more than a block of scores in memory."""
-        size = rows_at_once(len(contest.columns), contest.columns.device)
+        size = rows_at_once(len(batch.candidates), batch.candidates.device)
         if update_metrics and self.batch_metrics:
             with torch.no_grad():
-                for block, some in _blocks(contest, weight, size):
-                    scores, positives, some = self._corrected(block, some)
+                for block, block_weight in _blocks(batch, weight, size):
+                    scores, positives, counted = self._corrected(block, block_weight)
                     for metric in self.batch_metrics:
-                        metric.update(scores, positives, some)
-        if self._is_plain_softmax(contest):
+                        metric.update(scores, positives, counted)
+        if self._is_plain_softmax(batch):
             return dot_product_cross_entropy(
-                contest.rows,
-                contest.columns,
-                contest.positives,
+                batch.queries,
+                batch.candidates,
+                batch.positives,
                 temperature=self.temperature,
                 weight=weight,
-                bias=None if contest.log_q is None else -contest.log_q,
-                ids=_needed(contest.ids, "candidate_ids") if self.remove_accidental_hits else None,
+                bias=None if batch.log_q is None else -batch.log_q,
+                ids=_needed(batch.ids, "candidate_ids") if self.remove_accidental_hits else None,
             )
-        if len(contest.rows) <= size:
-            return self._block_losses(contest, weight)
+        if len(batch.queries) <= size:
+            return self._block_losses(batch, weight)
         # A loss of one's own may draw random numbers, which must be the same again.
-        again = partial(checkpoint, self._block_losses, use_reentrant=False, preserve_rng_state=self.loss is not None)
-        return torch.cat([again(block, some) for block, some in _blocks(contest, weight, size)])
+        recomputed = partial(
+            checkpoint, self._block_losses, use_reentrant=False, preserve_rng_state=self.loss is not None
+        )
+        return torch.cat([recomputed(*block) for block in _blocks(batch, weight, size)])
 
-    def _corrected(self, contest: Contest, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _corrected(self, batch: RetrievalBatch, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the scores as the loss sees them, the columns of the positives, and the weights."""
-        scores, positives = apply_temperature(contest.scores, self.temperature), contest.positives
-        if contest.log_q is not None:
-            scores = correct_log_q(scores, contest.log_q)
+        scores, positives = apply_temperature(batch.scores, self.temperature), batch.positives
+        if batch.log_q is not None:
+            scores = correct_log_q(scores, batch.log_q)
         if self.remove_accidental_hits:
-            scores = remove_accidental_hits(scores, _needed(contest.ids, "candidate_ids"), positives)
-        if contest.mask is not None:
-            takes_part = contest.mask.gather(1, positives[:, None])
+            scores = remove_accidental_hits(scores, _needed(batch.ids, "candidate_ids"), positives)
+        if batch.mask is not None:
+            takes_part = batch.mask.gather(1, positives[:, None])
             weight = (torch.ones_like(scores[:, 0]) if weight is None else weight).where(takes_part[:, 0], 0)
-            scores = apply_score_mask(scores, contest.mask | ~takes_part)  # a row of -inf would have NaN gradients
+            scores = apply_score_mask(scores, batch.mask | ~takes_part)  # a row of -inf would have NaN gradients
         if self.num_hard_negatives is not None:
             scores, positives = mine_hard_negatives(scores, positives, self.num_hard_negatives)
         return scores, positives, weight
 
-    def _block_losses(self, contest: Contest, weight: Tensor | None) -> Tensor:
-        scores, positives, weight = self._corrected(contest, weight)
+    def _block_losses(self, batch: RetrievalBatch, weight: Tensor | None) -> Tensor:
+        scores, positives, weight = self._corrected(batch, weight)
         if self.loss is None or self._smoothing is not None:
             smoothing = self._smoothing or 0.0
             return softmax_cross_entropy(scores, positives, weight, label_smoothing=smoothing, reduction="none")
@@ -267,15 +269,15 @@ class Retrieval(Task[CorpusMetric]):
             )
         return weighted(losses, weight)
 
-    def _is_plain_softmax(self, contest: Contest) -> bool:
-        """Say whether the losses are those of one softmax over all columns, each with the same id in all rows."""
-        ids, log_q, one_a_column = contest.ids, contest.log_q, contest.columns.shape[:1]
+    def _is_plain_softmax(self, batch: RetrievalBatch) -> bool:
+        """Return whether the losses are those of one softmax over all columns, each with the same id in all rows."""
+        ids, log_q, per_column = batch.ids, batch.log_q, batch.candidates.shape[:1]
         is_softmax = self.loss is None or self._smoothing == 0
         return (
-            (is_softmax and self.num_hard_negatives is None and contest.mask is None)
-            and contest.rows.dim() == contest.columns.dim() == 2
-            and (ids is None or (ids.shape == one_a_column and not ids.is_floating_point()))
-            and (log_q is None or log_q.shape == one_a_column)
+            (is_softmax and self.num_hard_negatives is None and batch.mask is None)
+            and batch.queries.dim() == batch.candidates.dim() == 2
+            and (ids is None or (ids.shape == per_column and not ids.is_floating_point()))
+            and (log_q is None or log_q.shape == per_column)
         )
 
     def _check(
@@ -325,9 +327,9 @@ def _smoothing_of(loss: nn.Module | None) -> float | None:
     return loss.label_smoothing
 
 
-def _blocks(contest: Contest, weight: Tensor | None, size: int) -> Iterator[tuple[Contest, Tensor | None]]:
+def _blocks(batch: RetrievalBatch, weight: Tensor | None, size: int) -> Iterator[tuple[RetrievalBatch, Tensor | None]]:
     weights: Iterable[Tensor | None] = repeat(None) if weight is None else torch.split(weight, size)
-    return zip(contest.cut(size), weights, strict=False)
+    return zip(batch.split(size), weights, strict=False)
 
 
 def _needed(tensor: Tensor | None, name: str) -> Tensor:

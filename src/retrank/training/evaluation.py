@@ -1,7 +1,6 @@
 """One pass over data that learns nothing."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,15 +13,13 @@ from retrank.training.mode import evaluating
 from retrank.training.preparation import materialize
 from retrank.training.sums import EpochSums
 from retrank.training.task_metrics import metric_results, reset_metrics
-
-if TYPE_CHECKING:
-    from retrank.training.model import Model
+from retrank.training.trainable import Trainable
 
 __all__ = ["evaluate", "predict"]
 
 
 def evaluate(
-    model: "Model", batches: Batches, *, precision: Precision = "float32", after_batch: Callable[[int], object]
+    model: Trainable, batches: Batches, *, precision: Precision = "float32", after_batch: Callable[[int], object]
 ) -> dict[str, float]:
     """Measure losses and metrics.
 
@@ -57,7 +54,7 @@ def evaluate(
 
 
 def predict(
-    model: "Model", batches: Batches, *, precision: Precision = "float32", after_batch: Callable[[int], object]
+    model: Trainable, batches: Batches, *, precision: Precision = "float32", after_batch: Callable[[int], object]
 ) -> Tensor:
     """Run the forward pass over data.
 

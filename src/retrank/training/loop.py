@@ -1,10 +1,10 @@
-"""The training loop: epochs, steps, checkpoints. It knows `Model` and no concrete one."""
+"""The training loop: epochs, steps, checkpoints. It knows a `Trainable` and no concrete model."""
 
 import json
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
 from torch.optim import Optimizer
@@ -29,9 +29,7 @@ from retrank.training.run import Run
 from retrank.training.saved_run import RunState, read_run, state_file
 from retrank.training.sums import EpochSums
 from retrank.training.task_metrics import load_metric_state, metric_results, metric_state, reset_metrics
-
-if TYPE_CHECKING:
-    from retrank.training.model import Model
+from retrank.training.trainable import Trainable
 
 __all__ = ["Loop"]
 
@@ -47,7 +45,7 @@ class Loop:
         options: how.
     """
 
-    def __init__(self, model: "Model", batches: Batches, validation: Batches | None, options: FitOptions) -> None:
+    def __init__(self, model: Trainable, batches: Batches, validation: Batches | None, options: FitOptions) -> None:
         self._model, self._batches, self._validation, self._options = model, batches, validation, options
         self._device = resolve_device(options.device)
         model.to(self._device)
@@ -271,7 +269,7 @@ class Loop:
         }
 
 
-def _describe_model(model: "Model") -> Any:
+def _describe_model(model: Trainable) -> Any:
     """Return the type of a model, and its arguments if they can be written down."""
     if isinstance(model, Configurable):
         try:

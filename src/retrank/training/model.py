@@ -1,6 +1,5 @@
 """`Model`: what a user subclasses to train something."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +11,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError, ShapeError
-from retrank.core.regularization import Regularized
+from retrank.core.penalties import collecting_penalties
+from retrank.core.regularized import Regularized
 from retrank.data.batches import Batches, require_batches
+from retrank.embeddings.table import EmbeddingTable
 from retrank.optim.spec import OptimizerSpec
 from retrank.training.callbacks import Callback
 from retrank.training.clipping import clip_gradients
@@ -24,16 +25,17 @@ from retrank.training.loop import Loop
 from retrank.training.options import FitOptions, as_callbacks
 from retrank.training.preparation import known_rows
 from retrank.training.progress import Progress
+from retrank.training.trainable import Trainable
 
 __all__ = ["Model"]
 
 
-class Model(nn.Module, ABC):
+class Model(Trainable):
     """A module that knows its loss, hence how to be trained.
 
     A subclass builds its layers and tasks in `__init__` and says in `compute_loss` how wrong they are on a batch;
-    `fit`, `evaluate` and `predict` do the rest. Metrics of every task inside the model, and penalties of every layer
-    with a `regularization()`, are found and reported.
+    `fit`, `evaluate` and `predict` do the rest. Metrics of every task inside the model are found and reported, and so
+    are penalties: of the weights of layers with a `regularization()`, and what layers add by `rr.core.add_penalty`.
 
     Example:
         >>> import torch, retrank as rr
@@ -55,29 +57,49 @@ class Model(nn.Module, ABC):
     Source: `tfrs.Model`. Differs: reported losses are averages over the rows of the epoch, not those of the last batch.
     """
 
-    @abstractmethod
-    def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:
-        """Say how wrong the model is on a batch.
+    @property
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """The weights of all embedding tables, whose gradients are row-sparse, each once in module order."""
+        return list(dict.fromkeys(module.weight for module in self.modules() if isinstance(module, EmbeddingTable)))
+
+    @property
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """All other weights, each once in module order; `rr.optim.Composite` gives either kind its optimizer."""
+        tables = set(self.embedding_parameters)
+        return [parameter for parameter in self.parameters() if parameter not in tables]
+
+    def compute_losses(
+        self, batch: Batch, training: bool = False, *, precision: Precision = "float32"
+    ) -> dict[str, Tensor]:
+        """Compute the loss of a batch and all penalties, for a training loop of your own.
 
         Args:
-            batch: columns by name, on the model's device.
-            training: whether weights will be moved by this loss.
+            batch: on the model's device.
+            training: whether this loss will update the weights.
+            precision: of the forward pass.
 
         Returns:
-            Scalar: the average loss over the rows, without regularization.
+            Scalars: `loss`, from `compute_loss`; `regularization_loss`, the penalties of weights and those that were
+            added in the forward pass; and `total_loss`, their sum, which is what to minimize.
+
+        Raises:
+            ShapeError: the loss is no scalar.
         """
-
-    def begin_evaluation(self) -> None:
-        """Prepare what all batches of an evaluation share, e.g. embed the catalogue; does nothing unless overridden."""
-
-    def end_evaluation(self) -> None:
-        """Drop what `begin_evaluation` prepared; called even if the evaluation, or its preparation, failed."""
-
-    def end_epoch(self) -> None:
-        """Look back on the training batches of an epoch; does nothing unless overridden."""
+        with collecting_penalties() as penalties, autocast(batch.device, precision):
+            loss = self.compute_loss(batch, training=training)
+        if not isinstance(loss, Tensor) or loss.dim() != 0:
+            raise ShapeError(
+                "a scalar tensor",
+                f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__,
+                f"{type(self).__name__}.compute_loss",
+                "return the mean loss over the rows",
+            )
+        loss = loss.float() if loss.dtype in (torch.bfloat16, torch.float16) else loss
+        regularization = self.regularization_loss() + penalties.total(loss.device)
+        return {"loss": loss, "regularization_loss": regularization, "total_loss": loss + regularization}
 
     def regularization_loss(self) -> Tensor:
-        """Return the sum of the penalties of all layers, a scalar."""
+        """Return the sum of the penalties of the weights, a scalar; `compute_losses` adds those of a batch."""
         penalties = [module.regularization() for module in self._regularized()]
         return torch.stack(penalties).sum() if penalties else torch.zeros((), device=model_device(self))
 
@@ -100,7 +122,7 @@ class Model(nn.Module, ABC):
             ConfigError: the loss does not depend on the weights.
         """
         optimizer.zero_grad(set_to_none=True)
-        losses = self._losses(batch, training=True, precision=precision)
+        losses = self.compute_losses(batch, training=True, precision=precision)
         if not losses["total_loss"].requires_grad:
             raise ConfigError(
                 "a loss that depends on the weights",
@@ -125,7 +147,7 @@ class Model(nn.Module, ABC):
             Scalars `loss`, `regularization_loss` and `total_loss`, on the device.
         """
         with torch.no_grad():
-            return self._losses(batch, training=False, precision=precision)
+            return self.compute_losses(batch, precision=precision)
 
     def predict_step(self, batch: Batch) -> Any:
         """Return what `predict` collects for a batch: the output of `forward`.
@@ -261,17 +283,3 @@ class Model(nn.Module, ABC):
                 if hasattr(type(module), "regularization") and getattr(module, "l2", None) != 0:
                     found.append(cast(Regularized, module))
         return found
-
-    def _losses(self, batch: Batch, *, training: bool, precision: Precision) -> dict[str, Tensor]:
-        with autocast(batch.device, precision):
-            loss = self.compute_loss(batch, training=training)
-        if not isinstance(loss, Tensor) or loss.dim() != 0:
-            raise ShapeError(
-                "a scalar tensor",
-                f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__,
-                f"{type(self).__name__}.compute_loss",
-                "return the mean loss over the rows",
-            )
-        loss = loss.float() if loss.dtype in (torch.bfloat16, torch.float16) else loss
-        regularization = self.regularization_loss()
-        return {"loss": loss, "regularization_loss": regularization, "total_loss": loss + regularization}

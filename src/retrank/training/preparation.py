@@ -1,7 +1,5 @@
 """What must be known before the first step: how many rows, and the shape of every parameter."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch.nn.parameter import is_lazy
 
@@ -9,9 +7,7 @@ from retrank.core.errors import ConfigError
 from retrank.data.batches import Batches
 from retrank.training.device import model_device
 from retrank.training.mode import evaluating
-
-if TYPE_CHECKING:
-    from retrank.training.model import Model
+from retrank.training.trainable import Trainable
 
 __all__ = ["known_rows", "materialize"]
 
@@ -31,7 +27,7 @@ def known_rows(batches: Batches) -> int | None:
         return None
 
 
-def materialize(model: "Model", batches: Batches) -> None:
+def materialize(model: Trainable, batches: Batches) -> None:
     """Give lazily sized layers their width, from the first batch, without moving the loader.
 
     Optimizers and checkpoints need the shape of every parameter before the first step.

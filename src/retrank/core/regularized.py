@@ -1,4 +1,4 @@
-"""The protocol of layers that add a penalty to the loss."""
+"""`Regularized`: layers whose weights have a penalty."""
 
 from typing import Protocol, runtime_checkable
 
@@ -9,9 +9,10 @@ __all__ = ["Regularized"]
 
 @runtime_checkable
 class Regularized(Protocol):
-    """A module with a penalty, which `Model` adds to the loss of every step.
+    """A module whose weights have a penalty, which `Model` adds to the loss of every step.
 
-    One with an attribute `l2` is not asked while that is 0: most layers have no penalty, and asking costs time.
+    A module with an attribute `l2` is skipped while that is 0: most layers have no penalty, and asking costs time.
+    For a penalty of what passes through a layer, see `add_penalty`.
 
     Example:
         >>> import torch, retrank as rr
@@ -22,4 +23,4 @@ class Regularized(Protocol):
     """
 
     def regularization(self) -> Tensor:
-        """Return the penalty as a scalar tensor, already scaled."""
+        """Return the penalty of the weights as they are, a scalar tensor, already scaled."""

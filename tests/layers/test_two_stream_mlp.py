@@ -42,14 +42,14 @@ def oracle(layer, inputs):
     ],
 )
 def test_it_is_what_the_paper_says(arguments):
-    layer = rr.layers.TwoStream([3, 2, 4], [6, 8], [4], **arguments)
+    layer = rr.layers.TwoStreamMLP([3, 2, 4], [6, 8], [4], **arguments)
     inputs = [torch.randn(5, width) for width in (3, 2, 4)]
     np.testing.assert_allclose(layer(inputs).detach().numpy(), oracle(layer, inputs), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(layer([vector[1:2] for vector in inputs]), layer(inputs)[1:2])
 
 
 def test_a_gate_looks_only_at_its_context():
-    layer = rr.layers.TwoStream([2, 2], [4], [4], first_context=[0])
+    layer = rr.layers.TwoStreamMLP([2, 2], [4], [4], first_context=[0])
     inputs = [torch.randn(3, 2), torch.zeros(3, 2, requires_grad=True)]
     torch.autograd.grad(layer.first_gate(inputs[0]).sum(), inputs[1], allow_unused=True)
     assert layer.first_gate.linears[0].in_features == 2
@@ -67,16 +67,16 @@ def test_a_gate_looks_only_at_its_context():
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(rr.errors.ConfigError, match=message):
-        rr.layers.TwoStream([3, 2], [6, 8], [4], **arguments)
+        rr.layers.TwoStreamMLP([3, 2], [6, 8], [4], **arguments)
 
 
 def test_other_widths_are_refused():
     with pytest.raises(rr.errors.ShapeError, match=r"\(3, 2\)"):
-        rr.layers.TwoStream([3, 2], [8], [4])([torch.rand(2, 2), torch.rand(2, 3)])
+        rr.layers.TwoStreamMLP([3, 2], [8], [4])([torch.rand(2, 2), torch.rand(2, 3)])
 
 
 def test_config_round_trip():
-    layer = rr.layers.TwoStream([3, 2], (6, 8), [4], num_heads=2, first_context=(1,), dropout=0.1)
+    layer = rr.layers.TwoStreamMLP([3, 2], (6, 8), [4], num_heads=2, first_context=(1,), dropout=0.1)
     again = rr.core.from_config(rr.core.to_config(layer))
     assert again.config == layer.config
     assert {name: tuple(p.shape) for name, p in again.named_parameters()} == {

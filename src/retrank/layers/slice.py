@@ -1,45 +1,15 @@
-"""`Product` and `Slice`: features multiplied number by number, and parts of their vectors."""
+"""`Slice`: a part of every feature's vector."""
 
-import functools
 from collections.abc import Sequence
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
-from retrank.layers.shapes import require_alike, stack_fields
+from retrank.layers.shapes import require_alike
 
-__all__ = ["Product", "Slice"]
-
-
-@final
-class Product(Configurable, nn.Module):
-    """The product of all features, number by number: generalized matrix factorization where there are two.
-
-    Example:
-        >>> import torch, retrank as rr
-        >>> rr.layers.Product()([torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])])
-        tensor([[3., 8.]])
-
-    Source: the GMF layer of He et al., Neural Collaborative Filtering, 2017.
-    """
-
-    def forward(self, inputs: Sequence[Tensor] | Tensor) -> Tensor:
-        """Multiply the features.
-
-        Args:
-            inputs: F tensors `(batch, dim)`, or one `(batch, F, dim)`.
-
-        Returns:
-            `(batch, dim)`.
-
-        Raises:
-            ShapeError: no inputs, or inputs of different shape.
-        """
-        # Not torch.prod, whose backward pass waits for the device to count zeros.
-        return functools.reduce(torch.mul, stack_fields(inputs, "Product").unbind(1))
+__all__ = ["Slice"]
 
 
 @final

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrank.core.errors import ConfigError, DataError
-from retrank.data.recent import latest_candidates, with_recent_candidates
+from retrank.data.recent_candidates import latest_candidates, with_recent_candidates
 
 NAMES = {"query": "user", "candidate": "song", "time": "time"}
 plays = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("wxyz"), st.integers(0, 3)), max_size=25)

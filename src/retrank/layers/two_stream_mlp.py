@@ -1,4 +1,4 @@
-"""`TwoStream`: two multilayer perceptrons whose outputs are multiplied."""
+"""`TwoStreamMLP`: two multilayer perceptrons whose outputs are multiplied."""
 
 from collections.abc import Sequence
 from typing import final
@@ -11,11 +11,11 @@ from retrank.core.errors import ConfigError, ShapeError
 from retrank.layers.linear import linear
 from retrank.layers.mlp import MLP
 
-__all__ = ["TwoStream"]
+__all__ = ["TwoStreamMLP"]
 
 
 @final
-class TwoStream(Configurable, nn.Module):
+class TwoStreamMLP(Configurable, nn.Module):
     """Two MLPs o₁ and o₂ on all features, fused as w₁·o₁ + w₂·o₂ + b plus, for every head h, o₁ₕᵀ Wₕ o₂ₕ.
 
     A stream may weigh the features first: a gate of one hidden layer looks at the features that are its context, and
@@ -36,7 +36,7 @@ class TwoStream(Configurable, nn.Module):
 
     Example:
         >>> import torch, retrank as rr
-        >>> layer = rr.layers.TwoStream([4, 2], [16, 8], [8], num_heads=2, first_context=[0], second_context=[1])
+        >>> layer = rr.layers.TwoStreamMLP([4, 2], [16, 8], [8], num_heads=2, first_context=[0], second_context=[1])
         >>> layer([torch.rand(3, 4), torch.rand(3, 2)]).shape
         torch.Size([3, 1])
 
@@ -88,7 +88,7 @@ class TwoStream(Configurable, nn.Module):
         widths = tuple(vector.shape[-1] for vector in inputs)
         if widths != self.widths:
             raise ShapeError(
-                f"features of width {self.widths}", str(widths), "TwoStream", "build the layer with these widths"
+                f"features of width {self.widths}", str(widths), "TwoStreamMLP", "build the layer with these widths"
             )
         features = torch.cat(list(inputs), dim=1)
         first = self.first(_gated(features, inputs, self.first_gate, self.first_context))
@@ -112,4 +112,4 @@ def _gated(features: Tensor, inputs: Sequence[Tensor], gate: MLP | None, context
 
 
 def _config_error(expected: str, got: str) -> ConfigError:
-    return ConfigError(expected, got, "TwoStream")
+    return ConfigError(expected, got, "TwoStreamMLP")

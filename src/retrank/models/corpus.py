@@ -1,0 +1,76 @@
+"""`Corpus`: the candidates that a retrieval model ranks."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from retrank.core.batch import Batch
+from retrank.core.penalties import collecting_penalties
+from retrank.features.catalogue import Catalogue
+from retrank.models.candidates import rows_of_ids
+
+__all__ = ["Corpus", "EmbeddedCandidates", "embed_in_pieces"]
+
+_ROWS_AT_ONCE: Final = 4096
+
+
+@final
+class Corpus(nn.Module):
+    """A catalogue, and the row of each vocabulary id in it. It moves with its model and is not part of its weights.
+
+    Args:
+        catalogue: all candidates.
+        candidate_id: the column with their vocabulary ids.
+        num_ids: how many ids there are, padding and unknown included.
+
+    Raises:
+        ConfigError: the catalogue has no column of candidate ids.
+        DataError: two of its rows have the same id.
+    """
+
+    row_of_id: Tensor
+    """`(num_ids,)` int64; -1 for padding, unknown, and ids that are not in the catalogue."""
+
+    def __init__(self, catalogue: Catalogue, candidate_id: str, num_ids: int) -> None:
+        super().__init__()
+        self.catalogue, self._batch = catalogue, catalogue.batch
+        self.register_buffer("row_of_id", rows_of_ids(catalogue, candidate_id, num_ids), persistent=False)
+
+    @property
+    def batch(self) -> Batch:
+        """The features of all candidates, on the model's device."""
+        if self._batch.device != self.row_of_id.device:
+            self._batch = self._batch.to(self.row_of_id.device)  # once, not in every step
+        return self._batch
+
+
+@final
+class EmbeddedCandidates(NamedTuple):
+    """Candidates as vectors.
+
+    Args:
+        vectors: `(num_candidates, dim)`.
+        penalty: what embedding them adds to the loss of a step, as if they had been one batch.
+    """
+
+    vectors: Tensor
+    penalty: Tensor
+
+
+def embed_in_pieces(embed: Callable[[Batch], Tensor], batch: Batch, device: torch.device) -> EmbeddedCandidates:
+    """Embed any number of candidates in memory for a few thousand.
+
+    Args:
+        embed: from candidate features to `(batch, dim)`.
+        batch: the features, on any device.
+        device: where to embed.
+    """
+    vectors, penalty = [], torch.zeros((), device=device)
+    for start in range(0, max(len(batch), 1), _ROWS_AT_ONCE):
+        piece = batch[start : start + _ROWS_AT_ONCE].to(device)
+        with collecting_penalties() as penalties:
+            vectors.append(embed(piece))
+        penalty = penalty + penalties.total(device) * (len(piece) / max(len(batch), 1))  # penalties are means over rows
+    return EmbeddedCandidates(torch.cat(vectors), penalty)
