@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError
-from retrank.data.events import time_column
+from retrank.data.event_times import time_column
 
 NAMES = {"query": "user", "candidate": "song"}
 users, songs = st.sampled_from(["a", "b", "c", "d"]), st.sampled_from(["v", "w", "x", "y", "z"])

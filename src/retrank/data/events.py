@@ -7,35 +7,18 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from retrank.core.errors import ConfigError, DataError
+from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.data.checks import require_columns, require_time
+from retrank.data.event_times import as_numbers, as_times, require_times, times_like
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import KeyType, as_keys, key_type
 from retrank.data.segments import Segment, merged_windows
 from retrank.data.sources import TableLike, frame
 
-__all__ = ["EventLog", "time_column"]
+__all__ = ["EventLog"]
 
 _MERGE_FROM = 1 / 8  # of all events: with fewer new ones, the old ones stay where they are
-
-
-def time_column(schema: pl.Schema, others: tuple[str, ...]) -> str | None:
-    """Choose the column that says when an event was, for a table whose owner did not say.
-
-    Args:
-        schema: of the table.
-        others: columns that are something else, such as keys.
-
-    Returns:
-        The only date or datetime column; else `time` or `timestamp` if it is the only number column of these names;
-        None otherwise.
-    """
-    free = {name: dtype for name, dtype in schema.items() if name not in others}
-    temporal = [name for name, dtype in free.items() if isinstance(dtype, pl.Date | pl.Datetime)]
-    named = [name for name in ("time", "timestamp") if name in free and free[name].is_numeric()]
-    found = temporal or named
-    return found[0] if len(found) == 1 else None
 
 
 @final
@@ -118,9 +101,8 @@ class EventLog:
         self.query_type, self.candidate_type = key_type(queries), key_type(candidates)
         self.queries = KeyIndex(as_keys(queries, None, "error"))
         self.candidates = KeyIndex(as_keys(candidates, None, "error"))
-        physical = None if times is None else _physical(_require_times(times))
-        _check_codes(offsets, codes, physical, len(queries), len(candidates))
-        self._base = Segment(offsets, codes.int(), physical)
+        physical = None if times is None else as_numbers(require_times(times))
+        self._base = Segment.checked(offsets, codes, physical, len(queries), len(candidates))
         self._added = Segment.empty_like(self._base)
         return self
 
@@ -173,7 +155,7 @@ class EventLog:
             DataError: times of another type, or not one per query.
         """
         self._require_times_for("latest_before", length)
-        return self._windows(places, self._times_like_ours(times, len(places)), length)
+        return self._windows(places, self._times(times, len(places)), length)
 
     def with_events(self, table: TableLike) -> Self:
         """Append events.
@@ -199,7 +181,7 @@ class EventLog:
             index.with_added(column.filter(pl.Series(index.find(column) < 0)).unique(maintain_order=True))
             for index, column in zip(self._indexes, keys, strict=True)
         )
-        added, _ = log._segment(keys, None if self.time is None else self._times_like_ours(new[self.time], new.height))
+        added, _ = log._segment(keys, None if self.time is None else self._times(new[self.time], new.height))
         if "num_queries_of" in self.__dict__:
             log.__dict__["num_queries_of"] = self._counts_with(added, len(log.candidates))
         log._added = self._added.merge(added, len(log.queries))
@@ -233,7 +215,7 @@ class EventLog:
         whole = self._whole()
         if whole.times is None or self.time is None or self.time_type is None:
             return whole.offsets, whole.candidates, None
-        return whole.offsets, whole.candidates, _logical(whole.times, self.time, self.time_type)
+        return whole.offsets, whole.candidates, as_times(whole.times, self.time, self.time_type)
 
     def table(self) -> pl.DataFrame:
         """Return the events as a table of keys, and times if there are any, those of a query together and by time."""
@@ -259,7 +241,7 @@ class EventLog:
         self.candidate_type: KeyType = key_type(keys[1])
         self.time_type: pl.DataType | None = None if time is None else events.schema[time]
         self.queries, self.candidates = (KeyIndex(column.unique(maintain_order=True)) for column in keys)
-        self._base, order = self._segment(keys, None if time is None else _physical(events[time]))
+        self._base, order = self._segment(keys, None if time is None else as_numbers(events[time]))
         self._added = Segment.empty_like(self._base)
         return order[self._base.offsets[1:] - 1]
 
@@ -270,18 +252,9 @@ class EventLog:
             require_time(table, self.time, "history")
         return table.select(names)
 
-    def _times_like_ours(self, times: pl.Series, count: int) -> Tensor:
+    def _times(self, times: pl.Series, count: int) -> Tensor:
         assert self.time_type is not None
-        if len(times) != count or _family(times.dtype) != _family(self.time_type):
-            raise DataError(f"{count} times of type {self.time_type}", f"{len(times)} of {times.dtype}", "times")
-        try:
-            cast = _require_times(times).cast(self.time_type)
-        except pl.exceptions.PolarsError as error:
-            raise DataError(f"times of type {self.time_type}", str(error), f"column '{times.name}'") from error
-        if times.dtype.is_float() and not bool((cast.cast(pl.Float64) == times).all()):
-            row = int((cast.cast(pl.Float64) != times).arg_max() or 0)
-            raise DataError(f"times of type {self.time_type}", str(times[row]), f"column '{times.name}', row {row}")
-        return _physical(cast)
+        return times_like(times, self.time_type, count)
 
     def _require_times_for(self, what: str, length: int | None) -> None:
         if self.time is None:
@@ -315,51 +288,3 @@ class EventLog:
         if not len(self._added.candidates) and len(self._base.offsets) == len(self.queries) + 1:
             return self._base
         return self._base.merge(self._added, len(self.queries))
-
-
-def _physical(times: pl.Series) -> Tensor:
-    """Return times as numbers that order alike."""
-    if times.dtype.is_float() or times.dtype.is_decimal():
-        return torch.from_numpy(times.cast(pl.Float64).to_numpy(writable=True))
-    return torch.from_numpy(times.to_physical().cast(pl.Int64).to_numpy(writable=True))
-
-
-def _logical(times: Tensor, name: str, dtype: pl.DataType) -> pl.Series:
-    column = pl.Series(name, times.numpy())
-    return column.cast(pl.Date) if dtype == pl.Date else column.cast(dtype)
-
-
-def _family(dtype: pl.DataType) -> str:
-    """Name what kind of times a column holds: only times of one kind can be compared."""
-    if isinstance(dtype, pl.Datetime):
-        return "datetime" if dtype.time_zone is None else "zoned datetime"
-    return "number" if dtype.is_numeric() else str(dtype)
-
-
-def _require_times(times: pl.Series) -> pl.Series:
-    require_time(times.to_frame(), times.name, "history")
-    return times
-
-
-def _check_codes(offsets: Tensor, codes: Tensor, times: Tensor | None, num_queries: int, num_candidates: int) -> None:
-    shapes_fit = (
-        offsets.dtype == torch.int64
-        and offsets.shape == (num_queries + 1,)
-        and codes.dim() == 1
-        and codes.dtype in (torch.int32, torch.int64)
-        and (times is None or times.shape == codes.shape)
-    )
-    ascends = (
-        shapes_fit and int(offsets[0]) == 0 and int(offsets[-1]) == len(codes) and bool((offsets.diff() >= 0).all())
-    )
-    if not ascends:
-        raise DataError("offsets, codes and times of one log", "others", "EventLog.from_codes")
-    if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < num_candidates:
-        raise DataError(
-            f"codes in [0, {num_candidates})", f"{int(codes.min())} to {int(codes.max())}", "EventLog.from_codes"
-        )
-    if times is not None and len(times):
-        begins = torch.zeros(len(times) + 1, dtype=torch.bool)
-        begins[offsets] = True
-        if bool(((times[1:] < times[:-1]) & ~begins[1:-1]).any()):
-            raise DataError("times that ascend within a query", "others", "EventLog.from_codes")

@@ -5,6 +5,7 @@ from typing import NamedTuple, Self, final
 import torch
 from torch import Tensor
 
+from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
 
 __all__ = ["Segment", "merged_windows"]
@@ -55,6 +56,43 @@ class Segment(NamedTuple):
         offsets = torch.zeros(num_queries + 1, dtype=torch.int64)
         torch.cumsum(counts, dim=0, out=offsets[1:])
         return cls(offsets, candidates.int()[order], None if times is None else times[order]), order
+
+    @classmethod
+    def checked(
+        cls, offsets: Tensor, codes: Tensor, times: Tensor | None, num_queries: int, num_candidates: int
+    ) -> Self:
+        """Take over events that are sorted already.
+
+        Args:
+            offsets: `(num_queries + 1,)` int64.
+            codes: `(events,)` integer places of candidates.
+            times: `(events,)` or None.
+            num_queries: how many queries there are.
+            num_candidates: how many candidates there are.
+
+        Raises:
+            DataError: parts that do not fit each other.
+        """
+        shapes_fit = (
+            offsets.dtype == torch.int64
+            and offsets.shape == (num_queries + 1,)
+            and codes.dim() == 1
+            and codes.dtype in (torch.int32, torch.int64)
+            and (times is None or times.shape == codes.shape)
+        )
+        ascends = (
+            shapes_fit and int(offsets[0]) == 0 and int(offsets[-1]) == len(codes) and bool((offsets.diff() >= 0).all())
+        )
+        if not ascends:
+            raise DataError("offsets, codes and times of one log", "others", "events")
+        if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < num_candidates:
+            raise DataError(f"codes in [0, {num_candidates})", f"{int(codes.min())} to {int(codes.max())}", "events")
+        if times is not None and len(times):
+            begins = torch.zeros(len(times) + 1, dtype=torch.bool)
+            begins[offsets] = True
+            if bool(((times[1:] < times[:-1]) & ~begins[1:-1]).any()):
+                raise DataError("times that ascend within a query", "others", "events")
+        return cls(offsets, codes.int(), times)
 
     @property
     def queries(self) -> Tensor:

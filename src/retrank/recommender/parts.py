@@ -14,7 +14,8 @@ from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
 from retrank.data.checks import require_columns, require_rows
-from retrank.data.events import EventLog, time_column
+from retrank.data.event_times import time_column
+from retrank.data.events import EventLog
 from retrank.data.keys import as_keys
 from retrank.features.catalogue import Catalogue
 from retrank.features.history import History
