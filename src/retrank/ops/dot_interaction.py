@@ -39,7 +39,7 @@ def dot_interaction(fields: Sequence[Tensor], *, self_interaction: bool = False)
         tensor([[ 2.,  0., 12.]])
     """
     _check(fields)
-    if torch.is_autocast_enabled("cpu") or not is_native(*fields):
+    if fields[0].shape[1] == 0 or torch.is_autocast_enabled("cpu") or not is_native(*fields):
         return _by_torch(self_interaction, *fields)
     products: Tensor = _DotInteraction.apply(self_interaction, *fields)  # type: ignore[no-untyped-call]
     return products
