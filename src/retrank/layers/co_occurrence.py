@@ -85,7 +85,7 @@ class CoOccurrence(Configurable, nn.Module):
         self.num_ids, self.windows = num_ids, tuple(windows)
         self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("cosines", torch.zeros(0))
-        self.register_load_state_dict_pre_hook(_take_sizes)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_resize_to_state)  # type: ignore[no-untyped-call]
 
     def fit(self, histories: Jagged) -> None:
         """Learn the similarities.
@@ -144,7 +144,7 @@ class CoOccurrence(Configurable, nn.Module):
         return torch.where(is_known, self.cosines[place], 0.0)
 
 
-def _take_sizes(module: CoOccurrence, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+def _resize_to_state(module: CoOccurrence, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Let a saved state bring its own number of pairs."""
     for name in ("keys", "cosines"):
         saved = state.get(prefix + name)

@@ -17,7 +17,7 @@ from retrank.layers.co_occurrence import CoOccurrence
 from retrank.layers.cross import Cross
 from retrank.layers.mlp import MLP
 from retrank.losses.softmax import softmax_cross_entropy
-from retrank.models.numbers import numbers_of
+from retrank.models.number_columns import number_columns
 from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
 from retrank.training.model import Model
 
@@ -137,7 +137,7 @@ class Reranker(Configurable, Model):
         parts = [retrieval, batch[RETRIEVAL_RANK].float().log1p()[:, None] / 3]  # about 1.5 for place 100
         if self.co_occurrence is not None and self.recent is not None:
             parts.append(standardized(self.co_occurrence(batch[self.recent], batch[self.candidate_id]), lists))
-        parts += numbers_of(batch, self.numbers)
+        parts += number_columns(batch, self.numbers)
         parts += list(self.embeddings(batch).values())
         inputs = torch.cat(parts, dim=1)
         correction: Tensor = self.correction(self.cross(inputs))
