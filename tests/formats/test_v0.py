@@ -19,3 +19,21 @@ def test_a_bundle_still_loads_and_answers_alike(name):
         assert [row[0] for row in found] == [row[0] for row in expected]
         assert [row[1] for row in found] == pytest.approx([row[1] for row in expected], rel=1e-4)
         assert [row[2] for row in found] == [row[2] for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "today"),
+    [
+        ("retrank.layers.product.Product", {}, rr.layers.HadamardProduct),
+        ("retrank.layers.product.Slice", {"start": 1}, rr.layers.Slice),
+        (
+            "retrank.layers.two_stream.TwoStream",
+            {"widths": [2, 2], "first_units": [4], "second_units": [4]},
+            rr.layers.TwoStreamMLP,
+        ),
+    ],
+)
+def test_types_of_other_names_still_load(name, arguments, today):
+    built = rr.core.from_config({"type": name, "arguments": arguments})
+    assert type(built) is today
+    assert rr.core.to_config(built)["type"] == f"retrank.layers.{today.__name__}"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import retrank as rr
 from retrank import sampling
 from retrank.core.errors import ConfigError, DataError, ShapeError
-from retrank.sampling.probabilities import inclusion
+from retrank.sampling.probabilities import inclusion_probabilities
 
 SPECIAL = 2
 ANY = torch.tensor([2])
@@ -149,7 +149,7 @@ def test_all_candidates_at_once():
 def test_inclusion_against_exact_fractions(counts, data):
     num = data.draw(st.integers(1, len(counts)))
     probability = np.array(counts) / np.sum(counts)
-    got = inclusion(torch.from_numpy(probability), num).numpy()
+    got = inclusion_probabilities(torch.from_numpy(probability), num).numpy()
     # Within rounding of 1 an entry counts as certain, which moves the others by as little.
     np.testing.assert_allclose(got, water_filled(probability, num), rtol=1e-6, atol=1e-12)
     assert got.sum() == pytest.approx(num)

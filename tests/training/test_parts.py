@@ -12,9 +12,9 @@ from torch import nn
 
 import retrank as rr
 from retrank.training.device import autocast, model_device
+from retrank.training.epoch_sums import EpochSums
 from retrank.training.interrupts import Interrupts
 from retrank.training.progress import Progress
-from retrank.training.sums import EpochSums
 
 
 def test_history_is_a_table_and_compares_by_its_numbers():

@@ -51,7 +51,7 @@ class Table(Configurable, nn.Module, ABC):
         if isinstance(rows, ColumnSchema):
             name, rows = name or rows.name, _num_ids(rows)
         self.name, self.combiner = name or "embedding", combiner
-        self._num_ids, self.dim = _whole(rows), _whole(dim)
+        self._num_ids, self.dim = _as_int(rows), _as_int(dim)
         if self._num_ids < NUM_SPECIAL_IDS or self.dim < 1:
             raise self._config_error(f"rows >= {NUM_SPECIAL_IDS} and dim >= 1", f"rows={rows}, dim={dim}")
         require_combiner(combiner, f"{type(self).__name__} '{self.name}'")
@@ -103,7 +103,7 @@ class Table(Configurable, nn.Module, ABC):
             DataError: an id outside of the table, if the vectors are returned.
         """
         self._check(ids)
-        lookup = None if has_hooks(self) else self._deferred(ids)
+        lookup = None if has_hooks(self) else self._row_lookup(ids)
         if lookup is None:
             vectors: Tensor = self(ids)
             return vectors
@@ -146,7 +146,7 @@ class Table(Configurable, nn.Module, ABC):
             >>> optimizer.state[table.weight]["accumulator"].shape
             torch.Size([15, 4])
         """
-        count = _whole(num_ids)
+        count = _as_int(num_ids)
         if count < self.num_ids:
             raise self._config_error(f"at least {self.num_ids} rows", str(num_ids))
         if count > self.num_ids:
@@ -166,7 +166,7 @@ class Table(Configurable, nn.Module, ABC):
     def _grow(self, num_ids: int) -> None:
         """Add the rows that ids below `num_ids` need."""
 
-    def _deferred(self, ids: Tensor | Jagged) -> Lookup | None:  # noqa: ARG002
+    def _row_lookup(self, ids: Tensor | Jagged) -> Lookup | None:  # noqa: ARG002
         """Say which rows make the vectors of ids, if that is all there is to say."""
         return None
 
@@ -214,7 +214,7 @@ class Table(Configurable, nn.Module, ABC):
         return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'")
 
 
-def _whole(number: SupportsIndex) -> int:
+def _as_int(number: SupportsIndex) -> int:
     """Return a size as an int, whatever library it comes from; -1 if it is not a whole number."""
     try:
         return index(number)

@@ -116,7 +116,7 @@ class EmbeddingTable(Table):
     def _look_up(self, ids: Tensor) -> Tensor:
         return gather(self.weight, ids, dtype=None if self.dtype == "float32" else torch.float32)
 
-    def _deferred(self, ids: Tensor | Jagged) -> Lookup | None:
+    def _row_lookup(self, ids: Tensor | Jagged) -> Lookup | None:
         if self.dtype != "float32" or self.combiner == "max":
             return None
         if isinstance(ids, Jagged):
@@ -124,7 +124,7 @@ class EmbeddingTable(Table):
         return Lookup(self.weight, ids, "sum") if ids.dim() == 1 else None
 
     def _pool(self, lists: Jagged) -> Tensor:
-        lookup = self._deferred(lists)
+        lookup = self._row_lookup(lists)
         return super()._pool(lists) if lookup is None else concatenate_lookups([lookup])
 
     def _new_rows(self, count: int) -> Tensor:

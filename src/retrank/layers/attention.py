@@ -79,10 +79,10 @@ class FieldAttention(Configurable, nn.Module):
         """
         features = stack_fields(inputs, "FieldAttention")
         for projection in self.projections:
-            features = self._mix(projection(features))
+            features = self._attend(projection(features))
         return features.flatten(1)
 
-    def _mix(self, projected: Tensor) -> Tensor:
+    def _attend(self, projected: Tensor) -> Tensor:
         num_parts = projected.shape[2] // (self.num_heads * self.head_dim)
         parts = projected.view(*projected.shape[:2], num_parts, self.num_heads, self.head_dim).unbind(2)
         query, key, value = (part.transpose(1, 2) for part in parts[:3])

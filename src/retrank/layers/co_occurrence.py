@@ -88,7 +88,7 @@ class CoOccurrence(Configurable, nn.Module):
         self.register_buffer("starts", torch.zeros(num_ids + 1, dtype=torch.int64))
         self.register_buffer("neighbors", torch.zeros(0, dtype=torch.int32))
         self.register_buffer("cosines", torch.zeros(0))
-        self.register_load_state_dict_pre_hook(_take_sizes)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_resize_to_state)  # type: ignore[no-untyped-call]
 
     def fit(self, histories: Jagged) -> None:
         """Learn the similarities.
@@ -136,7 +136,7 @@ def _starts(rows: Tensor, num_rows: int) -> Tensor:
     return starts
 
 
-def _take_sizes(module: CoOccurrence, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+def _resize_to_state(module: CoOccurrence, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Let a saved state bring its own number of neighbors; what was saved as one number per pair is taken apart."""
     keys = state.pop(prefix + "keys", None)
     if keys is not None:

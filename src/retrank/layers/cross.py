@@ -8,7 +8,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
-from retrank.layers.linear import materialize, unsized
+from retrank.layers.linear import materialize, unsized_parameter
 from retrank.ops.dense import dense
 
 __all__ = ["Cross"]
@@ -66,9 +66,9 @@ class Cross(LazyModuleMixin, Configurable, nn.Module):
             raise _config_error("diag_scale >= 0 and l2 >= 0", f"diag_scale={diag_scale}, l2={l2}")
         self.projection_dim, self.diag_scale, self.l2 = projection_dim, diag_scale, l2
         self.preactivation = nn.Identity() if preactivation is None else preactivation
-        self.kernel = unsized()
-        self.register_parameter("down", None if projection_dim is None else unsized())
-        self.register_parameter("bias", unsized() if bias else None)
+        self.kernel = unsized_parameter()
+        self.register_parameter("down", None if projection_dim is None else unsized_parameter())
+        self.register_parameter("bias", unsized_parameter() if bias else None)
         if in_features is not None:
             self._materialize(in_features)
 

@@ -81,8 +81,9 @@ class DCN(Configurable, nn.Module):
         Raises:
             ShapeError: another width than that of the layers.
         """
-        if all(map(_is_thin, self.layers)) and not has_hooks(*self.layers.modules()):
-            downs, kernels, biases = (torch.stack(parts) for parts in zip(*map(_parts, self.layers), strict=True))
+        if all(map(_is_rank_one, self.layers)) and not has_hooks(*self.layers.modules()):
+            vectors = zip(*map(_rank_one_vectors, self.layers), strict=True)
+            downs, kernels, biases = (torch.stack(vector) for vector in vectors)
             return rank_one_crosses(inputs, downs, kernels, biases)
         crossed = inputs
         for layer in self.layers:
@@ -90,7 +91,7 @@ class DCN(Configurable, nn.Module):
         return crossed
 
 
-def _is_thin(layer: nn.Module) -> bool:
+def _is_rank_one(layer: nn.Module) -> bool:
     """Say whether three vectors say all that a layer does."""
     return (
         type(layer) is Cross
@@ -101,7 +102,7 @@ def _is_thin(layer: nn.Module) -> bool:
     )
 
 
-def _parts(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+def _rank_one_vectors(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     """Return the vectors of a thin layer: down, kernel and bias, zeros if it has none."""
     thin: Any = layer
     kernel = thin.kernel[:, 0]

@@ -52,7 +52,7 @@ class MMoE(Configurable, nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.tasks = _tasks(tasks, "MMoE")
+        self.tasks = _checked_tasks(tasks, "MMoE")
         self.experts = _experts(in_features, units, num_experts, dropout, "MMoE")
         self.out_features = units[-1]
         self.gates = nn.ModuleList(Gate(in_features, num_experts, units=gate_units) for _ in tasks)
@@ -112,7 +112,7 @@ class CGC(Configurable, nn.Module):
         shared_output: bool = False,
     ) -> None:
         super().__init__()
-        self.tasks = _tasks(tasks, "CGC")
+        self.tasks = _checked_tasks(tasks, "CGC")
         counts = [num_task_experts] * len(tasks) + [num_shared_experts]
         self.experts = nn.ModuleList(_experts(in_features, units, count, dropout, "CGC") for count in counts)
         self.out_features = units[-1]
@@ -189,7 +189,7 @@ class PLE(Configurable, nn.Module):
                 "PLE",
                 "give each level its experts' layers",
             )
-        self.tasks, self.out_features = _tasks(tasks, "PLE"), levels[-1][-1]
+        self.tasks, self.out_features = _checked_tasks(tasks, "PLE"), levels[-1][-1]
         self.levels = nn.ModuleList(
             CGC(
                 in_features if place == 0 else levels[place - 1][-1],
@@ -223,7 +223,7 @@ class PLE(Configurable, nn.Module):
         return outputs
 
 
-def _tasks(tasks: Sequence[str], layer: str) -> tuple[str, ...]:
+def _checked_tasks(tasks: Sequence[str], layer: str) -> tuple[str, ...]:
     if not tasks or isinstance(tasks, str) or len(set(tasks)) < len(tasks) or SHARED in tasks:
         raise ConfigError(
             f"different task names, none of them '{SHARED}'", repr(tasks), layer, "name each task once, in a list"

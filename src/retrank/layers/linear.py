@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from retrank.ops.dense import dense
 
-__all__ = ["is_linear", "linear", "materialize", "unsized"]
+__all__ = ["is_linear", "linear", "materialize", "unsized_parameter"]
 
 
 def linear(in_features: int | None, out_features: int, *, bias: bool) -> nn.Linear:
@@ -37,14 +37,14 @@ def is_linear(module: nn.Module) -> bool:
     return type(module) is _GlorotLinear
 
 
-def unsized() -> nn.Parameter:
+def unsized_parameter() -> nn.Parameter:
     """Return a parameter whose shape `materialize` will give."""
     parameter: Any = nn.UninitializedParameter()  # a Parameter in all but torch's type hints
     return parameter  # type: ignore[no-any-return]
 
 
 def materialize(module: nn.Module, **shapes: tuple[int, ...]) -> None:
-    """Size unsized parameters: matrices start Glorot-uniform, vectors at zero.
+    """Give unsized parameters their shape: matrices start Glorot-uniform, vectors at zero.
 
     Args:
         module: has the parameters; one that is None stays None.

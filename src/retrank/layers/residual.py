@@ -9,7 +9,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
-from retrank.layers.linear import materialize, unsized
+from retrank.layers.linear import materialize, unsized_parameter
 
 __all__ = ["Residual"]
 
@@ -65,8 +65,8 @@ class Residual(LazyModuleMixin, Configurable, nn.Module):
             )
         self.hidden = hidden
         self.activation, self.dropout = copy.deepcopy(activation), nn.Dropout(dropout)
-        self.inner, self.inner_bias = unsized(), unsized()
-        self.outer, self.outer_bias = unsized(), unsized()
+        self.inner, self.inner_bias = unsized_parameter(), unsized_parameter()
+        self.outer, self.outer_bias = unsized_parameter(), unsized_parameter()
         if in_features is not None:
             self._materialize(in_features)
 

@@ -25,8 +25,8 @@ def require_alike(inputs: Sequence[Tensor], layer: str, *, same_width: bool) -> 
     if not inputs:
         raise ShapeError("at least one input", "none", layer)
     for place, tensor in enumerate(inputs):
-        if tensor.dim() < 2 or _compared(tensor, same_width) != _compared(inputs[0], same_width):
-            sizes = [*map(str, _compared(inputs[0], same_width)), *([] if same_width else ["any width"])]
+        if tensor.dim() < 2 or _compared_shape(tensor, same_width) != _compared_shape(inputs[0], same_width):
+            sizes = [*map(str, _compared_shape(inputs[0], same_width)), *([] if same_width else ["any width"])]
             raise ShapeError(
                 f"shape ({', '.join(sizes)})",
                 str(tuple(tensor.shape)),
@@ -70,5 +70,5 @@ def stack_fields(inputs: Sequence[Tensor] | Tensor, layer: str) -> Tensor:
     return inputs
 
 
-def _compared(tensor: Tensor, same_width: bool) -> tuple[int, ...]:
+def _compared_shape(tensor: Tensor, same_width: bool) -> tuple[int, ...]:
     return tuple(tensor.shape if same_width else tensor.shape[:-1])

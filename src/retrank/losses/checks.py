@@ -50,11 +50,11 @@ def checked(
     if values.numel() == 0 or values.is_meta:
         return values
     if not can_look(values):
-        return values.where(_inside(values, least, most), torch.nan)
+        return values.where(_in_range(values, least, most), torch.nan)
     smallest, largest = torch.aminmax(values.detach())  # NaN wins, and lies in no range
     if least <= float(smallest) and float(largest) <= most:
         return values
-    place = (~_inside(values, least, most)).nonzero()[0].tolist()
+    place = (~_in_range(values, least, most)).nonzero()[0].tolist()
     row, got = ", ".join(map(str, place)), f"{float(values[tuple(place)]):g}"
     raise DataError(expected, got, f"{where}, {name}" + (f", row {row}" if place else ""), fix)
 
@@ -92,7 +92,7 @@ def checked_log_q(log_q: Tensor, where: str) -> Tensor:
     return checked(log_q, -FINITE, _ROUNDING, expected=expected, where=where, name="log_q", fix=fix)
 
 
-def _inside(values: Tensor, least: float, most: float) -> Tensor:
+def _in_range(values: Tensor, least: float, most: float) -> Tensor:
     inside = values.isfinite()  # in float32, the greatest float64 would be taken for infinity
     if least > -FINITE:
         inside &= values >= least

@@ -38,10 +38,10 @@ class PairwiseLoss(ListLoss):
 
     def _losses(self, scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         ordered = (labels[:, :, None] > labels[:, None, :]) & valid[:, :, None] & valid[:, None, :]
-        return self._of_differences(scores[:, :, None] - scores[:, None, :]).where(ordered, 0).sum(dim=2)
+        return self._difference_losses(scores[:, :, None] - scores[:, None, :]).where(ordered, 0).sum(dim=2)
 
     @abstractmethod
-    def _of_differences(self, differences: Tensor) -> Tensor:
+    def _difference_losses(self, differences: Tensor) -> Tensor:
         """Return the loss of each score difference, which should be large."""
 
 
@@ -62,7 +62,7 @@ class PairwiseHingeLoss(PairwiseLoss):
     Source: Herbrich et al. (1999), ranking SVM; `PairwiseHingeLoss` of Keras-RS.
     """
 
-    def _of_differences(self, differences: Tensor) -> Tensor:
+    def _difference_losses(self, differences: Tensor) -> Tensor:
         return torch.relu(1 - differences)
 
 
@@ -83,7 +83,7 @@ class PairwiseLogisticLoss(PairwiseLoss):
     Source: Burges et al. (2005), "Learning to Rank using Gradient Descent"; `PairwiseLogisticLoss` of Keras-RS.
     """
 
-    def _of_differences(self, differences: Tensor) -> Tensor:
+    def _difference_losses(self, differences: Tensor) -> Tensor:
         return F.softplus(-differences)
 
 
@@ -104,7 +104,7 @@ class PairwiseSoftZeroOneLoss(PairwiseLoss):
     Source: `PairwiseSoftZeroOneLoss` of Keras-RS.
     """
 
-    def _of_differences(self, differences: Tensor) -> Tensor:
+    def _difference_losses(self, differences: Tensor) -> Tensor:
         return torch.sigmoid(-differences)
 
 

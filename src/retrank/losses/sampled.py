@@ -87,7 +87,7 @@ def bpr(
     Source: Rendle et al. (2009), "BPR: Bayesian personalized ranking from implicit feedback".
     """
     weight = _checked(scores, valid_negatives, weight, reduction, "bpr")
-    return _total(scores, F.softplus(_safe(scores) - scores[:, :1]), valid_negatives, weight, reduction)
+    return _reduced(scores, F.softplus(_finite_negatives(scores) - scores[:, :1]), valid_negatives, weight, reduction)
 
 
 def bpr_max(
@@ -127,9 +127,9 @@ def bpr_max(
     """
     weight = _checked(scores, valid_negatives, weight, reduction, "bpr_max")
     check_number(l2, "l2", "bpr_max", least=0)
-    negatives, log_share = _safe(scores), _log_share(scores)
+    negatives, log_share = _finite_negatives(scores), _log_share(scores)
     losses = F.softplus(negatives - scores[:, :1]) - log_share + l2 * log_share.exp() * negatives.square()
-    return _total(scores, losses, valid_negatives, weight, reduction)
+    return _reduced(scores, losses, valid_negatives, weight, reduction)
 
 
 def top1(
@@ -163,7 +163,7 @@ def top1(
     Source: Hidasi et al. (2016), "Session-based recommendations with recurrent neural networks".
     """
     weight = _checked(scores, valid_negatives, weight, reduction, "top1")
-    return _total(scores, _top1(scores), valid_negatives, weight, reduction)
+    return _reduced(scores, _top1(scores), valid_negatives, weight, reduction)
 
 
 def top1_v2(
@@ -201,7 +201,7 @@ def top1_v2(
     weight = _checked(scores, valid_negatives, weight, reduction, "top1_v2")
     entries = _top1(scores).masked_fill(_removed(scores), 0)
     row = (entries.sum(dim=1, keepdim=True) - scores[:, :1].square().sigmoid()) / max(entries.shape[1], 1)
-    return _total(scores, row.expand_as(entries), valid_negatives, weight, reduction)
+    return _reduced(scores, row.expand_as(entries), valid_negatives, weight, reduction)
 
 
 def top1_max(
@@ -238,7 +238,7 @@ def top1_max(
     Source: Hidasi and Karatzoglou (2018), "Recurrent neural networks with top-k gains".
     """
     weight = _checked(scores, valid_negatives, weight, reduction, "top1_max")
-    return _total(scores, _log_share(scores).exp() * _top1(scores), valid_negatives, weight, reduction)
+    return _reduced(scores, _log_share(scores).exp() * _top1(scores), valid_negatives, weight, reduction)
 
 
 def logistic(
@@ -307,29 +307,29 @@ def hinge(
     Source: Herbrich et al. (1999), ranking SVM; `hinge` of Merlin Models.
     """
     weight = _checked(scores, valid_negatives, weight, reduction, "hinge")
-    return _total(scores, F.relu(1 + _safe(scores) - scores[:, :1]), valid_negatives, weight, reduction)
+    return _reduced(scores, F.relu(1 + _finite_negatives(scores) - scores[:, :1]), valid_negatives, weight, reduction)
 
 
 def _removed(scores: Tensor) -> Tensor:
     return scores[:, 1:] == -torch.inf
 
 
-def _safe(scores: Tensor) -> Tensor:
+def _finite_negatives(scores: Tensor) -> Tensor:
     # A removed score has no loss whatever its value; a finite one keeps infinities out of the gradient.
     return scores[:, 1:].masked_fill(_removed(scores), 0)
 
 
 def _log_share(scores: Tensor) -> Tensor:
     removed = _removed(scores) & ~_removed(scores).all(dim=1, keepdim=True)  # a softmax of nothing would be NaN
-    return _safe(scores).masked_fill(removed, -torch.inf).log_softmax(dim=1)
+    return _finite_negatives(scores).masked_fill(removed, -torch.inf).log_softmax(dim=1)
 
 
 def _top1(scores: Tensor) -> Tensor:
-    negatives = _safe(scores)
+    negatives = _finite_negatives(scores)
     return (negatives - scores[:, :1]).sigmoid() + negatives.square().sigmoid()
 
 
-def _total(
+def _reduced(
     scores: Tensor, losses: Tensor, valid_negatives: Tensor | None, weight: Tensor | None, reduction: Reduction
 ) -> Tensor:
     valid = ~_removed(scores) if valid_negatives is None else valid_negatives & ~_removed(scores)

@@ -48,7 +48,7 @@ class PopularityMetric(SumMetric):
         filled, bad = filled_places(rows, weight, len(counts))
         counts = counts.to(weight)
         bad |= ((counts < 0) | ~counts.isfinite()).any()
-        values = self._of_counts(counts)[rows.clamp(0, len(counts) - 1)].where(filled, 0)
+        values = self._candidate_values(counts)[rows.clamp(0, len(counts) - 1)].where(filled, 0)
         self._add(mean_sums(values.sum(dim=1), filled.sum(dim=1), weight, bad))
         self.num_rows += len(rows)
 
@@ -64,7 +64,7 @@ class PopularityMetric(SumMetric):
         return mean
 
     @abstractmethod
-    def _of_counts(self, counts: Tensor) -> Tensor:
+    def _candidate_values(self, counts: Tensor) -> Tensor:
         """Return one value a candidate."""
 
 
@@ -96,7 +96,7 @@ class Novelty(PopularityMetric):
             raise ConfigError("a smoothing of at least 0", str(smoothing), "Novelty", "1.0 is usual")
         self.smoothing = smoothing
 
-    def _of_counts(self, counts: Tensor) -> Tensor:
+    def _candidate_values(self, counts: Tensor) -> Tensor:
         smooth = counts + self.smoothing
         return -torch.log2(smooth / smooth.sum())
 
@@ -128,7 +128,7 @@ class PopularityBias(PopularityMetric):
     def __init__(self, *, k: int | None = None, name: str | None = None) -> None:
         super().__init__(k, name or at_k("popularity_bias", k))
 
-    def _of_counts(self, counts: Tensor) -> Tensor:
+    def _candidate_values(self, counts: Tensor) -> Tensor:
         return counts / counts.mean()
 
 

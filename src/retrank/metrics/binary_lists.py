@@ -49,10 +49,10 @@ class BinaryListMetric(ListMetric):
         return (labels >= self.relevant_from).to(labels)
 
     def _values(self, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
-        return self._of_first(relevance[:, : self.k], relevance, weight, valid)
+        return self._values_at_k(relevance[:, : self.k], relevance, weight, valid)
 
     @abstractmethod
-    def _of_first(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
+    def _values_at_k(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
         """Return the values, given which of the first k places are hits."""
 
 
@@ -79,7 +79,7 @@ class PrecisionAtK(BinaryListMetric):
 
     default_name = "precision"
 
-    def _of_first(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
+    def _values_at_k(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
         return hits.sum(dim=1) / valid[:, : self.k].sum(dim=1).clamp(min=1)
 
 
@@ -124,7 +124,7 @@ class RecallAtK(BinaryListMetric):
         super().__init__(k, relevant_from=relevant_from, ties=ties, without_relevant=without_relevant, name=name)
         self.denominator = _checked(denominator, "RecallAtK")
 
-    def _of_first(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
+    def _values_at_k(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
         total = relevance.sum(dim=1)
         if self.denominator == "attainable" and self.k is not None:
             total = total.clamp(max=self.k)
@@ -154,7 +154,7 @@ class HitRate(BinaryListMetric):
 
     default_name = "hit_rate"
 
-    def _of_first(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
+    def _values_at_k(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
         return (hits.sum(dim=1) > 0).to(hits)
 
 
@@ -181,7 +181,7 @@ class MeanReciprocalRank(BinaryListMetric):
 
     default_name = "mrr"
 
-    def _of_first(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
+    def _values_at_k(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
         is_first = (hits > 0) & (hits.cumsum(dim=1) == 1)
         return (is_first / _ranks(hits)).sum(dim=1)
 
@@ -229,7 +229,7 @@ class MeanAveragePrecision(BinaryListMetric):
         super().__init__(k, relevant_from=relevant_from, ties=ties, without_relevant=without_relevant, name=name)
         self.denominator = _checked(denominator, "MeanAveragePrecision")
 
-    def _of_first(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
+    def _values_at_k(self, hits: Tensor, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
         precisions = hits.cumsum(dim=1) / _ranks(hits)
         total = weight * relevance
         if self.denominator == "attainable":

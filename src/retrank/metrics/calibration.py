@@ -46,7 +46,7 @@ class Calibration(SumMetric, PointwiseMetric):
             weight: of the same shape, or None for 1.
         """
         predictions, labels, weight = self._checked(predictions, labels, weight)
-        bad = _bad(predictions, labels, weight)
+        bad = _is_bad(predictions, labels, weight)
         self._add(torch.stack([(weight * predictions).sum(), (weight * labels).sum(), bad.sum()]))
 
     def compute(self) -> Tensor:
@@ -95,7 +95,7 @@ class NormalizedEntropy(SumMetric, PointwiseMetric):
         """
         predictions, labels, weight = self._checked(predictions, labels, weight)
         losses = log_losses(predictions, labels)
-        bad = _bad(predictions, labels, weight)
+        bad = _is_bad(predictions, labels, weight)
         self._add(torch.stack([(weight * losses).sum(), (weight * labels).sum(), weight.sum(), bad.sum()]))
 
     def compute(self) -> Tensor:
@@ -152,7 +152,7 @@ class CalibrationError(SumMetric, PointwiseMetric):
         """
         predictions, labels, weight = self._checked(predictions, labels, weight)
         predictions, labels, weight = predictions.flatten(), labels.flatten(), weight.flatten()
-        bad = _bad(predictions, labels, weight)
+        bad = _is_bad(predictions, labels, weight)
         bins = (predictions.nan_to_num() * self.num_bins).long().clamp(0, self.num_bins - 1)
         too_much = predictions.new_zeros(self.num_bins).index_add(0, bins, weight * (predictions - labels))
         self._add(torch.cat([too_much, weight.sum()[None], bad.sum()[None]]))
@@ -169,6 +169,6 @@ class CalibrationError(SumMetric, PointwiseMetric):
         return error
 
 
-def _bad(predictions: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+def _is_bad(predictions: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     inside = (predictions >= 0) & (predictions <= 1) & (labels >= 0) & (labels <= 1)
     return ~(inside & weight.isfinite() & (weight >= 0))

@@ -59,10 +59,10 @@ class ExposureMetric(SumMetric):
         """
         self._check_bad_rows(self._sums[-1], EXPECTED)
         exposure = self._sums[:-1]
-        return torch.where(exposure.sum() > 0, self._of_exposure(exposure), torch.nan)
+        return torch.where(exposure.sum() > 0, self._value_of_exposure(exposure), torch.nan)
 
     @abstractmethod
-    def _of_exposure(self, exposure: Tensor) -> Tensor:
+    def _value_of_exposure(self, exposure: Tensor) -> Tensor:
         """Return the value, given the weight with which each candidate was recommended."""
 
 
@@ -88,7 +88,7 @@ class CatalogueCoverage(ExposureMetric):
     def __init__(self, num_candidates: int, *, k: int | None = None, name: str | None = None) -> None:
         super().__init__(num_candidates, k, name or at_k("coverage", k))
 
-    def _of_exposure(self, exposure: Tensor) -> Tensor:
+    def _value_of_exposure(self, exposure: Tensor) -> Tensor:
         return (exposure > 0).double().mean()
 
 
@@ -116,7 +116,7 @@ class GiniIndex(ExposureMetric):
     def __init__(self, num_candidates: int, *, k: int | None = None, name: str | None = None) -> None:
         super().__init__(num_candidates, k, name or at_k("gini", k))
 
-    def _of_exposure(self, exposure: Tensor) -> Tensor:
+    def _value_of_exposure(self, exposure: Tensor) -> Tensor:
         ranks = torch.arange(1, self.num_candidates + 1, dtype=exposure.dtype, device=exposure.device)
         balance = 2 * ranks - self.num_candidates - 1
         return (balance * exposure.sort().values).sum() / (self.num_candidates * exposure.sum())

@@ -53,17 +53,17 @@ class GainMetric(ListMetric):
         name: str | None = None,
     ) -> None:
         super().__init__(name, k, ties, without_relevant)
-        self._gain = _function(gain, _GAINS, f"{type(self).__name__}(gain=...)")
-        self._discount = _function(discount, _DISCOUNTS, f"{type(self).__name__}(discount=...)")
+        self._gain = _named_function(gain, _GAINS, f"{type(self).__name__}(gain=...)")
+        self._discount = _named_function(discount, _DISCOUNTS, f"{type(self).__name__}(discount=...)")
 
     def _relevance(self, labels: Tensor) -> Tensor:
         return self._gain(labels)
 
     def _values(self, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
-        return self._of_gains(relevance, weight)
+        return self._values_of_gains(relevance, weight)
 
     @abstractmethod
-    def _of_gains(self, gains: Tensor, weight: Tensor) -> Tensor:
+    def _values_of_gains(self, gains: Tensor, weight: Tensor) -> Tensor:
         """Return the values of lists of gains and weights in ranked order."""
 
     def _dcg(self, gains: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class DCG(GainMetric):
 
     default_name = "dcg"
 
-    def _of_gains(self, gains: Tensor, weight: Tensor) -> Tensor:
+    def _values_of_gains(self, gains: Tensor, weight: Tensor) -> Tensor:
         weighted, total = weight * gains, gains.sum(dim=1)
         by_gain = weighted.sum(dim=1) / total.where(total > 0, 1)  # the mean multiplies by it again
         return self._dcg(weighted) / by_gain.where(by_gain > 0, 1)
@@ -128,13 +128,13 @@ class NDCG(GainMetric):
 
     default_name = "ndcg"
 
-    def _of_gains(self, gains: Tensor, weight: Tensor) -> Tensor:
+    def _values_of_gains(self, gains: Tensor, weight: Tensor) -> Tensor:
         weighted = weight * gains
         best = self._dcg(weighted.sort(dim=1, descending=True).values)
         return self._dcg(weighted) / best.where(best > 0, 1)
 
 
-def _function(given: str | _Function, named: Mapping[str, _Function], where: str) -> _Function:
+def _named_function(given: str | _Function, named: Mapping[str, _Function], where: str) -> _Function:
     if isinstance(given, str):
         if given not in named:
             raise ConfigError(f"one of {sorted(named)}, or a function", repr(given), where)

@@ -90,7 +90,7 @@ class ListMetric(SumMetric):
 
         valid = mask & (labels >= 0) & (weight > 0)
         labels, weight = labels.where(valid, 0), weight.where(valid, 0)
-        order = self._order(scores, labels, valid)
+        order = self._ranked_order(scores, labels, valid)
         labels, weight, valid = (part.gather(1, order) for part in (labels, weight, valid))
         relevance = self._relevance(labels).where(valid, 0)
         bad |= ~relevance.isfinite()  # 2^label of a large label
@@ -141,7 +141,7 @@ class ListMetric(SumMetric):
     def _values(self, relevance: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
         """Return `(batch,)` values of lists in ranked order; all three are `(batch, list)`, 0 for invalid items."""
 
-    def _order(self, scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    def _ranked_order(self, scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         """Return the items from first to last rank, invalid ones at the end: three stable sorts, the last one rules."""
         columns = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
         order = labels.argsort(dim=1, stable=True) if self.ties == "pessimistic" else columns

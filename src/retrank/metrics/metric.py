@@ -191,11 +191,11 @@ class WeightedMean(SumMetric, PointwiseMetric):
         """
         total, weight, num_bad = self._sums
         self._check_bad_rows(num_bad, "finite predictions and labels in range, and weights of at least 0")
-        return self._finish(total / weight)
+        return self._finalize(total / weight)
 
     @abstractmethod
     def _values(self, predictions: Tensor, labels: Tensor) -> Tensor:
         """Return one float64 value a row; NaN marks a row for which the metric has no meaning."""
 
-    def _finish(self, mean: Tensor) -> Tensor:
+    def _finalize(self, mean: Tensor) -> Tensor:
         return mean

@@ -33,7 +33,7 @@ def hit_rate(hits: Tensor, num_relevant: Tensor) -> Tensor:
         [1.0, 0.0]
     """
     _check(hits, num_relevant)
-    return _defined(hits.any(dim=1).double(), num_relevant)
+    return _nan_without_relevant(hits.any(dim=1).double(), num_relevant)
 
 
 def recall(hits: Tensor, num_relevant: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def recall(hits: Tensor, num_relevant: Tensor) -> Tensor:
     Source: as in Keras-RS. NVIDIA Merlin divides by min(k, num_relevant).
     """
     _check(hits, num_relevant)
-    return _defined(hits.double().sum(dim=1) / num_relevant, num_relevant)
+    return _nan_without_relevant(hits.double().sum(dim=1) / num_relevant, num_relevant)
 
 
 def precision(hits: Tensor, num_relevant: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def precision(hits: Tensor, num_relevant: Tensor) -> Tensor:
         [0.5]
     """
     _check(hits, num_relevant)
-    return _defined(hits.double().mean(dim=1), num_relevant)
+    return _nan_without_relevant(hits.double().mean(dim=1), num_relevant)
 
 
 def mrr(hits: Tensor, num_relevant: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def mrr(hits: Tensor, num_relevant: Tensor) -> Tensor:
         [0.5]
     """
     _check(hits, num_relevant)
-    return _defined((hits / _ranks(hits)).amax(dim=1), num_relevant)
+    return _nan_without_relevant((hits / _ranks(hits)).amax(dim=1), num_relevant)
 
 
 def ndcg(hits: Tensor, num_relevant: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def ndcg(hits: Tensor, num_relevant: Tensor) -> Tensor:
     _check(hits, num_relevant)
     discount = 1 / torch.log2(1 + _ranks(hits))
     best = (_ranks(hits) <= num_relevant[:, None]) * discount
-    return _defined((hits * discount).sum(dim=1) / best.sum(dim=1), num_relevant)
+    return _nan_without_relevant((hits * discount).sum(dim=1) / best.sum(dim=1), num_relevant)
 
 
 def average_precision(hits: Tensor, num_relevant: Tensor) -> Tensor:
@@ -140,14 +140,14 @@ def average_precision(hits: Tensor, num_relevant: Tensor) -> Tensor:
     _check(hits, num_relevant)
     ranks = _ranks(hits)
     precisions = (hits * (hits.cumsum(dim=1) / ranks)).sum(dim=1)
-    return _defined(precisions / num_relevant.clamp(max=hits.shape[1]), num_relevant)
+    return _nan_without_relevant(precisions / num_relevant.clamp(max=hits.shape[1]), num_relevant)
 
 
 def _ranks(hits: Tensor) -> Tensor:
     return torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
 
 
-def _defined(values: Tensor, num_relevant: Tensor) -> Tensor:
+def _nan_without_relevant(values: Tensor, num_relevant: Tensor) -> Tensor:
     return values.where(num_relevant > 0, torch.nan)
 
 

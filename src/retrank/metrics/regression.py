@@ -52,7 +52,7 @@ class RootMeanSquaredError(WeightedMean):
     def _values(self, predictions: Tensor, labels: Tensor) -> Tensor:
         return (predictions - labels).square()
 
-    def _finish(self, mean: Tensor) -> Tensor:
+    def _finalize(self, mean: Tensor) -> Tensor:
         return mean.sqrt()
 
 

@@ -10,7 +10,7 @@ from retrank.layers.attention import FieldAttention
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
-from retrank.models.numbers import number_stack
+from retrank.models.number_columns import number_stack
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
 

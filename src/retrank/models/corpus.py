@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.batch import Batch
+from retrank.core.errors import ConfigError, DataError
 from retrank.core.penalties import collecting_penalties
+from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.features.catalogue import Catalogue
-from retrank.models.candidates import rows_of_ids
 
 __all__ = ["Corpus", "EmbeddedCandidates", "embed_in_pieces"]
 
@@ -36,7 +37,7 @@ class Corpus(nn.Module):
     def __init__(self, catalogue: Catalogue, candidate_id: str, num_ids: int) -> None:
         super().__init__()
         self.catalogue, self._batch = catalogue, catalogue.batch
-        self.register_buffer("row_of_id", rows_of_ids(catalogue, candidate_id, num_ids), persistent=False)
+        self.register_buffer("row_of_id", _rows_of_ids(catalogue, candidate_id, num_ids), persistent=False)
 
     @property
     def batch(self) -> Batch:
@@ -74,3 +75,28 @@ def embed_in_pieces(embed: Callable[[Batch], Tensor], batch: Batch, device: torc
             vectors.append(embed(piece))
         penalty = penalty + penalties.total(device) * (len(piece) / max(len(batch), 1))  # penalties are means over rows
     return EmbeddedCandidates(torch.cat(vectors), penalty)
+
+
+def _rows_of_ids(catalogue: Catalogue, candidate_id: str, num_ids: int) -> Tensor:
+    """Return the catalogue row of every vocabulary id, -1 for ids that are not in the catalogue."""
+    if candidate_id not in catalogue.batch or not isinstance(catalogue.batch[candidate_id], Tensor):
+        raise ConfigError(
+            f"a column '{candidate_id}' of ids",
+            f"the columns {list(catalogue.batch.names)}",
+            "catalogue",
+            "make the catalogue with the feature space of the model",
+        )
+    ids: Tensor = catalogue.batch[candidate_id].cpu()
+    places = (ids >= NUM_SPECIAL_IDS).nonzero().flatten()
+    rows = torch.full((num_ids,), -1)
+    rows[ids[places]] = places
+    doubles = places[rows[ids[places]] != places]
+    if len(doubles):
+        row = int(doubles[0])
+        raise DataError(
+            f"one candidate per id of '{candidate_id}'",
+            f"id {int(ids[row])} again in row {int(rows[ids[row]])}",
+            f"catalogue, row {row}",
+            "choose as candidate_id the feature that identifies candidates",
+        )
+    return rows

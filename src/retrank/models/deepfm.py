@@ -11,7 +11,7 @@ from retrank.layers.concatenate import Concatenate
 from retrank.layers.fm import FM
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
-from retrank.models.numbers import number_stack
+from retrank.models.number_columns import number_stack
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
 

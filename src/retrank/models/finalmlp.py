@@ -8,7 +8,7 @@ from retrank.core.errors import ConfigError
 from retrank.core.schema import ColumnSchema
 from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.two_stream_mlp import TwoStreamMLP
-from retrank.models.numbers import number_schemas
+from retrank.models.number_columns import number_schemas
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
 

@@ -9,7 +9,7 @@ from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError
 from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.linear import linear
-from retrank.models.required import require_embeddings
+from retrank.models.checks import require_embeddings
 
 __all__ = ["LinearTerms"]
 

@@ -14,8 +14,8 @@ from retrank.core.schema import UNKNOWN_ID, ColumnSchema
 from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.mlp import MLP
-from retrank.models.numbers import number_schemas, numbers_of
-from retrank.models.required import require_embeddings, weight_of
+from retrank.models.checks import require_embeddings, row_weights
+from retrank.models.number_columns import number_columns, number_schemas
 from retrank.tasks.ranking import Ranking as RankingTask
 from retrank.training.mode import evaluating
 from retrank.training.model import Model
@@ -102,7 +102,7 @@ class MultiTaskRanking(Configurable, Model):
         self.task_weights = tuple(float(fixed.get(name, 1.0)) for name in tasks)
         learned = nn.Parameter(torch.zeros(len(tasks))) if task_weights == "uncertainty" else None
         self.register_parameter("log_variances", learned)
-        self._size(columns)
+        self._materialize(columns)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class MultiTaskRanking(Configurable, Model):
         vectors = self.embeddings(batch)
         inputs = [vectors[name] for name in sorted(vectors)]
         if self.dense_features:
-            numbers = torch.cat(numbers_of(batch, self.dense_features), dim=1)
+            numbers = torch.cat(number_columns(batch, self.dense_features), dim=1)
             inputs.append(numbers if self.bottom_stack is None else self.bottom_stack(numbers))
         shared: Tensor | Mapping[str, Tensor] = self.experts(self.feature_interaction(inputs))
         own = dict.fromkeys(self.task_names, shared) if isinstance(shared, Tensor) else shared
@@ -153,7 +153,7 @@ class MultiTaskRanking(Configurable, Model):
         return total
 
     def _task_loss(self, place: int, prediction: Tensor, labels: Tensor, known: Tensor, batch: Batch) -> Tensor:
-        given = weight_of(batch, self.weight, "models.MultiTaskRanking")
+        given = row_weights(batch, self.weight, "models.MultiTaskRanking")
         weight = known.float() if given is None else known * given
         loss: Tensor = self.tasks[place](
             labels=labels.masked_fill(~known, 0), predictions=prediction, weight=weight.to(torch.float32)
@@ -169,7 +169,7 @@ class MultiTaskRanking(Configurable, Model):
         precision: Tensor = factor * torch.exp(-self.log_variances[place])
         return precision
 
-    def _size(self, columns: list[ColumnSchema]) -> None:
+    def _materialize(self, columns: list[ColumnSchema]) -> None:
         """Give every lazily sized layer its width by two rows of nothing."""
         rows: dict[str, Any] = {name: torch.full((2,), UNKNOWN_ID) for name in self.embeddings.features}
         rows |= {column.name: torch.zeros(2, column.width) for column in columns}

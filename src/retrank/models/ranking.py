@@ -16,9 +16,9 @@ from retrank.layers.dot_interaction import DotInteraction
 from retrank.layers.mlp import MLP
 from retrank.layers.shapes import concatenate
 from retrank.metrics import binary_metrics
+from retrank.models.checks import require_embeddings, row_weights
 from retrank.models.linear_terms import LinearTerms
-from retrank.models.numbers import number_schemas, numbers_of
-from retrank.models.required import require_embeddings, weight_of
+from retrank.models.number_columns import number_columns, number_schemas
 from retrank.tasks.ranking import Ranking as RankingTask
 from retrank.training.mode import evaluating
 from retrank.training.model import Model
@@ -98,7 +98,7 @@ class Ranking(Configurable, Model):
             self.bottom_stack = MLP(None, [256, 64, self._common_dim()], final_activation=nn.ReLU())
         self.linear = None if linear is None else LinearTerms(linear, sum(column.width for column in columns))
         self.task = RankingTask(metrics=binary_metrics()) if task is None else task
-        self._size(columns)
+        self._materialize(columns)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ class Ranking(Configurable, Model):
         Raises:
             DataError: a column is missing.
         """
-        weight = weight_of(batch, self.weight, "models.Ranking")
+        weight = row_weights(batch, self.weight, "models.Ranking")
         loss: Tensor = self.task(labels=batch[self.label], predictions=self(batch), weight=weight)
         return loss
 
@@ -156,7 +156,7 @@ class Ranking(Configurable, Model):
         return tuple(dict.fromkeys([*self.embeddings.features, *wide]))
 
     def _numbers(self, batch: Batch) -> Tensor | None:
-        columns = numbers_of(batch, self.dense_features)
+        columns = number_columns(batch, self.dense_features)
         return concatenate(columns) if columns else None
 
     def _common_dim(self) -> int:
@@ -165,7 +165,7 @@ class Ranking(Configurable, Model):
             raise _config_error("embeddings of one length", str(dims), "give a bottom_stack of the width that fits")
         return next(iter(dims.values()))
 
-    def _size(self, columns: list[ColumnSchema]) -> None:
+    def _materialize(self, columns: list[ColumnSchema]) -> None:
         """Give every lazily sized layer its width by two rows of nothing."""
         if not any(is_lazy(parameter) for parameter in self.parameters()):
             return

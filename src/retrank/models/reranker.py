@@ -17,7 +17,7 @@ from retrank.layers.co_occurrence import CoOccurrence
 from retrank.layers.cross import Cross
 from retrank.layers.mlp import MLP
 from retrank.losses.softmax import softmax_cross_entropy
-from retrank.models.numbers import numbers_of
+from retrank.models.number_columns import number_columns
 from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
 from retrank.training.model import Model
 
@@ -140,7 +140,7 @@ class Reranker(Configurable, Model):
         retrieval, others = within_list[:, :1], within_list[:, 1:]
         place = batch[RETRIEVAL_RANK].float().log1p()[:, None] / 3  # about 1.5 for place 100
         parts = [retrieval, place, others]
-        parts += numbers_of(batch, self.numbers)
+        parts += number_columns(batch, self.numbers)
         inputs = torch.cat([*parts, self.embeddings.concatenate(batch)], dim=1)
         correction: Tensor = self.correction(self.cross(inputs))
         return self.retrieval_weight * retrieval[:, 0] + correction[:, 0]

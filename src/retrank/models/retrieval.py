@@ -17,10 +17,10 @@ from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
 from retrank.index.index import Index
-from retrank.models.candidates import log_shares
+from retrank.models.candidate_frequencies import log_frequencies
 from retrank.models.candidates_by_id import CandidatesById
 from retrank.models.corpus import Corpus, EmbeddedCandidates, embed_in_pieces
-from retrank.models.missing import MissingPositives
+from retrank.models.missing_positives import MissingPositives
 from retrank.models.negatives import Negatives, as_negative_source
 from retrank.models.retrieval_step import RetrievalStep
 from retrank.sampling.sampler import Sampler
@@ -87,7 +87,7 @@ class RetrievalModel(Configurable, Model, ABC):
         self.negatives = negatives if isinstance(negatives, Sampler) else source  # a sampler may have state to save
         self.candidate_id, self._num_candidate_ids = candidate_id, num_candidate_ids
         counts = space.vocabulary(candidate_id).counts if counted and space is not None else None
-        log_q = None if counts is None else log_shares(counts, num_candidate_ids)
+        log_q = None if counts is None else log_frequencies(counts, num_candidate_ids)
         self.register_buffer("log_q", log_q, persistent=False)
         self.corpus: Corpus | None = None
         if catalogue is not None:

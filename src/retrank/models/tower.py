@@ -14,7 +14,7 @@ from retrank.embeddings.collection import EmbeddingCollection
 from retrank.embeddings.table import EmbeddingTable
 from retrank.features.space import FeatureSpace
 from retrank.layers.mlp import MLP
-from retrank.models.numbers import numbers_of
+from retrank.models.number_columns import number_columns
 
 __all__ = ["Tower"]
 
@@ -67,7 +67,7 @@ class Tower(Configurable, nn.Module):
         super().__init__()
         self.space, self.features, self.unknown_rate = space, tuple(features), unknown_rate
         self.residual_feature = residual
-        schemas = [_column(space, name) for name in self.features]
+        schemas = [_schema_of(space, name) for name in self.features]
         ids = [schema for schema in schemas if schema.kind == "ids"]
         self._check(schemas, layers, dropout, l2)
         self.numbers = tuple(schema.name for schema in schemas if schema.kind == "number")
@@ -103,8 +103,8 @@ class Tower(Configurable, nn.Module):
             `(batch, out_features)`.
         """
         if self.training and self.unknown_rate > 0:
-            batch = self._hide(batch)
-        others, residual = numbers_of(batch, self.numbers), None
+            batch = self._replace_by_unknown(batch)
+        others, residual = number_columns(batch, self.numbers), None
         if self.residual is not None and self.residual_feature is not None:
             residual = self.residual(batch[self.residual_feature])
             others += [] if self.residual_feature in self.features else [residual]
@@ -112,13 +112,13 @@ class Tower(Configurable, nn.Module):
         output: Tensor = inputs if self.mlp is None else self.mlp(inputs)
         return output if residual is None else residual + output
 
-    def _hide(self, batch: Batch) -> Batch:
+    def _replace_by_unknown(self, batch: Batch) -> Batch:
         ids = batch[self.id_feature]
         hidden = torch.rand(len(batch), device=ids.device) < self.unknown_rate
         return batch.merge({self.id_feature: ids.masked_fill(hidden, UNKNOWN_ID)})
 
     def _residual_table(self, name: str, l2: float) -> EmbeddingTable:
-        schema = _column(self.space, name)
+        schema = _schema_of(self.space, name)
         if schema.kind != "ids" or self.mlp is None:
             raise ConfigError("an id feature, and layers", f"'{name}', {schema.kind}", "residual of Tower")
         return EmbeddingTable(schema, self.out_features, combiner="sqrtn", scale=0.03, l2=l2, name=f"{name}_residual")
@@ -142,7 +142,7 @@ class Tower(Configurable, nn.Module):
             raise ConfigError(*problem, "Tower")
 
 
-def _column(space: FeatureSpace, name: str) -> ColumnSchema:
+def _schema_of(space: FeatureSpace, name: str) -> ColumnSchema:
     if name not in space.schema:
         raise ConfigError(f"one of {list(space.schema)}", repr(name), "features of Tower")
     return space.schema[name]

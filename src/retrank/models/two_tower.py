@@ -122,13 +122,13 @@ class TwoTower(RetrievalModel):
 
     def query_embeddings(self, batch: Batch) -> Tensor:
         """Pass queries through their tower; see `RetrievalModel.query_embeddings`."""
-        return self._scaled(self.query(batch))
+        return self._normalized(self.query(batch))
 
     def candidate_embeddings(self, batch: Batch) -> Tensor:
         """Pass candidates through their tower; see `RetrievalModel.candidate_embeddings`."""
-        return self._scaled(self.candidate(batch))
+        return self._normalized(self.candidate(batch))
 
-    def _scaled(self, embeddings: Tensor) -> Tensor:
+    def _normalized(self, embeddings: Tensor) -> Tensor:
         return functional.normalize(embeddings, dim=1) if self.normalize else embeddings
 
     def _tie_residuals(self) -> None:

@@ -82,7 +82,7 @@ class CrossBatch(Sampler):
         """Return the queue, then let the batch in; see `Sampler.forward`."""
         if positives.embeddings is None:
             raise self._config_error("embeddings of the positives", "None", "pass them with the ids")
-        self._take_width(positives.embeddings)
+        self._adopt_width(positives.embeddings)
         start = self.capacity - self._num_rows
         queued = self.embeddings[start:].to(positives.embeddings.dtype)
         log_q_of = self._shares.log_q_of(self._num_rows, positives.ids.device)
@@ -96,7 +96,7 @@ class CrossBatch(Sampler):
             self._num_rows = min(self._num_rows + len(rows), self.capacity)
         return negatives
 
-    def _take_width(self, embeddings: Tensor) -> None:
+    def _adopt_width(self, embeddings: Tensor) -> None:
         dim = embeddings.shape[1]
         if self.embeddings.shape[1] == 0:
             dtype = torch.promote_types(embeddings.dtype, torch.float32)

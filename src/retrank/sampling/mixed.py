@@ -50,9 +50,9 @@ class Mixed(Sampler):
         return Negatives(
             torch.cat([part.ids for part in parts]),
             torch.cat(embeddings) if len(embeddings) == len(parts) else None,
-            _total(functions) if len(functions) == len(parts) else None,
+            _log_sum(functions) if len(functions) == len(parts) else None,
         )
 
 
-def _total(functions: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
+def _log_sum(functions: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
     return lambda ids: torch.stack([function(ids) for function in functions]).logsumexp(0)

@@ -9,7 +9,7 @@ from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.sampling.probabilities import (
     Counts,
     checked_counts,
-    inclusion,
+    inclusion_probabilities,
     log_q_of_draws,
     log_shares,
     log_uniform,
@@ -64,48 +64,50 @@ class Popularity(Sampler):
         self.num_negatives, self.unique, self._counts = num_negatives, unique, counts
         self.num_ids = num_ids if counts is None else len(counts) + NUM_SPECIAL_IDS
         check_num_negatives(num_negatives, self.num_ids, unique, "Popularity")
-        self._odds: _Odds | None = None
+        self._distribution: _Distribution | None = None
 
     def draw(self, positives: Positives) -> Negatives:
         """Draw from all ids; see `Sampler.forward`."""
-        odds = self._odds_of(known_num_ids(self.num_ids, positives.table, "Popularity"), positives.ids.device)
-        ids = _different(odds, self.num_negatives) if self.unique else _any(odds, self.num_negatives)
-        return Negatives(ids, positives.embed(ids), log_q_of_draws(odds.log_q))
+        num_ids = known_num_ids(self.num_ids, positives.table, "Popularity")
+        distribution = self._distribution_of(num_ids, positives.ids.device)
+        draw = _draw_without_replacement if self.unique else _draw_with_replacement
+        ids = draw(distribution, self.num_negatives)
+        return Negatives(ids, positives.embed(ids), log_q_of_draws(distribution.log_q))
 
-    def _odds_of(self, num_ids: int, device: torch.device) -> "_Odds":
-        if self._odds is None or len(self._odds.log_q) != num_ids:
+    def _distribution_of(self, num_ids: int, device: torch.device) -> "_Distribution":
+        if self._distribution is None or len(self._distribution.log_q) != num_ids:
             check_num_negatives(self.num_negatives, num_ids, self.unique, "Popularity")
             log_q = log_uniform(num_ids) if self._counts is None else log_shares(self._counts)
             expected = log_q.exp() * self.num_negatives
             if self.unique:
-                expected[NUM_SPECIAL_IDS:] = inclusion(log_q[NUM_SPECIAL_IDS:].exp(), self.num_negatives)
+                expected[NUM_SPECIAL_IDS:] = inclusion_probabilities(log_q[NUM_SPECIAL_IDS:].exp(), self.num_negatives)
                 expected[:NUM_SPECIAL_IDS] = expected[NUM_SPECIAL_IDS:].amin()
             certain, ids = expected[NUM_SPECIAL_IDS:] == 1, torch.arange(NUM_SPECIAL_IDS, num_ids)
-            self._odds = _Odds(expected, expected.log(), ids[certain], ids[~certain])
-        if self._odds.log_q.device != device:
-            self._odds = _Odds(*(tensor.to(device) for tensor in self._odds))
-        return self._odds
+            self._distribution = _Distribution(expected, expected.log(), ids[certain], ids[~certain])
+        if self._distribution.log_q.device != device:
+            self._distribution = _Distribution(*(tensor.to(device) for tensor in self._distribution))
+        return self._distribution
 
 
-class _Odds(NamedTuple):
+class _Distribution(NamedTuple):
     expected: Tensor  # (num_ids,) float64, how often an id is in a draw
     log_q: Tensor
     certain: Tensor  # ids
     others: Tensor
 
 
-def _any(odds: _Odds, num: int) -> Tensor:
-    ends = odds.expected[NUM_SPECIAL_IDS:].cumsum(0)
+def _draw_with_replacement(distribution: _Distribution, num: int) -> Tensor:
+    ends = distribution.expected[NUM_SPECIAL_IDS:].cumsum(0)
     places = torch.rand(num, dtype=ends.dtype, device=ends.device) * ends[-1]
     return torch.searchsorted(ends, places, right=True).clamp(max=len(ends) - 1) + NUM_SPECIAL_IDS
 
 
-def _different(odds: _Odds, num: int) -> Tensor:
+def _draw_without_replacement(distribution: _Distribution, num: int) -> Tensor:
     # Ids lie side by side in random order, each as wide as its probability; marks at distance 1 from a random start
     # hit each at most once, and with exactly that probability.
-    order = odds.others[torch.randperm(len(odds.others), device=odds.others.device)]
-    ends = odds.expected[order].cumsum(0)
-    steps = torch.arange(num - len(odds.certain), dtype=ends.dtype, device=ends.device)
+    order = distribution.others[torch.randperm(len(distribution.others), device=distribution.others.device)]
+    ends = distribution.expected[order].cumsum(0)
+    steps = torch.arange(num - len(distribution.certain), dtype=ends.dtype, device=ends.device)
     marks = steps + torch.rand(1, dtype=ends.dtype, device=ends.device)
     places = torch.searchsorted(ends, marks, right=True).clamp(max=len(ends) - 1)
-    return torch.cat([odds.certain, order[places]])
+    return torch.cat([distribution.certain, order[places]])

@@ -15,7 +15,7 @@ from retrank.core.errors import ConfigError, DataError
 from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.sampling.frequency import StreamingFrequency
 
-__all__ = ["Shares", "checked_counts", "inclusion", "log_q_of_draws", "log_shares", "log_uniform"]
+__all__ = ["Shares", "checked_counts", "inclusion_probabilities", "log_q_of_draws", "log_shares", "log_uniform"]
 
 Counts = Sequence[int] | np.ndarray | Tensor
 
@@ -76,7 +76,7 @@ def log_uniform(num_ids: int) -> Tensor:
     return _with_special_ids((1 / ranks).log1p().log() - math.log(math.log1p(len(ranks))))
 
 
-def inclusion(probability: Tensor, num: int) -> Tensor:
+def inclusion_probabilities(probability: Tensor, num: int) -> Tensor:
     """Return with what probability each entry must be among `num` different ones: min(1, c · probability).
 
     c makes them add up to `num`: what would come more than once comes always, and the others share what is left.

@@ -114,7 +114,7 @@ class Ranking(Task[TaskMetric]):
         if update_metrics:
             with torch.no_grad():
                 transformed = self.prediction_transform(predictions.detach())
-                factor = _of_each(predictions, weight, mask)
+                factor = _entry_weights(predictions, weight, mask)
                 for metric in self.metrics:
                     metric.update(transformed, labels, factor)
             for loss_metric in self.loss_metrics:
@@ -140,7 +140,7 @@ class Ranking(Task[TaskMetric]):
             )
         if weight is not None and weight.shape not in (rows, losses.shape):
             raise ShapeError(f"weight of shape {tuple(rows)}", str(tuple(weight.shape)), "Ranking")
-        factor = _of_each(losses, weight, mask)
+        factor = _entry_weights(losses, weight, mask)
         if factor is None:
             return losses
         return torch.where(factor == 0, 0, losses * factor)  # an infinite loss times 0 would be NaN
@@ -179,7 +179,7 @@ def _checked(loss: nn.Module, predictions: Tensor, labels: Tensor) -> tuple[Tens
     return predictions, labels
 
 
-def _of_each(entries: Tensor, weight: Tensor | None, mask: Tensor | None) -> Tensor | None:
+def _entry_weights(entries: Tensor, weight: Tensor | None, mask: Tensor | None) -> Tensor | None:
     """Return the weight of each entry, 0 where the mask leaves it out; None for 1."""
     if weight is not None and weight.dim() < entries.dim():
         weight = weight.view(-1, *[1] * (entries.dim() - 1)).expand_as(entries)

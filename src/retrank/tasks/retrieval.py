@@ -165,7 +165,7 @@ class Retrieval(Task[CorpusMetric]):
         if self.log_q is not True and log_q is not None:
             warn_once("log_q is ignored: build the task as Retrieval(log_q=True) to use it")
         queries, candidates, mask = query_embeddings, candidate_embeddings, score_mask
-        log_q = checked_log_q(_needed(log_q, "log_q"), "Retrieval") if self.log_q is True else None
+        log_q = checked_log_q(_required(log_q, "log_q"), "Retrieval") if self.log_q is True else None
         weight = None if weight is None else checked_weight(weight, "Retrieval")
         is_shared = self.training and self.cross_device_negatives and positives is None and world_size() > 1
         num_queries = [len(queries)]
@@ -175,7 +175,7 @@ class Retrieval(Task[CorpusMetric]):
             positives = torch.arange(len(queries), device=queries.device) if positives is None else positives
             batch = RetrievalBatch(queries, candidates, positives, ids=candidate_ids, log_q=log_q, mask=mask)
         if isinstance(self.log_q, StreamingFrequency):
-            batch = replace(batch, log_q=self.log_q(_needed(batch.ids, "candidate_ids")))
+            batch = replace(batch, log_q=self.log_q(_required(batch.ids, "candidate_ids")))
         losses = self._losses(batch, weight, update_metrics=update_metrics)
         if self.symmetric:
             if is_shared:
@@ -229,7 +229,7 @@ class Retrieval(Task[CorpusMetric]):
                 temperature=self.temperature,
                 weight=weight,
                 bias=None if batch.log_q is None else -batch.log_q,
-                ids=_needed(batch.ids, "candidate_ids") if self.remove_accidental_hits else None,
+                ids=_required(batch.ids, "candidate_ids") if self.remove_accidental_hits else None,
             )
         if len(batch.queries) <= size:
             return self._block_losses(batch, weight)
@@ -245,7 +245,7 @@ class Retrieval(Task[CorpusMetric]):
         if batch.log_q is not None:
             scores = correct_log_q(scores, batch.log_q)
         if self.remove_accidental_hits:
-            scores = remove_accidental_hits(scores, _needed(batch.ids, "candidate_ids"), positives)
+            scores = remove_accidental_hits(scores, _required(batch.ids, "candidate_ids"), positives)
         if batch.mask is not None:
             takes_part = batch.mask.gather(1, positives[:, None])
             weight = (torch.ones_like(scores[:, 0]) if weight is None else weight).where(takes_part[:, 0], 0)
@@ -332,7 +332,7 @@ def _blocks(batch: RetrievalBatch, weight: Tensor | None, size: int) -> Iterator
     return zip(batch.split(size), weights, strict=False)
 
 
-def _needed(tensor: Tensor | None, name: str) -> Tensor:
+def _required(tensor: Tensor | None, name: str) -> Tensor:
     if tensor is None:
         raise ConfigError(f"`{name}`", "None", "Retrieval", f"pass it with every batch, or leave the use of {name} off")
     return tensor

@@ -43,6 +43,7 @@ class RetrievalBatch:
                 "queries (batch, dim) or (batch, heads, dim) and candidates (columns, dim)",
                 f"{tuple(self.queries.shape)} and {tuple(self.candidates.shape)}",
                 "Retrieval",
+                "embed both with the same dim",
             )
 
     @property

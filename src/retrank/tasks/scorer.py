@@ -193,7 +193,8 @@ class RetrievalScorer(Configurable, nn.Module):
         if self.sampled_softmax and table is None:
             raise _error("a table", "None", "pass table=... with every call of sampled softmax")
         if not (training or testing):
-            return ScorerOutput(_all_scores(queries, table) if candidates is None else _own(queries, candidates))
+            scores = _all_scores(queries, table) if candidates is None else _positive_scores(queries, candidates)
+            return ScorerOutput(scores)
         ids = self._positive_ids(candidate_ids, features, queries)
         if candidates is None:
             assert table is not None
@@ -253,7 +254,8 @@ class RetrievalScorer(Configurable, nn.Module):
         if negatives.embeddings.shape[1:] != queries.shape[1:]:
             got = f"negatives of dim {negatives.embeddings.shape[1]}"
             raise ShapeError(f"dim {queries.shape[1]}", got, "RetrievalScorer", "use a table of the queries' dim")
-        scores = torch.cat([_own(queries, candidates), _float(queries @ negatives.embeddings.T)], dim=1)
+        negative_scores = _at_least_float32(queries @ negatives.embeddings.T)
+        scores = torch.cat([_positive_scores(queries, candidates), negative_scores], dim=1)
         scores = apply_temperature(scores, self.temperature)
         if not self.log_q or len(negatives.ids) == 0:
             return scores
@@ -261,7 +263,7 @@ class RetrievalScorer(Configurable, nn.Module):
             raise _error(
                 "samplers that know their probabilities", "one without `counts`", "give counts, or log_q=False"
             )
-        own, others = (_finite(negatives.log_q_of(asked)) for asked in (ids, negatives.ids))
+        own, others = (_checked_log_counts(negatives.log_q_of(asked)) for asked in (ids, negatives.ids))
         return scores - torch.cat([own[:, None], others.expand(len(ids), -1)], dim=1)
 
     def _checked(self, scores: Tensor, ids: Tensor, negatives: Negatives) -> tuple[Tensor, Tensor]:
@@ -273,22 +275,22 @@ class RetrievalScorer(Configurable, nn.Module):
         return scores, valid & differs
 
 
-def _own(queries: Tensor, candidates: Tensor) -> Tensor:
-    return _float((queries * candidates).sum(dim=1, keepdim=True))
+def _positive_scores(queries: Tensor, candidates: Tensor) -> Tensor:
+    return _at_least_float32((queries * candidates).sum(dim=1, keepdim=True))
 
 
 def _all_scores(queries: Tensor, table: CandidateTable | None) -> Tensor:
     assert table is not None
-    scores = _float(queries @ table(torch.arange(table.num_ids, device=queries.device)).T)
+    scores = _at_least_float32(queries @ table(torch.arange(table.num_ids, device=queries.device)).T)
     scores[:, :NUM_SPECIAL_IDS] = -torch.inf
     return scores
 
 
-def _float(scores: Tensor) -> Tensor:
+def _at_least_float32(scores: Tensor) -> Tensor:
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
-def _finite(log_counts: Tensor) -> Tensor:
+def _checked_log_counts(log_counts: Tensor) -> Tensor:
     """Refuse what a sampler must not say of an id that was drawn, or may be: that it never is."""
     expected = "finite logarithms of expected counts"
     return checked(log_counts, -FINITE, FINITE, expected=expected, where="RetrievalScorer", name="log_q of the sampler")

@@ -11,10 +11,10 @@ from retrank.training.device import Precision, resolve_device
 from retrank.training.history import TrainingHistory
 from retrank.training.mode import evaluating
 from retrank.training.model import Model
+from retrank.training.nested_state import flatten, unflatten
 from retrank.training.run import Run
 from retrank.training.schedules import linear_decay
 from retrank.training.task_metrics import metric_results, reset_metrics
-from retrank.training.tree import flatten, unflatten
 
 __all__ = [
     "BestCheckpoint",

@@ -19,7 +19,7 @@ from retrank.core.manifest import MANIFEST, write_manifest
 from retrank.core.snapshots import Snapshot, read_directory
 from retrank.core.tensor_files import load_weights_of, parse_tensors, write_tensors
 from retrank.core.values import checked
-from retrank.training.tree import flatten, unflatten
+from retrank.training.nested_state import flatten, unflatten
 
 __all__ = ["has_checkpoint", "load_weights", "read_checkpoint", "save_weights", "write_checkpoint"]
 

@@ -9,9 +9,9 @@ from retrank.core.allocator import retain_freed_memory
 from retrank.core.errors import ConfigError, DataError
 from retrank.data.batches import Batches
 from retrank.training.device import Precision, autocast, model_device
+from retrank.training.epoch_sums import EpochSums
 from retrank.training.mode import evaluating
 from retrank.training.preparation import materialize
-from retrank.training.sums import EpochSums
 from retrank.training.task_metrics import metric_results, reset_metrics
 from retrank.training.trainable import Trainable
 

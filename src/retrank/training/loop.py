@@ -19,6 +19,7 @@ from retrank.core.values import built_from
 from retrank.data.batches import Batches
 from retrank.training.checkpoint import has_checkpoint, shapes, write_checkpoint
 from retrank.training.device import resolve_device
+from retrank.training.epoch_sums import EpochSums
 from retrank.training.evaluation import evaluate
 from retrank.training.history import TrainingHistory
 from retrank.training.interrupts import Interrupts
@@ -27,7 +28,6 @@ from retrank.training.preparation import known_rows, materialize
 from retrank.training.progress import Progress
 from retrank.training.run import Run
 from retrank.training.saved_run import RunState, read_run, state_file
-from retrank.training.sums import EpochSums
 from retrank.training.task_metrics import load_metric_state, metric_results, metric_state, reset_metrics
 from retrank.training.trainable import Trainable
 

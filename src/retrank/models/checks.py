@@ -6,7 +6,7 @@ from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError, DataError
 from retrank.embeddings.embeddings import Embeddings
 
-__all__ = ["require_embeddings", "weight_of"]
+__all__ = ["require_embeddings", "row_weights"]
 
 
 def require_embeddings(value: object, where: str) -> None:
@@ -28,7 +28,7 @@ def require_embeddings(value: object, where: str) -> None:
         )
 
 
-def weight_of(batch: Batch, column: str | None, where: str) -> Tensor | None:
+def row_weights(batch: Batch, column: str | None, where: str) -> Tensor | None:
     """Return the weight of each row, which a model that has weights needs in evaluation as in training.
 
     Args:

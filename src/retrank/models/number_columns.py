@@ -9,10 +9,10 @@ from retrank.core.schema import ColumnSchema
 from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.mlp import MLP
 
-__all__ = ["number_schemas", "number_stack", "numbers_of"]
+__all__ = ["number_schemas", "number_stack", "number_columns"]
 
 
-def numbers_of(batch: Batch, names: Sequence[str]) -> list[Tensor]:
+def number_columns(batch: Batch, names: Sequence[str]) -> list[Tensor]:
     """Return columns of numbers as matrices.
 
     Args:
