@@ -206,6 +206,12 @@ class EventLog:
         code = torch.unique_consecutive((whole.queries * num_candidates + whole.candidates).sort().values)
         return code // num_candidates, code % num_candidates
 
+    def distinct_pairs(self) -> pl.DataFrame:
+        """Return the distinct pairs of query and candidate key."""
+        queries, candidates = self.pairs()
+        columns = ((self.query, self.queries, queries), (self.candidate, self.candidates, candidates))
+        return pl.DataFrame([index.keys[places.numpy()].alias(name) for name, index, places in columns])
+
     def codes(self) -> tuple[Tensor, Tensor, pl.Series | None]:
         """Return the events in the form that `from_codes` reads, those of a query together and by time.
 

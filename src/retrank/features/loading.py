@@ -31,7 +31,19 @@ def make_loader(
     streaming: bool,
     device: torch.device | str | None,
 ) -> Batches:
-    """Make batches; the arguments are those of `FeatureSpace.loader`."""
+    """Make batches of transformed rows; see `FeatureSpace.loader`.
+
+    Args:
+        table: the rows.
+        columns: what `transform` reads.
+        transform: from rows to a batch.
+        batch_size: rows per batch.
+        shuffle: whether every epoch has a new order.
+        seed: of the order.
+        drop_last: whether a last batch with fewer rows is left out.
+        streaming: whether rows are read and transformed piece by piece.
+        device: where the batches go.
+    """
     if not streaming:
         rows = transform_whole(table, columns, transform)
         return Loader(rows, batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, device=device)

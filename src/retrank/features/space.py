@@ -87,11 +87,7 @@ class FeatureSpace(Configurable):
 
     @property
     def schema(self) -> Schema:
-        """The description of each feature by name.
-
-        Raises:
-            NotFittedError: before `fit`.
-        """
+        """The description of each feature by name, once the space is fitted."""
         self._require_fitted()
         return self._layout.schema
 
@@ -189,7 +185,6 @@ class FeatureSpace(Configurable):
         Raises:
             ConfigError: an unknown feature, or one without a vocabulary.
             DataError: a missing column, or a value that a kind refuses.
-            NotFittedError: before `fit`.
         """
         self._require_fitted()
         self._require_not_frozen("grow")
@@ -225,9 +220,6 @@ class FeatureSpace(Configurable):
 
         Returns:
             A space that shares what was learned. Its `fit` and `grow` raise; those of this space do not reach it.
-
-        Raises:
-            NotFittedError: before `fit`.
 
         Example:
             >>> import polars as pl, retrank as rr
@@ -271,7 +263,6 @@ class FeatureSpace(Configurable):
         Raises:
             ConfigError: an unknown feature, or a size out of range.
             DataError: a missing column, or a value that a kind refuses.
-            NotFittedError: before `fit`.
         """
         self._require_fitted()
         names = self._layout.select(features)
@@ -295,7 +286,6 @@ class FeatureSpace(Configurable):
         Raises:
             ConfigError: an unknown feature.
             DataError: a missing column, a null key or a key that occurs twice.
-            NotFittedError: before `fit`.
         """
         rows = frame(table)
         if features is None:
@@ -328,12 +318,6 @@ class FeatureSpace(Configurable):
     def load(cls, directory: str | Path) -> "FeatureSpace":
         """Read what `save` wrote.
 
-        Args:
-            directory: where.
-
-        Returns:
-            A space that transforms alike.
-
         Raises:
             StorageError: a file is missing or damaged, or was written by another version.
         """
@@ -341,17 +325,7 @@ class FeatureSpace(Configurable):
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot) -> "FeatureSpace":
-        """Read what `save` wrote, from a directory that is held open.
-
-        Args:
-            snapshot: the directory.
-
-        Returns:
-            A space that transforms alike.
-
-        Raises:
-            StorageError: as `load`.
-        """
+        """Read what `save` wrote, from a directory that is held open; see `load`."""
         stored = parse_space(snapshot)
         with built_from(str(snapshot.directory)):
             space = cls(stored.features, stored.crosses)
@@ -370,7 +344,5 @@ class FeatureSpace(Configurable):
 
     def _require_not_frozen(self, change: str) -> None:
         if self._is_frozen:
-            raise ConfigError(
-                "a space of your own", "the frozen one of a recommender", f"FeatureSpace.{change}",
-                "change the space that it was built from, and build another recommender",
-            )  # fmt: skip
+            fix = "change the space that it was built from, and build another recommender"
+            raise ConfigError("a space of your own", "the frozen one of a recommender", f"FeatureSpace.{change}", fix)

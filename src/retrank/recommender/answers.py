@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from retrank.core.batch import Batch
+from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
-from retrank.index.index import Index
+from retrank.data.keys import as_key
 from retrank.models.pairs import Candidates
 from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import AskedQueries
-from retrank.recommender.request import Request
+from retrank.recommender.request import Key, Request
 from retrank.recommender.rules import rows_of_keys
 from retrank.recommender.stages import embed_queries, rank
 
-__all__ = ["Answers", "Rules", "answer", "rules_of", "search"]
+__all__ = ["Answers", "Rules", "answer", "rules_of", "similar_candidates"]
 
 _BLOCK: Final = 1024  # queries at once
 
@@ -117,22 +118,36 @@ def answer(parts: Parts, asked: AskedQueries, rules: Rules) -> Answers:
     return Answers(scores, rows, ~usable)
 
 
-def search(index: Index, embeddings: Tensor, k: int, exclude: Jagged, allowed: Tensor | None) -> Candidates:
-    """Search an index.
+def similar_candidates(parts: Parts, candidate: Key, request: Request) -> Answers:
+    """List the candidates whose embeddings have the largest cosine with that of one.
 
     Args:
-        index: its rows are those of the catalogue.
-        embeddings: `(queries, dim)`.
-        k: the length of the lists.
-        exclude: rows that a query must not get; one may be named twice.
-        allowed: `(candidates,)` bool, which rows any query may get; None for all.
+        parts: the recommender.
+        candidate: its key.
+        request: the rules of the list; its query does not matter here.
+
+    Raises:
+        DataError: the key is no candidate's, or of another type.
     """
-    return Candidates(*index.search_rows(embeddings, k, exclude=exclude, allow=allowed))
+    catalogue, rules = parts.candidates.catalogue, rules_of(parts, request)
+    row = int(catalogue.rows([as_key(candidate, catalogue.key_type, "candidate")])[0])
+    if row < 0:
+        raise DataError("the key of a candidate", repr(candidate), "candidate")
+    with torch.inference_mode():
+        embedding = parts.retrieval.model.candidate_embeddings(
+            catalogue.batch[row : row + 1].to(parts.retrieval.device)
+        ).cpu()
+    gone = torch.cat([rules.denied.values, torch.tensor([row])])
+    exclude = Jagged(gone, torch.tensor([0, len(gone)]))
+    query = torch.nn.functional.normalize(embedding, dim=1)
+    found = parts.similar.search_rows(query, rules.k, exclude=exclude, allow=rules.allowed)
+    return Answers(*found, torch.tensor([False]))
 
 
 def _personal(parts: Parts, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
     depth = rules.k if parts.ranking is None else min(max(rules.k, parts.num_retrieved), len(parts.candidates))
-    lists = search(parts.index, embed_queries(parts.retrieval, batch), depth, exclude, rules.allowed)
+    embeddings = embed_queries(parts.retrieval, batch)
+    lists = Candidates(*parts.index.search_rows(embeddings, depth, exclude=exclude, allow=rules.allowed))
     if parts.ranking is not None:
         lists = rank(parts.ranking, batch, parts.candidates.catalogue.batch, lists)
     return Candidates(lists.scores[:, : rules.k], lists.rows[:, : rules.k])

@@ -1,6 +1,7 @@
 """`Parts`: what a recommender consists of, built once and never changed."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import final
@@ -30,7 +31,8 @@ from retrank.recommender.card import Card
 from retrank.recommender.frozen import FrozenModel
 from retrank.recommender.popularity import PopularCandidates
 from retrank.recommender.query_features import QueryFeatures
-from retrank.recommender.rules import Conditions
+from retrank.recommender.request import Key
+from retrank.recommender.rules import Conditions, rows_of_keys
 from retrank.recommender.stages import serving_index
 from retrank.training.model import Model
 
@@ -156,9 +158,15 @@ class Parts:
             index=self.index.with_added(embeddings, added.catalogue.keys),
         )
 
-    def without_candidates(self, rows: torch.Tensor) -> "Parts":
-        """Remove the candidates of distinct rows; see `Recommender.without_candidates`."""
-        old = self.candidates
+    def without_candidates(self, keys: Iterable[Key]) -> "Parts":
+        """Remove candidates; see `Recommender.without_candidates`."""
+        old, gone = self.candidates, list(keys)
+        rows = rows_of_keys(old.catalogue, gone, "keys", warn=False)
+        if len(rows) < len(set(gone)):
+            unknown = next(key for key in gone if int(old.catalogue.rows([key])[0]) < 0)
+            raise DataError("keys of candidates", repr(unknown), "without_candidates")
+        if not gone:
+            return self
         kept = torch.ones(len(old), dtype=torch.bool)
         kept[rows] = False
         table = old.table.filter(pl.Series(kept.numpy()))
@@ -190,7 +198,20 @@ def build_parts(
     num_retrieved: int,
     card: Card,
 ) -> Parts:
-    """Build what answers requests; arguments and errors are those of `Recommender`, models and space are frozen."""
+    """Build what answers requests; see `Recommender`, which says what is refused.
+
+    Args:
+        retrieval: the frozen model that embeds.
+        ranking: the frozen model that ranks, or None.
+        space: the frozen feature space of both.
+        candidates: the table of candidates.
+        history: past events, as a table or a log.
+        queries: the table of known queries; None to take it from the table of events.
+        time: the column of times in the table of events.
+        index: the candidates' embeddings; None for the exact index.
+        num_retrieved: how many candidates are retrieved for ranking.
+        card: what a reader must know.
+    """
     model = retrieval.model
     table = CandidateTable.of(candidates, space, model.candidate_id)
     query = space.columns([model.query_id])[0]

@@ -6,18 +6,15 @@ from pathlib import Path
 from typing import Any, Self, final
 
 import polars as pl
-import torch
 
-from retrank.core.errors import ConfigError, DataError
-from retrank.core.jagged import Jagged
-from retrank.data.keys import as_key
+from retrank.core.errors import ConfigError
 from retrank.data.sources import TableLike, frame
 from retrank.features.catalogue import Catalogue
 from retrank.features.history import History
 from retrank.features.space import FeatureSpace
 from retrank.index.index import Index
 from retrank.models.retrieval import RetrievalModel
-from retrank.recommender.answers import Answers, answer, rules_of, search
+from retrank.recommender.answers import answer, rules_of, similar_candidates
 from retrank.recommender.asking import ask_one, ask_table
 from retrank.recommender.bundle import read_bundle, write_bundle
 from retrank.recommender.card import Card
@@ -27,7 +24,6 @@ from retrank.recommender.parts import Parts, build_parts
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.request import Key, Request
 from retrank.recommender.requests import answer_requests
-from retrank.recommender.rules import rows_of_keys
 from retrank.training.model import Model
 
 __all__ = ["Recommender"]
@@ -100,17 +96,10 @@ class Recommender:
             raise ConfigError("num_retrieved >= 1", str(num_retrieved), "Recommender")
         frozen = space.frozen()
         self._parts = build_parts(
-            FrozenModel.of(retrieval, frozen),
-            None if ranking is None else FrozenModel.of(ranking, frozen),
-            frozen,
-            frame(catalogue),
-            frame(history),
-            None if queries is None else frame(queries),
-            time=time,
-            index=index,
-            num_retrieved=num_retrieved,
-            card=card or Card("A recommender"),
-        )
+            FrozenModel.of(retrieval, frozen), None if ranking is None else FrozenModel.of(ranking, frozen), frozen,
+            frame(catalogue), frame(history), None if queries is None else frame(queries),
+            time=time, index=index, num_retrieved=num_retrieved, card=card or Card("A recommender"),
+        )  # fmt: skip
 
     @classmethod
     def _of(cls, parts: Parts) -> Self:
@@ -167,8 +156,8 @@ class Recommender:
         Args:
             queries: one row per query: its key and, if they are new or have changed, its feature columns; or requests,
                 each with rules of its own.
-            k: the length of a list; of requests, each says its own, and so with all that follows.
-            exclude_seen: leave out what a query interacted with, also what it brings as recent candidates.
+            k: the length of a list; this and what follows is for rows, as in `recommend`. Requests say their own.
+            exclude_seen: leave out what a query interacted with.
             where: a condition on the columns of the catalogue.
             allow: the only candidate keys that may be recommended.
             deny: candidate keys that must not be recommended.
@@ -177,9 +166,7 @@ class Recommender:
             The query key, the candidate key, `rank`, `score` and `stage`, queries in their order, best first.
 
         Raises:
-            ConfigError: k is not an integer of at least 1.
-            DataError: the query key column is missing or of another type, a column holds values of another kind than
-                in training, or the condition cannot be applied.
+            DataError: a column is missing, or of another kind than in training; with the row, where it is one row.
 
         Example:
             >>> import polars as pl, retrank as rr
@@ -225,27 +212,14 @@ class Recommender:
         Raises:
             DataError: the key is no candidate's, or of another type.
         """
-        parts = self._parts
-        catalogue = parts.candidates.catalogue
-        key = as_key(candidate, catalogue.key_type, "candidate")
-        row = int(catalogue.rows([key])[0])
-        if row < 0:
-            raise DataError("the key of a candidate", repr(candidate), "candidate")
-        rules = rules_of(parts, Request({}, k, where=where, allow=allow, deny=deny))
-        itself = catalogue.batch[row : row + 1]
-        query = torch.nn.functional.normalize(parts.retrieval.model.embed_candidates(itself).cpu(), dim=1)
-        exclude = torch.cat([rules.denied.values, torch.tensor([row])])
-        found = search(parts.similar, query, rules.k, Jagged(exclude, torch.tensor([0, len(exclude)])), rules.allowed)
-        return list_with_details(parts, Answers(*found, torch.tensor([False]))).drop("stage")
+        request = Request({}, k, where=where, allow=allow, deny=deny)
+        return list_with_details(self._parts, similar_candidates(self._parts, candidate, request)).drop("stage")
 
     def with_candidates(self, table: TableLike) -> "Recommender":
         """Append candidates that were not there in training; they are scored by their features.
 
         Args:
             table: one row per candidate, with the columns of the catalogue.
-
-        Returns:
-            A recommender that has them, too.
 
         Raises:
             DataError: a column is missing or of another type, or a key is a candidate already.
@@ -254,34 +228,19 @@ class Recommender:
         return self._of(self._parts.with_candidates(frame(table)))
 
     def without_candidates(self, keys: Iterable[Key]) -> "Recommender":
-        """Remove candidates.
-
-        Args:
-            keys: of the candidates.
-
-        Returns:
-            A recommender that never lists them.
+        """Remove candidates, by their keys.
 
         Raises:
-            DataError: a key that is no candidate's, or no candidate would be left.
-            ConfigError: the index cannot shrink.
+            DataError: a key that is no candidate's, or none would be left.
         """
-        gone = list(keys)
-        rows = rows_of_keys(self.catalogue, gone, "keys", warn=False)
-        if len(rows) < len(set(gone)):
-            unknown = next(key for key in gone if int(self.catalogue.rows([key])[0]) < 0)
-            raise DataError("keys of candidates", repr(unknown), "without_candidates")
-        return self._of(self._parts.without_candidates(rows)) if len(rows) else self
+        return self._of(self._parts.without_candidates(keys))
 
     def with_events(self, table: TableLike) -> "Recommender":
         """Append events: they count as seen, as what a query did last, and for the popularity of candidates.
 
         Args:
-            table: one row per event, with the key columns of the history, and its times if it has any. New queries are
-                welcome; events with candidates that the catalogue does not hold are kept for the day it does.
-
-        Returns:
-            A recommender that knows of them.
+            table: one row per event, with the columns of the history: keys, and times if it has any. Events of unknown
+                queries, and with candidates that the catalogue does not hold yet, are kept.
 
         Raises:
             DataError: a column is missing, or keys or times are of another type.
@@ -293,21 +252,11 @@ class Recommender:
         return self._of(replace(self._parts, ranking=None))
 
     def with_card(self, card: Card) -> "Recommender":
-        """Return the same recommender with another card.
-
-        Args:
-            card: what a reader must know.
-
-        Returns:
-            A recommender that shares everything else.
-        """
+        """Return the same recommender with another card, which tells what a reader must know."""
         return self._of(replace(self._parts, card=card))
 
     def save(self, directory: str | Path) -> None:
-        """Write everything into one directory, whole or not at all.
-
-        Args:
-            directory: replaced as a whole if it exists.
+        """Write everything into one directory, which is replaced as a whole if it exists.
 
         Raises:
             ConfigError: a model holds an object that cannot be described in JSON.
@@ -333,7 +282,7 @@ class Recommender:
 
     @property
     def retrieval(self) -> RetrievalModel:
-        """The private copy of the model that embeds queries and candidates; to train on, train your own."""
+        """The private copy of the model that embeds queries and candidates."""
         return self._parts.retrieval.model
 
     @property
@@ -394,14 +343,7 @@ class Recommender:
     @property
     def seen(self) -> pl.DataFrame:
         """The distinct pairs of query and candidate key that count as seen."""
-        events = self._parts.history.events
-        queries, candidates = events.pairs()
-        return pl.DataFrame(
-            {
-                self.query: events.queries.keys.gather(queries.numpy()),
-                self.candidate: events.candidates.keys.gather(candidates.numpy()),
-            }
-        )
+        return self._parts.history.events.distinct_pairs()
 
     def __repr__(self) -> str:
         stages = type(self.retrieval).__name__ + ("" if self.ranking is None else f" -> {type(self.ranking).__name__}")

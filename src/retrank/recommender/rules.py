@@ -84,7 +84,14 @@ class Conditions:
 
 
 def condition_text(where: pl.Expr) -> bytes | None:
-    """Return what tells conditions apart; None for one that cannot be written down, such as a Python function."""
+    """Return what tells conditions apart.
+
+    Args:
+        where: the condition.
+
+    Returns:
+        None for a condition that cannot be written down, such as one with a Python function.
+    """
     try:
         return where.meta.serialize()
     except (pl.exceptions.PolarsError, TypeError, AttributeError, ValueError):

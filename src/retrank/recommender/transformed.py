@@ -73,7 +73,12 @@ def transform_known(kind: Feature, schema: ColumnSchema, values: pl.Series) -> C
 
 
 def blank(schema: ColumnSchema, num_rows: int) -> Column:
-    """Return rows that hold nothing: padding, empty lists, or zeros."""
+    """Return rows that hold nothing: padding, empty lists, or zeros.
+
+    Args:
+        schema: of the column.
+        num_rows: how many.
+    """
     if schema.is_jagged:
         return Jagged.empty(num_rows)
     if schema.kind == "ids":
