@@ -63,7 +63,7 @@ def test_state_and_config_round_trip():
 def test_bad_arguments_are_refused():
     with pytest.raises(ConfigError, match="windows"):
         CoOccurrence(5, windows=[])
-    with pytest.raises(ShapeError, match="CoOccurrence"):
+    with pytest.raises(ShapeError, match="one list of int64 ids per id"):
         CoOccurrence(5)(Jagged.from_lists([[1]]), torch.tensor([1, 2]))
 
 

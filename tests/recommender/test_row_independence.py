@@ -92,6 +92,13 @@ def test_a_reranker_scores_a_list_alike_alone_and_among_others(dim):
     for rows in ([0], [156], [7, 8], list(range(40, 99))):
         assert torch.equal(score(torch.tensor(rows)), whole[rows])
     assert is_row_independent(model)
+    prepared = model.list_scorer(catalogue)
+    broken = rr.models.Candidates(lists.scores, lists.rows.masked_fill(torch.rand(ROWS, 20) < 0.2, -1))
+    for some in (lists, broken):
+        with torch.inference_mode():
+            pairs = model(rr.models.pair_batch(queries, catalogue, some)).view(-1, 20)
+            at_once = prepared(queries, some)
+        assert torch.equal(at_once[some.rows >= 0], pairs[some.rows >= 0])
 
 
 def test_every_independent_kind_is_tested():

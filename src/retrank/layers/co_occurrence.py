@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.config import Configurable
-from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
 from retrank.ops.neighbor_means import Neighbors, neighbor_means
 
@@ -112,22 +112,23 @@ class CoOccurrence(Configurable, nn.Module):
         self.neighbors = column[order].int().to(device)
         self.cosines = (counts / (totals[row] * totals[column]).sqrt())[order].float().to(device)
 
-    def forward(self, recent: Jagged, candidates: Tensor) -> Tensor:
+    def forward(self, recent: Jagged, candidates: Tensor, lists: Tensor | None = None) -> Tensor:
         """Compare pairs.
 
         Args:
-            recent: the candidate ids that each pair's query had before, the latest last.
+            recent: candidate ids that queries had before, the latest last.
             candidates: `(pairs,)` int64 ids.
+            lists: `(pairs,)` int64, the row of `recent` of each pair; None if each pair has a row of its own.
 
         Returns:
             `(pairs, len(windows))` float32 means; 0 where there is nothing recent.
 
         Raises:
             ShapeError: not one row of `recent` for each candidate.
+            DataError: a row of `recent` that is not there.
         """
-        if len(recent) != len(candidates) or candidates.dim() != 1:
-            raise ShapeError(f"recent candidates for {tuple(candidates.shape)} pairs", str(len(recent)), "CoOccurrence")
-        return neighbor_means(Neighbors(self.starts, self.neighbors, self.cosines), recent, candidates, self.windows)
+        neighbors = Neighbors(self.starts, self.neighbors, self.cosines)
+        return neighbor_means(neighbors, recent, candidates, self.windows, lists)
 
 
 def _starts(rows: Tensor, num_rows: int) -> Tensor:

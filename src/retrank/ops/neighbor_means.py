@@ -29,31 +29,43 @@ class Neighbors(NamedTuple):
     similarities: Tensor
 
 
-def neighbor_means(neighbors: Neighbors, recent: Jagged, ids: Tensor, windows: Sequence[int]) -> Tensor:
+def neighbor_means(
+    neighbors: Neighbors, recent: Jagged, ids: Tensor, windows: Sequence[int], lists: Tensor | None = None
+) -> Tensor:
     """Return the mean similarity of each id to the last few of its list.
 
     Args:
         neighbors: the similarities; all others are 0, also those of ids that have no entry.
-        recent: one list of ids per pair, the latest last.
+        recent: lists of ids, the latest last.
         ids: `(pairs,)` int64.
         windows: for each, a column: the mean over the last so many.
+        lists: `(pairs,)` int64, the list of each pair; None if there is one list per pair.
 
     Returns:
         `(pairs, len(windows))` float32; 0 where a list is empty.
 
     Raises:
         ShapeError: not one list per id, or tensors that do not fit.
-        DataError: neighbors that are not what `Neighbors` says.
+        DataError: a list that is not there, or neighbors that are not what `Neighbors` says.
     """
-    if len(recent) != len(ids) or ids.dim() != 1 or ids.dtype != torch.int64 or recent.values.dtype != torch.int64:
+    lists = torch.arange(len(recent), device=ids.device) if lists is None else lists
+    if (
+        lists.shape != ids.shape
+        or lists.dtype != torch.int64
+        or ids.dim() != 1
+        or ids.dtype != torch.int64
+        or recent.values.dtype != torch.int64
+    ):
         got = f"{len(recent)} lists, ids {ids.dtype} of shape {tuple(ids.shape)}"
         raise ShapeError("one list of int64 ids per id", got, "neighbor_means")
     if not len(neighbors.ids):
         return torch.zeros(len(ids), len(windows), device=ids.device)
     if not (is_native(neighbors.similarities) and ids.is_cpu and recent.values.is_cpu):
-        return _by_torch(neighbors, recent, ids, windows)
+        return _by_torch(neighbors, recent.take(lists), ids, windows)
     recent.check()
     _check(neighbors)
+    if len(lists) and not 0 <= int(lists.min()) <= int(lists.max()) < len(recent):
+        raise DataError(f"lists in [0, {len(recent)})", f"{int(lists.min())} to {int(lists.max())}", "neighbor_means")
     means = torch.empty(len(ids), len(windows))
     call(
         "neighbor_means",
@@ -62,10 +74,12 @@ def neighbor_means(neighbors: Neighbors, recent: Jagged, ids: Tensor, windows: S
         len(neighbors.ids),
         neighbors.ids,
         neighbors.similarities,
-        len(ids),
+        len(recent),
         len(recent.values),
         recent.values.contiguous(),
         recent.offsets.contiguous(),
+        len(ids),
+        lists.contiguous(),
         ids.contiguous(),
         len(windows),
         array("q", windows),

@@ -148,8 +148,8 @@ def _personal(parts: Parts, batch: Batch, exclude: Jagged, rules: Rules) -> Cand
     depth = rules.k if parts.ranking is None else min(max(rules.k, parts.num_retrieved), len(parts.candidates))
     embeddings = embed_queries(parts.retrieval, batch)
     lists = Candidates(*parts.index.search_rows(embeddings, depth, exclude=exclude, allow=rules.allowed))
-    if parts.ranking is not None:
-        lists = rank(parts.ranking, batch, parts.candidates.catalogue.batch, lists)
+    if parts.list_scorer is not None:
+        lists = rank(parts.list_scorer, batch, lists)
     return Candidates(lists.scores[:, : rules.k], lists.rows[:, : rules.k])
 
 

@@ -33,7 +33,7 @@ from retrank.recommender.popularity import PopularCandidates
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.request import Key
 from retrank.recommender.rules import Conditions, rows_of_keys
-from retrank.recommender.stages import serving_index
+from retrank.recommender.stages import ListScorer, list_scorer, serving_index
 from retrank.training.model import Model
 
 __all__ = ["CandidateTable", "Parts", "build_parts"]
@@ -133,10 +133,10 @@ class Parts:
         embeddings = self.retrieval.model.embed_candidates(catalogue.batch).cpu()
         return Exact(torch.nn.functional.normalize(embeddings, dim=1), catalogue.keys)
 
-    @property
-    def depth(self) -> int:
-        """The least number of candidates to retrieve."""
-        return 1 if self.ranking is None else self.num_retrieved
+    @cached_property
+    def list_scorer(self) -> ListScorer | None:
+        """Scores lists by the ranking model; None without one."""
+        return None if self.ranking is None else list_scorer(self.ranking, self.candidates.catalogue.batch)
 
     def with_candidates(self, table: pl.DataFrame) -> "Parts":
         """Append candidates; see `Recommender.with_candidates`."""

@@ -1,5 +1,6 @@
 """The stages of a recommendation: embed, retrieve, rank."""
 
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -12,12 +13,16 @@ from retrank.features.catalogue import Catalogue
 from retrank.index.exact import Exact
 from retrank.index.index import Index
 from retrank.models.pairs import Candidates, pair_batch
+from retrank.models.reranker import Reranker
 from retrank.models.retrieval import RetrievalModel
 from retrank.ops.dense import has_independent_rows
 from retrank.recommender.frozen import FrozenModel
 from retrank.training.model import Model
 
-__all__ = ["embed_queries", "rank", "serving_index"]
+__all__ = ["ListScorer", "embed_queries", "list_scorer", "rank", "serving_index"]
+
+ListScorer = Callable[[Batch, Candidates], Tensor]
+"""From query features and lists of candidates to `(queries, k)` scores, bigger is better."""
 
 _QUERIES: Final = 32
 _LISTS: Final = 32
@@ -56,13 +61,43 @@ def embed_queries(frozen: FrozenModel[RetrievalModel], queries: Batch) -> Tensor
     return (made[0] if len(made) == 1 else torch.cat(made))[: len(queries)]
 
 
-def rank(frozen: FrozenModel[Model], queries: Batch, catalogue: Batch, retrieved: Candidates) -> Candidates:
-    """Order retrieved candidates by a ranking model, each list to the same bits whatever else is ranked.
+def list_scorer(frozen: FrozenModel[Model], catalogue: Batch) -> ListScorer:
+    """Return what scores lists of candidates by a ranking model, each list to the same bits whatever else is scored.
 
     Args:
-        frozen: the model: `(pairs) -> (pairs,)` scores, bigger is better.
-        queries: transformed query features, one row per query.
+        frozen: the model: `(pairs) -> (pairs,)` scores, bigger is better. It may know better how to score lists, in a
+            method `list_scorer`.
         catalogue: transformed candidate features, one row per candidate.
+
+    Returns:
+        A function of query features and lists that returns `(queries, k)` scores.
+    """
+    is_independent = frozen.is_row_independent and has_independent_rows()
+    if is_independent and isinstance(frozen.model, Reranker):
+        return frozen.model.list_scorer(catalogue)
+    of_candidates, size = frozen.needed(catalogue), _LISTS if is_independent else 1
+
+    def score(queries: Batch, lists: Candidates) -> Tensor:
+        of_queries, found = frozen.needed(queries), []
+        for first in range(0, len(lists.rows), size):
+            some = Candidates(*(part[first : first + size] for part in lists))
+            pairs = pair_batch(of_queries[first : first + size], of_candidates, some)
+            scores = frozen.model(pairs.to(frozen.device)).float().cpu()
+            if scores.shape != (len(pairs),):
+                expected, fix = f"one score per pair: ({len(pairs)},)", "return shape (batch,)"
+                raise ShapeError(expected, str(tuple(scores.shape)), "ranking model", fix)
+            found.append(scores.view(len(some.rows), -1))
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    return score
+
+
+def rank(scorer: ListScorer, queries: Batch, retrieved: Candidates) -> Candidates:
+    """Order retrieved candidates by a ranking model.
+
+    Args:
+        scorer: of the model; see `list_scorer`.
+        queries: transformed query features, one row per query.
         retrieved: the lists to order.
 
     Returns:
@@ -72,19 +107,8 @@ def rank(frozen: FrozenModel[Model], queries: Batch, catalogue: Batch, retrieved
         ShapeError: the model did not return one score per pair.
         DataError: a score is not finite.
     """
-    size = _LISTS if frozen.is_row_independent and has_independent_rows() else 1
-    of_queries, of_candidates = frozen.needed(queries), frozen.needed(catalogue)
-    scores = []
-    for first in range(0, len(retrieved.rows), size):
-        some = Candidates(*(part[first : first + size] for part in retrieved))
-        pairs = pair_batch(of_queries[first : first + size], of_candidates, some)
-        with torch.inference_mode():
-            found = frozen.model(pairs.to(frozen.device)).float().cpu()
-        if found.shape != (len(pairs),):
-            expected, fix = f"one score per pair: ({len(pairs)},)", "return shape (batch,)"
-            raise ShapeError(expected, str(tuple(found.shape)), "ranking model", fix)
-        scores.append(found.view(len(some.rows), -1))
-    return _ordered(scores[0] if len(scores) == 1 else torch.cat(scores), retrieved.rows)
+    with torch.inference_mode():
+        return _ordered(scorer(queries, retrieved), retrieved.rows)
 
 
 def _ordered(scores: Tensor, rows: Tensor) -> Candidates:

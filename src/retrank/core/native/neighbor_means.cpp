@@ -5,20 +5,23 @@
 extern "C" {
 
 // For each pair of a list and an id, and each window, the mean similarity of the id to the last so many of the list.
+// Pairs may share lists, so that what a query had last need not be repeated for each of its candidates.
 // The neighbors of an id lie between two `starts`, in ascending order; who is no neighbor has similarity 0. An id
 // that has no row, since it is new, has no neighbors. Sums go from the oldest to the latest, as in the plain version.
 void neighbor_means(int64_t threads, int64_t num_ids, const int64_t *starts /* (num_ids + 1) */, int64_t num_neighbors,
                     const int32_t *neighbors /* (num_neighbors) */, const float *similarities /* (num_neighbors) */,
-                    int64_t num_pairs, int64_t num_values, const int64_t *values /* (num_values) */,
-                    const int64_t *offsets /* (num_pairs + 1) */, const int64_t *ids /* (num_pairs) */,
+                    int64_t num_lists, int64_t num_values, const int64_t *values /* (num_values) */,
+                    const int64_t *offsets /* (num_lists + 1) */, int64_t num_pairs,
+                    const int64_t *lists /* (num_pairs) */, const int64_t *ids /* (num_pairs) */,
                     int64_t num_windows, const int64_t *windows /* (num_windows) */,
                     float *means /* (num_pairs, num_windows) */) {
-#pragma omp parallel for num_threads(threads) if (num_values > 1 << 14)
+#pragma omp parallel for num_threads(threads) if (num_pairs > 1 << 10)
     for (int64_t pair = 0; pair < num_pairs; pair++) {
         float *to = means + pair * num_windows;
         std::fill(to, to + num_windows, 0.f);
-        const int64_t first = offsets[pair], last = offsets[pair + 1], id = ids[pair];
-        if (uint64_t(id) >= uint64_t(num_ids)) continue;
+        const int64_t list = lists[pair], id = ids[pair];
+        if (uint64_t(id) >= uint64_t(num_ids) || uint64_t(list) >= uint64_t(num_lists)) continue;
+        const int64_t first = offsets[list], last = offsets[list + 1];
         // The row of the id, not those of the list: it stays in the cache for the whole list.
         const int32_t *begin = neighbors + starts[id], *end = neighbors + starts[id + 1];
         for (int64_t at = first; at < last; at++) {
