@@ -9,7 +9,7 @@ from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
 from retrank.core.penalties import collecting_penalties
 from retrank.embeddings.collection import EmbeddingCollection
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 
 
 def batch():

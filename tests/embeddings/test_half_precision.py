@@ -12,7 +12,7 @@ import retrank as rr
 from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 LISTS = Jagged.from_lists([[3, 5, 0, 5], [], [0], [8, 2]])
@@ -143,7 +143,7 @@ def test_wrong_dtypes_are_refused(monkeypatch):
         ConfigError, match="'movie_id': expected dtype in .'float32', 'bfloat16', 'float16'., got 'int8'"
     ):
         EmbeddingTable(9, 3, name="movie_id", dtype="int8")
-    monkeypatch.setattr("retrank.embeddings.table._TORCH_KNOWS_GRAD_DTYPE", False)
+    monkeypatch.setattr("retrank.embeddings.embedding_table._TORCH_KNOWS_GRAD_DTYPE", False)
     EmbeddingTable(9, 3)
     with pytest.raises(ConfigError, match=r"expected torch 2\.10 or newer, for half precision"):
         EmbeddingTable(9, 3, dtype="bfloat16")

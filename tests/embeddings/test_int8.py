@@ -16,9 +16,9 @@ import retrank as rr
 from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.int8 import Int8Table
 from retrank.embeddings.quantized import quantized
-from retrank.embeddings.table import EmbeddingTable
 
 
 def trained(num_ids, dim, **arguments):

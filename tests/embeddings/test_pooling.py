@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.hashed import HashedTable
 from retrank.embeddings.pooling import pool_vectors
-from retrank.embeddings.table import EmbeddingTable
 
 LISTS = st.lists(st.lists(st.integers(0, 6), max_size=5), max_size=5)
 

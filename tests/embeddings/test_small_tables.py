@@ -15,11 +15,11 @@ from retrank.core.jagged import Jagged
 from retrank.core.penalties import collecting_penalties
 from retrank.core.schema import ColumnSchema
 from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.hashed import HashedTable
 from retrank.embeddings.hashing import bucket_ids
 from retrank.embeddings.mixed_dimension import MixedDimensionTable
 from retrank.embeddings.quotient_remainder import QuotientRemainderTable
-from retrank.embeddings.table import EmbeddingTable
 from retrank.optim.adagrad import Adagrad
 
 NUM_IDS, DIM = 23, 4

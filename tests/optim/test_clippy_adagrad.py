@@ -9,7 +9,7 @@ from tests.golden import golden
 from torch import nn
 
 from retrank.core.config import from_config, to_config
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.optim.clippy_adagrad import ClippyAdagrad
 
 OURS = {

@@ -8,7 +8,7 @@ from torch import nn
 
 from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.layers.mlp import MLP
 from retrank.optim.adagrad import Adagrad
 from retrank.optim.composite import Composite

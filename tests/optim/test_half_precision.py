@@ -11,7 +11,7 @@ from torch import nn
 
 from retrank.core import native
 from retrank.core.errors import ConfigError
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.ops.rounding import draw_seed, round_randomly
 from retrank.optim.adagrad import Adagrad
 from retrank.optim.clippy_adagrad import ClippyAdagrad

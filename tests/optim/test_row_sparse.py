@@ -13,7 +13,7 @@ from torch import nn
 from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.ops.row_sparse import merge_rows
 from retrank.optim.adagrad import Adagrad
 from retrank.optim.clippy_adagrad import ClippyAdagrad

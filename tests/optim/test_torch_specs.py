@@ -6,7 +6,7 @@ from torch import nn
 
 from retrank.core.config import from_config, to_config
 from retrank.core.errors import ConfigError
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.optim.torch_specs import SGD, Adam, AdamW
 
 PAIRS = [

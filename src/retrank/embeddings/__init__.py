@@ -8,14 +8,14 @@ model. `EmbeddingCollection` holds the tables of several features, shared where 
 """
 
 from retrank.embeddings.collection import EmbeddingCollection
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.hashed import HashedTable
 from retrank.embeddings.int8 import Int8Table
 from retrank.embeddings.mixed_dimension import MixedDimensionTable
-from retrank.embeddings.protocol import Table
 from retrank.embeddings.quantized import quantized
 from retrank.embeddings.quotient_remainder import QuotientRemainderTable
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.table import Table
 from retrank.embeddings.unified import UnifiedEmbedding
 
 __all__ = [

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError, DataError
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.embeddings import Embeddings
-from retrank.embeddings.protocol import Table
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.table import Table
 from retrank.ops.concatenate_lookups import concatenate_lookups
 
 __all__ = ["EmbeddingCollection"]

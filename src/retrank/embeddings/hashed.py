@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.hashing import bucket_ids
 from retrank.embeddings.pooling import Combiner
-from retrank.embeddings.protocol import Table
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.table import Table
 
 __all__ = ["HashedTable"]
 

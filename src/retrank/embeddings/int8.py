@@ -8,7 +8,7 @@ from torch import Tensor
 from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.schema import ColumnSchema
 from retrank.embeddings.pooling import Combiner
-from retrank.embeddings.protocol import Table
+from retrank.embeddings.table import Table
 
 __all__ = ["BYTES_A_ROW", "Int8Table"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.schema import NUM_SPECIAL_IDS, PADDING_ID, ColumnSchema
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.pooling import Combiner
-from retrank.embeddings.protocol import Table
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.table import Table
 
 __all__ = ["MixedDimensionTable"]
 

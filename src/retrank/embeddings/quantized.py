@@ -7,8 +7,8 @@ from torch import nn
 
 from retrank.core.config import Configurable, recorded_change
 from retrank.core.errors import ConfigError
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.int8 import BYTES_A_ROW, Int8Table
-from retrank.embeddings.table import EmbeddingTable
 
 __all__ = ["quantized"]
 

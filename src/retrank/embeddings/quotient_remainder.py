@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID, ColumnSchema
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.pooling import Combiner
-from retrank.embeddings.protocol import Table
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.table import Table
 
 __all__ = ["QuotientRemainderTable"]
 

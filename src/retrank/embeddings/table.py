@@ -1,69 +1,42 @@
-"""`EmbeddingTable`: one learned vector an id."""
+"""`Table`: what all tables of vectors have in common."""
 
-from typing import Final, Literal, final, get_args
+from abc import ABC, abstractmethod
+from functools import partial
+from operator import index
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
+from retrank.core.config import Configurable
+from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.hooks import has_hooks
 from retrank.core.jagged import Jagged
+from retrank.core.penalties import add_penalty
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
-from retrank.embeddings.int8 import Int8Table
-from retrank.embeddings.pooling import Combiner
-from retrank.embeddings.protocol import Table
-from retrank.ops.concatenate_lookups import Lookup, concatenate_lookups
-from retrank.ops.lookup import gather
+from retrank.embeddings.pooling import Combiner, pool_vectors, require_combiner
+from retrank.ops.concatenate_lookups import Lookup
 
-__all__ = ["EmbeddingTable"]
-
-TableDtype = Literal["float32", "bfloat16", "float16"]
-_TORCH_KNOWS_GRAD_DTYPE: Final = hasattr(torch.Tensor, "grad_dtype")
-_DRAWN_ROWS: Final = 65_536  # that are drawn at once in float32, before they are rounded
+__all__ = ["Table"]
 
 
-@final
-class EmbeddingTable(Table):
-    """A vector for every id, with row-sparse gradients whatever the size.
-
-    Row 0 (padding) is zero and stays zero under every optimizer of `retrank.optim`. Row 1 (unknown) starts at zero and
-    is learned. All others start uniform in `[-scale, scale)`, drawn from torch's global generator.
-
-    A list of ids is pooled: with weights w and vectors e, `mean` is Σwe / Σw, `sum` is Σwe, `sqrtn` is Σwe / √Σw².
-    Without weights w is 1. `max` takes the largest number in each dimension, and no weights. Padding takes no part,
-    not even in the count; a list whose denominator is 0, such as an empty one, gives zeros.
-
-    With `dtype="bfloat16"` or `"float16"` the weights take half of the memory. Vectors and gradients are float32 all
-    the same, and so is the state of the optimizers of `retrank.optim`, which round weights up or down at random, so
-    that steps too small for the dtype are taken on average. bfloat16 has the range of float32 and 8 bits of precision;
-    float16 has 11, and values below 6e-8 are lost.
+class Table(Configurable, nn.Module, ABC):
+    """Ids in, vectors out: `EmbeddingTable`, and those that hold fewer rows than there are ids.
 
     Args:
-        rows: the schema of an id column, or the number of rows with padding and unknown counted.
+        rows: the schema of an id column, or the number of ids with padding and unknown counted.
         dim: length of a vector.
         combiner: how lists are pooled.
-        scale: half the width of the initial uniform distribution. With few rows to learn from, a model that only
-            multiplies vectors starts faster from larger ones, say 0.5; MovieLens ratings are predicted worse from them.
         l2: factor of `penalty`.
         name: for messages; the schema's column by default.
-        dtype: of the weights; half precision needs torch 2.10 or newer.
 
     Raises:
-        ConfigError: an argument out of range, the schema of a number column, or half precision with an older torch.
-
-    Example:
-        >>> import torch, retrank as rr
-        >>> table = rr.EmbeddingTable(rr.core.ColumnSchema("genres", "ids", is_jagged=True, num_ids=20), dim=4)
-        >>> table(torch.tensor([3, 5])).shape, table(rr.Jagged.from_lists([[2, 7], [], [4]])).shape
-        (torch.Size([2, 4]), torch.Size([3, 4]))
-        >>> table(torch.tensor([20]))
-        Traceback (most recent call last):
-        ...
-        retrank.core.errors.DataError: table 'genres', row 0: expected ids in [0, 20), got 20; ...
-
-    Source: Keras-RS `EmbedReduce`, where padding is an ordinary id and gradients are dense; `max` as in Merlin.
+        ConfigError: an argument out of range, or the schema of a number column.
     """
 
-    weight: nn.Parameter
-    """`(num_ids, dim)`."""
+    name: str
+    dim: int
+    combiner: Combiner
 
     def __init__(
         self,
@@ -71,68 +44,187 @@ class EmbeddingTable(Table):
         dim: int,
         *,
         combiner: Combiner = "mean",
-        scale: float = 0.05,
         l2: float = 0.0,
         name: str | None = None,
-        dtype: TableDtype = "float32",
     ) -> None:
-        super().__init__(rows, dim, combiner=combiner, l2=l2, name=name)
-        if not scale >= 0:
-            raise self._config_error("scale >= 0", f"scale={scale}")
-        if dtype not in get_args(TableDtype):
-            raise self._config_error(f"dtype in {list(get_args(TableDtype))}", repr(dtype))
-        if dtype != "float32" and not _TORCH_KNOWS_GRAD_DTYPE:
-            raise self._config_error("torch 2.10 or newer, for half precision", torch.__version__)
-        self.scale, self.dtype = scale, dtype
-        self.weight = nn.Parameter(self._new_rows(self._num_ids))
-        self.weight.data[:NUM_SPECIAL_IDS] = 0
+        super().__init__()
+        if isinstance(rows, ColumnSchema):
+            name, rows = name or rows.name, _num_ids(rows)
+        self.name, self.combiner = name or "embedding", combiner
+        self._num_ids, self.dim = _as_int(rows), _as_int(dim)
+        if self._num_ids < NUM_SPECIAL_IDS or self.dim < 1:
+            raise self._config_error(f"rows >= {NUM_SPECIAL_IDS} and dim >= 1", f"rows={rows}, dim={dim}")
+        require_combiner(combiner, f"{type(self).__name__} '{self.name}'")
+        if not l2 >= 0:
+            raise self._config_error("l2 >= 0", f"l2={l2}")
+        self.l2 = l2
+        self._remember_size()
 
-    def to_int8(self) -> Int8Table:
-        """Make a table for serving out of this one: a byte a number; see `Int8Table`.
+    @property
+    def num_ids(self) -> int:
+        """The number of ids, padding and unknown included."""
+        return self._num_ids
+
+    def forward(self, ids: Tensor | Jagged) -> Tensor:
+        """Look up ids, or pool lists of them.
+
+        Args:
+            ids: `(batch,)` or `(batch, length)` int64, or a `Jagged` of int64 ids, pooled with its weights if any.
 
         Returns:
-            A table of its own, on the same device.
+            `(batch, dim)`; `(batch, length, dim)` for a rectangle of ids.
 
         Raises:
-            DataError: a weight is not finite.
+            ShapeError: ids that are not int64 or of another shape.
+            DataError: an id outside of the table. On a GPU, where looking would mean waiting, torch's own
+                device-side assertion stops the program instead.
+            ConfigError: lists with weights, pooled by `"max"`.
         """
-        table = Int8Table(self.num_ids, self.dim, combiner=self.combiner, l2=self.l2, name=self.name)
-        table.to(self.weight.device).quantize_(self.weight.detach())
-        return table
+        self._check(ids)
+        try:
+            vectors = self._pool(ids) if isinstance(ids, Jagged) else self._look_up(ids)
+        except (IndexError, RuntimeError, DataError):
+            self._refuse_ids_out_of_range(ids)
+            raise
+        self._add_penalty(ids)
+        return vectors
+
+    def lookup(self, ids: Tensor | Jagged) -> Tensor | Lookup:
+        """Prepare what `forward` does, for `concatenate_lookups`, which reads several tables at once.
+
+        Args:
+            ids: `(batch,)` int64, or a `Jagged` of int64 ids.
+
+        Returns:
+            What to look up; the vectors themselves if this table has more to do than read rows, or has hooks.
+
+        Raises:
+            ShapeError: ids that are not int64 or of another shape.
+            DataError: an id outside of the table, if the vectors are returned.
+        """
+        self._check(ids)
+        lookup = None if has_hooks(self) else self._row_lookup(ids)
+        if lookup is None:
+            vectors: Tensor = self(ids)
+            return vectors
+        self._add_penalty(ids)
+        return lookup
+
+    def penalty(self, ids: Tensor | Jagged) -> Tensor:
+        """Return l2 · Σ‖e‖² / batch over the vectors of ids, which each lookup adds to the loss of its step.
+
+        Args:
+            ids: as in `forward`; lists count every id that they hold, whatever their weights.
+
+        Returns:
+            A scalar tensor, whose gradient is row-sparse.
+        """
+        values = ids.values if isinstance(ids, Jagged) else ids
+        return self._look_up(values).square().sum() * (self.l2 / max(len(ids), 1))
+
+    def grow(self, num_ids: int) -> None:
+        """Make room for new ids, keeping the vectors of all others.
+
+        The parameters stay the same objects, and lose their gradients. Optimizers of `retrank.optim` that were built
+        before go on: at their next step the new rows get the state that they have in a new optimizer. Optimizers built
+        in another way, `torch.optim.SparseAdam` for one, fail at that step: build them anew.
+
+        Args:
+            num_ids: the new number of ids.
+
+        Raises:
+            ConfigError: fewer ids than there are, or not a whole number.
+
+        Example:
+            >>> import torch, retrank as rr
+            >>> table = rr.EmbeddingTable(10, 4)
+            >>> optimizer = rr.optim.Adagrad(lr=0.1).build(table.named_parameters())
+            >>> for num_ids in (10, 15):
+            ...     table.grow(num_ids)
+            ...     table(torch.arange(num_ids)).sum().backward()
+            ...     optimizer.step()
+            >>> optimizer.state[table.weight]["accumulator"].shape
+            torch.Size([15, 4])
+        """
+        count = _as_int(num_ids)
+        if count < self.num_ids:
+            raise self._config_error(f"at least {self.num_ids} rows", str(num_ids))
+        if count > self.num_ids:
+            self._grow(count)
+            self._num_ids = count
+            self._remember_size()
 
     def extra_repr(self) -> str:
         """Describe the table within torch's module listing."""
-        return super().extra_repr() + ("" if self.dtype == "float32" else f", dtype='{self.dtype}'")
+        return f"'{self.name}', {self.num_ids}, {self.dim}, combiner='{self.combiner}'"
 
-    def _grow(self, num_ids: int) -> None:
-        weights = torch.cat([self.weight.data, self._new_rows(num_ids - self.num_ids)])
-        self.weight.grad = None
-        # While a loss from before is held, autograd keeps what accumulates the gradient, and with it the old shape. It
-        # lets go of that when the dtype changes.
-        other = torch.float32 if weights.dtype == torch.float16 else torch.float16
-        self.weight.data = weights.new_empty(0, dtype=other)
-        self.weight.data = weights
-
+    @abstractmethod
     def _look_up(self, ids: Tensor) -> Tensor:
-        return gather(self.weight, ids, dtype=None if self.dtype == "float32" else torch.float32)
+        """Return `(*ids.shape, dim)`, zeros for padding; fail for an id outside of the table."""
 
-    def _row_lookup(self, ids: Tensor | Jagged) -> Lookup | None:
-        if self.dtype != "float32" or self.combiner == "max":
-            return None
-        if isinstance(ids, Jagged):
-            return Lookup(self.weight, ids, self.combiner)
-        return Lookup(self.weight, ids, "sum") if ids.dim() == 1 else None
+    @abstractmethod
+    def _grow(self, num_ids: int) -> None:
+        """Add the rows that ids below `num_ids` need."""
+
+    def _row_lookup(self, ids: Tensor | Jagged) -> Lookup | None:  # noqa: ARG002
+        """Say which rows make the vectors of ids, if that is all there is to say."""
+        return None
 
     def _pool(self, lists: Jagged) -> Tensor:
-        lookup = self._row_lookup(lists)
-        return super()._pool(lists) if lookup is None else concatenate_lookups([lookup])
+        return pool_vectors(self._look_up(lists.values), lists, self.combiner)
 
-    def _new_rows(self, count: int) -> Tensor:
-        like = getattr(self, "weight", None)
-        kind = {"dtype": getattr(torch, self.dtype)} if like is None else {"dtype": like.dtype, "device": like.device}
-        rows = torch.empty(count, self.dim, **kind)
-        if self.dtype == "float32":
-            return rows.uniform_(-self.scale, self.scale)
-        for block in torch.split(rows, _DRAWN_ROWS):
-            block.copy_(torch.empty_like(block, dtype=torch.float32).uniform_(-self.scale, self.scale))
-        return rows
+    def _in_range(self, ids: Tensor, inner: Tensor) -> Tensor:
+        """Make an inner table fail, too, for ids that this table does not have."""
+        return inner.masked_fill((ids < 0) | (ids >= self.num_ids), -1)
+
+    def _check(self, ids: Tensor | Jagged) -> None:
+        values = ids.values if isinstance(ids, Jagged) else ids
+        if values.dtype != torch.int64 or values.dim() > (1 if isinstance(ids, Jagged) else 2) or values.dim() == 0:
+            raise ShapeError(
+                "int64 ids of shape (batch,) or (batch, length), or a Jagged of them",
+                f"{values.dtype} of shape {tuple(values.shape)}",
+                f"table '{self.name}'",
+                "pass an id column of the batch",
+            )
+
+    def _add_penalty(self, ids: Tensor | Jagged) -> None:
+        if self.l2:
+            add_penalty(partial(self.penalty, ids))
+
+    def _refuse_ids_out_of_range(self, ids: Tensor | Jagged) -> None:
+        values = ids.values if isinstance(ids, Jagged) else ids
+        if values.device.type != "cpu":
+            return
+        outside = ((values < 0) | (values >= self.num_ids)).nonzero()
+        if len(outside):
+            place = outside[0]
+            row = ids.row_index()[place[0]] if isinstance(ids, Jagged) else place[0]
+            raise DataError(
+                f"ids in [0, {self.num_ids})",
+                str(int(values[tuple(place)])),
+                f"table '{self.name}', row {int(row)}",
+                "size the table by the schema of the column, or grow it",
+            )
+
+    def _remember_size(self) -> None:
+        # The configuration rebuilds a table of this size, not of the size that the schema once had.
+        self._record(rows=self.num_ids, dim=self.dim, name=self.name)
+
+    def _config_error(self, expected: str, got: str) -> ConfigError:
+        return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'")
+
+
+def _as_int(number: SupportsIndex) -> int:
+    """Return a size as an int, whatever library it comes from; -1 if it is not a whole number."""
+    try:
+        return index(number)
+    except TypeError:
+        return -1
+
+
+def _num_ids(schema: ColumnSchema) -> int:
+    if schema.num_ids is None:
+        raise ConfigError(
+            "a column of ids", "a column of numbers", f"table of column '{schema.name}'", "feed numbers directly"
+        )
+    return schema.num_ids

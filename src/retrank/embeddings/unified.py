@@ -13,10 +13,10 @@ from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.penalties import add_penalty
 from retrank.core.schema import NUM_SPECIAL_IDS
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.hashing import bucket_ids
 from retrank.embeddings.pooling import Combiner
-from retrank.embeddings.table import EmbeddingTable
 
 __all__ = ["UnifiedEmbedding"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError
 from retrank.core.schema import ColumnSchema
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
 from retrank.models.negatives import Negatives

@@ -7,7 +7,7 @@ from torch import nn
 from retrank.core.errors import ConfigError
 from retrank.core.schema import ColumnSchema
 from retrank.embeddings.collection import EmbeddingCollection
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.hadamard_product import HadamardProduct
 from retrank.layers.mlp import MLP

@@ -11,7 +11,7 @@ from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 from retrank.embeddings.collection import EmbeddingCollection
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
 from retrank.layers.co_occurrence import CoOccurrence

@@ -11,7 +11,7 @@ from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 from retrank.core.schema import UNKNOWN_ID, ColumnSchema
 from retrank.embeddings.collection import EmbeddingCollection
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.features.space import FeatureSpace
 from retrank.layers.mlp import MLP
 from retrank.models.number_columns import number_columns

@@ -14,7 +14,7 @@ from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.penalties import collecting_penalties
 from retrank.core.regularized import Regularized
 from retrank.data.batches import Batches, require_batches
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.optim.spec import OptimizerSpec
 from retrank.training.callbacks import Callback
 from retrank.training.clipping import clip_gradients

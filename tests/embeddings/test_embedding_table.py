@@ -13,7 +13,7 @@ from retrank.core.errors import ConfigError, DataError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.penalties import collecting_penalties
 from retrank.core.schema import ColumnSchema
-from retrank.embeddings.table import EmbeddingTable
+from retrank.embeddings.embedding_table import EmbeddingTable
 
 
 def filled(num_ids, dim, **arguments):
