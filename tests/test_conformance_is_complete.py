@@ -13,9 +13,9 @@ from tests.sampling.test_conformance import CASES as SAMPLERS
 from tests.tasks.test_conformance import OTHERS, TASKS
 
 WITHOUT_SUITE = {  # containers, tables and intermediate results, each with tests of its own
-    "features": {"Catalogue", "FeatureSpace", "History", "KeyIndex", "TableSummary", "Vocabulary"},
+    "features": {"Catalogue", "FeatureSpace", "History", "TableSummary", "Vocabulary"},
     "index": {"KeyedResult", "SearchResult"},
-    "models": {"Candidates"},
+    "models": {"Candidates", "CatalogueNegatives", "InBatchNegatives", "RetrievalStep", "SampledNegatives"},
     "sampling": {"Negatives", "Positives"},
     "tasks": {"ScorerOutput"},
 }

@@ -23,6 +23,7 @@ from retrank.models.ranking import Ranking
 from retrank.models.reranker import POSITIVE, ROWS, Reranker
 from retrank.models.retrieval import RetrievalModel
 from retrank.models.retrieval_step import RetrievalStep
+from retrank.models.sampled_negatives import SampledNegatives
 from retrank.models.task_score import TaskScore
 from retrank.models.tower import Tower
 from retrank.models.two_tower import TwoTower
@@ -46,6 +47,7 @@ __all__ = [
     "Reranker",
     "RetrievalModel",
     "RetrievalStep",
+    "SampledNegatives",
     "TaskScore",
     "Tower",
     "TwoTower",

@@ -132,7 +132,7 @@ class RowwiseAdagradRule(Rule):
 
     def move(self, weights: Tensor, gradient: Tensor, state: Sequence[Tensor], step: int, *, is_sparse: bool) -> None:  # noqa: ARG002
         """Move weights and their state in place; see `Rule`."""
-        accumulator = state[0].add_(gradient.square().mean(dim=1, keepdim=True))
+        accumulator = state[0].add_(gradient.square().sum(dim=1, keepdim=True) / max(gradient.shape[1], 1))
         weights.addcdiv_(gradient, accumulator.sqrt().add_(self.eps), value=-self.lr)
 
 

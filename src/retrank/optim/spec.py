@@ -117,7 +117,7 @@ def require_parameters(named_parameters: NamedParameters, spec: OptimizerSpec) -
     """Check that there is something to optimize.
 
     Args:
-        named_parameters: names and parameters.
+        named_parameters: names and parameters; parameters without a name are named by their place.
         spec: shown in the message.
 
     Returns:
@@ -126,7 +126,8 @@ def require_parameters(named_parameters: NamedParameters, spec: OptimizerSpec) -
     Raises:
         ConfigError: there are none, or one of them comes twice.
     """
-    listed = list(named_parameters)
+    given: Iterable[Any] = named_parameters
+    listed = [(f"{place}", item) if isinstance(item, torch.Tensor) else item for place, item in enumerate(given)]
     if not listed:
         raise ConfigError("at least one parameter", "none", type(spec).__name__, "pass model.named_parameters()")
     names: dict[nn.Parameter, str] = {}

@@ -148,7 +148,7 @@ struct RowwiseAdagrad {
         float squares = 0;
         for (int64_t k = 0; k < length; k++) squares += g[k] * g[k];
         float &a = accumulator[at / dim];
-        a += squares / float(length);
+        a += squares / float(std::max<int64_t>(length, 1));
         const float rate = lr / (sqrtf(a) + eps);
         for (int64_t k = 0; k < length; k++) w[k] -= rate * g[k];
     }
