@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, Self, TypeVar, final
 
 import torch
@@ -25,13 +26,11 @@ class FrozenModel(Generic[Module]):
         model: the private copy.
         device: where it computes.
         features: the columns that it reads, if it says so.
-        is_row_independent: whether a row has the same bits whatever else is in the batch, if the kernels are in use.
     """
 
     model: Module
     device: torch.device
     features: frozenset[str] | None
-    is_row_independent: bool
 
     @classmethod
     def of(cls, model: Module, space: FeatureSpace) -> Self:
@@ -50,8 +49,12 @@ class FrozenModel(Generic[Module]):
         model.eval().requires_grad_(False)
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         features = getattr(model, "features", None)
-        independent = device.type == "cpu" and is_row_independent(model)
-        return cls(model, device, None if features is None else frozenset(features), independent)
+        return cls(model, device, None if features is None else frozenset(features))
+
+    @cached_property
+    def is_row_independent(self) -> bool:
+        """Whether a row has the same bits whatever else is in the batch, if the kernels are in use."""
+        return self.device.type == "cpu" and is_row_independent(self.model)
 
     def needed(self, batch: Batch) -> Batch:
         """Return the columns that the model reads, or one, to keep the number of rows, if it reads none of them."""

@@ -24,7 +24,7 @@ from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
 from retrank.index.index import Index
 from retrank.models.multitask import MultiTaskRanking
-from retrank.models.pairs import PAIR_COLUMNS
+from retrank.models.pairs import PAIR_COLUMNS, Candidates, pair_batch
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.card import Card
 from retrank.recommender.frozen import FrozenModel
@@ -208,6 +208,8 @@ def build_parts(
         queries, query=query, space=space, names=names, events=events, candidate_id=model.candidate_id
     )
     _require_fitting(model, space)
+    if ranking is not None:
+        _try_ranking(ranking, names, space, table.catalogue)
     past = History.of(events, table.catalogue)
     if isinstance(history, pl.DataFrame):
         past.warn_of_others()
@@ -291,6 +293,15 @@ def _require_fitting(model: RetrievalModel, space: FeatureSpace) -> None:
             (model.candidate_features, model.candidate_embeddings),
         ):
             embed(Batch({name: _last_id(schema[name]) for name in names}))
+
+
+def _try_ranking(ranking: FrozenModel[Model], names: list[str], space: FeatureSpace, catalogue: Catalogue) -> None:
+    """Score one pair of a query of the last ids, which also gives lazy layers their sizes."""
+    query = Batch({name: _last_id(space.schema[name]) for name in names})
+    one = Candidates(torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64))
+    pairs = pair_batch(ranking.needed(query), ranking.needed(catalogue.batch), one)
+    with torch.inference_mode():
+        ranking.model(pairs.to(ranking.device))
 
 
 def _last_id(schema: ColumnSchema) -> Column:

@@ -15,6 +15,7 @@ from retrank.layers import MLP, CoOccurrence, Cross
 from retrank.layers.linear import is_linear
 from retrank.metrics import Metric
 from retrank.models import MatrixFactorization, Reranker, Tower, TwoTower
+from retrank.models.corpus import Corpus
 from retrank.tasks.task import Task
 
 __all__ = ["INDEPENDENT", "is_row_independent"]
@@ -30,8 +31,12 @@ INDEPENDENT: Final[frozenset[type[nn.Module]]] = frozenset(
 
 
 def is_row_independent(model: nn.Module) -> bool:
-    """Return whether a model consists of `INDEPENDENT` parts alone, but for tasks and metrics, which embed nothing."""
+    """Return whether a model consists of `INDEPENDENT` parts alone, but for what embeds nothing.
+
+    Args:
+        model: whose lazy layers have their sizes.
+    """
     return all(
-        type(module) in INDEPENDENT or is_linear(module) or isinstance(module, Task | Metric)
+        type(module) in INDEPENDENT or is_linear(module) or isinstance(module, Task | Metric | Corpus)
         for module in model.modules()
     ) and not has_hooks(*model.modules())
