@@ -15,7 +15,7 @@ from tests.tasks.test_conformance import OTHERS, TASKS
 WITHOUT_SUITE = {  # containers, tables and intermediate results, each with tests of its own
     "features": {"Catalogue", "FeatureSpace", "History", "TableSummary", "Vocabulary"},
     "index": {"KeyedResult", "SearchResult"},
-    "models": {"Candidates", "CatalogueNegatives", "InBatchNegatives", "RetrievalStep", "SampledNegatives"},
+    "models": {"Candidates", "RetrievalStep", "SampledNegatives"},
     "sampling": {"Negatives", "Positives"},
     "tasks": {"ScorerOutput"},
 }
@@ -25,7 +25,9 @@ def built():
     """Yield each package with the objects of its cases."""
     yield "features", (case.build() for case in FEATURES.values())
     yield "index", (case.build(torch.eye(40), None) for case in INDEXES.values())
-    yield "models", (part for case in models_suite.CASES.values() for part in case.new().modules())
+    models = [case.new() for case in models_suite.CASES.values()]
+    negatives = [model.negatives for model in models if isinstance(model, rr.models.RetrievalModel)]
+    yield "models", [*negatives, *(part for model in models for part in model.modules())]
     yield "sampling", (part for case in SAMPLERS.values() for part in case.build().modules())
     yield "tasks", (part for case in [*TASKS.values(), *OTHERS.values()] for part in case.build().modules())
 

@@ -190,6 +190,11 @@ def test_classes_are_abstract_or_final(value):
     assert is_abstract != getattr(value, "__final__", False)
 
 
+def test_no_module_has_a_name_that_says_nothing():
+    vague = {"base", "common", "helpers", "misc", "protocol", "protocols", "utils"}
+    assert [name_of(path) for path in MODULES if path.stem in vague] == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_files_stay_small(path):
     num_lines = len(path.read_text().splitlines())

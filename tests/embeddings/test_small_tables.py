@@ -247,7 +247,7 @@ def test_grow_keeps_the_vectors_and_takes_new_ids(make):
 
 
 @ALL
-def test_no_two_ids_are_alike_but_by_a_single_hash(make):
+def test_two_ids_share_a_vector_only_with_a_single_hash(make):
     table = filled(make)
     different = len({tuple(row) for row in table(torch.arange(NUM_IDS)).tolist()})
     if isinstance(table, HashedTable):

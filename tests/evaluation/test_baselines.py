@@ -97,7 +97,7 @@ def test_lists_are_sorted_complete_and_unseen(baseline, pairs):
         assert mine["score"].is_sorted(descending=True)
 
 
-def test_strangers_get_the_popular_list():
+def test_unknown_queries_get_the_popular_list():
     frame = table([(0, 1), (1, 1), (2, 2), (3, 2), (4, 2), (5, 3)])
     for baseline in BASELINES:
         lists = baseline.fit(frame).recommend_many(pl.DataFrame({"user": ["stranger"]}), k=2)

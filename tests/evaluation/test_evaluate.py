@@ -38,7 +38,7 @@ def test_values_by_hand():
     assert report.value("it", "ndcg@2") == pytest.approx((1 / ideal + 1 / math.log2(3) + 0) / 3)
 
 
-def test_a_candidate_nobody_knows_counts_as_missed():
+def test_an_unknown_candidate_counts_as_missed():
     report = evaluate({"p": baselines.Popularity()}, train, test.filter(user="a"), ks=[10])
     assert report.value("p", "recall@10") == 0.5
 

@@ -63,7 +63,7 @@ def test_every_setting_trains(module):
         )
         factorization = data.factorization()
         model = module.SampledFactorization(factorization, scorer, setting.loss, output_l2=setting.output_l2)
-        optimizer = rr.optim.LazyAdam(lr=0.05).build(list(model.parameters()))
+        optimizer = rr.optim.LazyAdam(lr=0.05).build(model.named_parameters())
         losses = [float(model.train_step(batch, optimizer)["loss"]) for _ in range(20)]
         assert torch.isfinite(torch.tensor(losses)).all(), setting
         assert losses[-1] < losses[0], setting

@@ -129,7 +129,7 @@ def test_logarithms_of_probabilities():
             checked_log_q(torch.tensor([-1.0, bad]), "here")
 
 
-def test_where_nobody_may_wait_bad_numbers_become_nan():
+def test_where_nothing_may_wait_bad_numbers_become_nan():
     labels, weight = torch.tensor([1.0, 2.0, math.inf]), torch.tensor([-1.0, 1.0, 1.0])
     looked_at = torch.func.vmap(lambda values: checked(values, 0, 1, expected="", where="", name=""))(labels[None])
     assert looked_at.isnan().tolist() == [[False, True, True]]

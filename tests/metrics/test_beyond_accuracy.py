@@ -153,7 +153,7 @@ def test_bad_numbers():
         GiniIndex(0)
 
 
-def test_recommending_all_alike_or_one_alone():
+def test_recommending_all_equally_or_only_one():
     even, one = GiniIndex(4), GiniIndex(4)
     even.update(torch.tensor([[0, 1], [2, 3]]))
     one.update(torch.tensor([[1], [1]]))

@@ -56,7 +56,7 @@ class Recorded(rr.models.NegativeSource):
         return (step.queries * step.embed_positives()).sum(dim=1).mean()
 
 
-def test_a_source_of_ones_own_sees_the_step():
+def test_a_custom_source_sees_the_step():
     source = Recorded()
     model = two_tower(SPACE, rr.tasks.Retrieval(log_q=True), catalogue=CATALOGUE, negatives=source, weight="rating")
     model.compute_loss(BATCH, training=True)

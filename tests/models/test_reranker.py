@@ -58,7 +58,7 @@ def test_it_starts_at_the_order_of_retrieval(space):
     assert torch.equal(scores.argsort(dim=1, descending=True), torch.arange(3).expand(4, 3))
 
 
-def test_a_list_is_scored_alone_as_among_others(space):
+def test_a_list_gets_the_same_scores_alone_and_among_others(space):
     queries, lists = lists_of(space)
     model = build(space).eval()
     torch.nn.init.normal_(model.correction.linears[-1].weight)

@@ -91,7 +91,7 @@ def test_a_sampler_that_knows_no_probabilities_cannot_be_corrected():
         model.compute_loss(BATCH, training=True)
 
 
-def test_a_sampler_is_not_corrected_by_what_passes():
+def test_a_sampler_is_not_corrected_by_a_streaming_frequency():
     task = rr.tasks.Retrieval(log_q=rr.sampling.StreamingFrequency(100))
     with pytest.raises(rr.errors.ConfigError, match="log_q=True or False"):
         two_tower(SPACE, task, catalogue=CATALOGUE, negatives=rr.sampling.Uniform(3))

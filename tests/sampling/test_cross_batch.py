@@ -119,7 +119,7 @@ class Queue(rr.Model):
         return (vectors @ negatives.embeddings.T).square().sum() + vectors.square().sum()
 
 
-def test_a_run_resumes_although_nobody_said_the_width(tmp_path):
+def test_a_run_resumes_without_a_given_width(tmp_path):
     def fit(model, epochs, checkpoint=None):
         loader = rr.data.Loader(rr.Batch({"movie_id": torch.arange(2, 12)}), 3, shuffle=True)
         optimizer = rr.optim.Adagrad(lr=0.1)

@@ -161,7 +161,7 @@ def test_what_a_frequency_learned_is_saved_with_the_sampler(tmp_path):
     assert torch.equal(one, other)
 
 
-def test_corrected_scores_tell_popularity_and_uncorrected_ones_do_not():
+def test_corrected_scores_reveal_popularity_and_uncorrected_ones_do_not():
     # Nobody prefers any movie to another, so that popularity is all there is to learn.
     rng = np.random.default_rng(0)
     movies = torch.from_numpy(2 + rng.choice(12, size=10_000, p=SHARES))

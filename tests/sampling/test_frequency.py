@@ -89,7 +89,7 @@ def test_more_hashes_take_away_collisions():
     assert errors[1] < 0.1 * errors[0]
 
 
-def test_learns_in_training_mode_alone_and_its_state_is_saved():
+def test_it_learns_only_in_training_mode_and_its_state_is_saved():
     first, second = (StreamingFrequency(100, rate=0.3) for _ in range(2))
     batches = [torch.tensor([1, 2, 2]), torch.tensor([2, 3, 4, 4]), torch.tensor([1, 1])]
     first(batches[0])

@@ -79,7 +79,7 @@ class Missing(nn.Module):
         return (predictions - labels.nan_to_num(0.0)).square()
 
 
-def test_a_loss_of_ones_own_may_take_any_label():
+def test_a_custom_loss_may_take_any_label():
     assert Ranking(Missing())(torch.tensor([math.nan, 1.0]), torch.ones(2)) == 0.5
 
 

@@ -110,7 +110,7 @@ class AlreadyReduced(nn.Module):
         return (predictions - labels).sum()
 
 
-def test_a_loss_of_ones_own_returns_one_value_a_row():
+def test_a_custom_loss_returns_one_value_per_row():
     labels, predictions, weight = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0]), torch.tensor([1.0, 5.0])
     assert Ranking(Pinball())(labels, predictions, weight=weight).item() == pytest.approx((1.8 + 1.0) / 2)
     with pytest.raises(ShapeError, match="one loss per row"):

@@ -178,7 +178,7 @@ def test_bad_lists():
         Ranking(ListMLELoss(reduction="sum"))
 
 
-def test_a_loss_of_lists_of_ones_own_has_an_entry_a_list():
+def test_a_custom_list_loss_has_an_entry_per_list():
     labels, predictions = torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.zeros(2, 2)
     task = Ranking(nn.CrossEntropyLoss())
     assert task(labels, predictions).item() == pytest.approx(math.log(2))

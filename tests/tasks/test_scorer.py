@@ -410,7 +410,7 @@ def test_bad_calls():
         softmax(inputs, table=rr.EmbeddingTable(9, 4))
     with pytest.raises(DataError, match=r"row 2: expected ids in \[0, 4\), got 4"):
         softmax(inputs["query"], candidate_ids=ids, table=rr.EmbeddingTable(4, 4), training=True)
-    with pytest.raises(ShapeError, match="one column a negative"):
+    with pytest.raises(ShapeError, match="one column per negative"):
         rescore_false_negatives(torch.zeros(2, 2), ids, ids)
 
 

@@ -436,7 +436,7 @@ def test_data_that_is_no_loader_is_refused(data):
             Line().fit(loader(line_batch()), validation=data, **fit)
 
 
-def test_a_loader_of_ones_own_will_do():
+def test_a_custom_loader_works():
     class Twice:
         num_rows = 10
 

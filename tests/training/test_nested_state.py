@@ -49,7 +49,7 @@ def test_round_trip_through_json(tree):
     assert equal(rr.training.unflatten(json.loads(json.dumps(structure, allow_nan=False)), tensors), tree)
 
 
-def test_paths_that_look_alike_stay_apart():
+def test_similar_paths_stay_apart():
     tree = {"a.b": torch.ones(1), "a": {"b": torch.zeros(1)}, 1: torch.full((1,), 2.0), "1": torch.full((1,), 3.0)}
     structure, tensors = rr.training.flatten(tree)
     assert equal(rr.training.unflatten(structure, tensors), tree)

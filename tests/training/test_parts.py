@@ -165,6 +165,6 @@ def test_the_second_interrupt_does_not_wait():
         pytest.fail("the second Ctrl-C was swallowed")
 
 
-def test_an_interrupt_that_nobody_checked_is_not_lost():
+def test_an_unchecked_interrupt_is_not_lost():
     with pytest.raises(KeyboardInterrupt), Interrupts():
         os.kill(os.getpid(), signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Tables of learned vectors, one row an id or fewer.
+"""Tables of learned vectors, one row per id or fewer.
 
 `EmbeddingTable` looks up ids, or pools lists of ids, and receives row-sparse gradients. `HashedTable`,
 `QuotientRemainderTable` and `MixedDimensionTable` do the same with less memory; all are a `Table`.

@@ -92,7 +92,7 @@ class EmbeddingCollection(Embeddings):
         return {feature: table(batch[feature]) for feature, table in self._owners()}
 
     def concatenate(self, batch: Batch, others: Sequence[Tensor] = ()) -> Tensor:
-        """Look up every feature, into one vector a row.
+        """Look up every feature, into one vector per row.
 
         Args:
             batch: has a column of ids for every feature: `(batch,)`, or a `Jagged`, which is pooled.

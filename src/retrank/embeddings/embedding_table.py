@@ -1,4 +1,4 @@
-"""`EmbeddingTable`: one learned vector an id."""
+"""`EmbeddingTable`: one learned vector per id."""
 
 from typing import Final, Literal, final, get_args
 
@@ -22,7 +22,7 @@ _DRAWN_ROWS: Final = 65_536  # that are drawn at once in float32, before they ar
 
 @final
 class EmbeddingTable(Table):
-    """A vector for every id, with row-sparse gradients whatever the size.
+    """A vector for every id, with row-sparse gradients at any size.
 
     Row 0 (padding) is zero and stays zero under every optimizer of `retrank.optim`. Row 1 (unknown) starts at zero and
     is learned. All others start uniform in `[-scale, scale)`, drawn from torch's global generator.
@@ -31,8 +31,8 @@ class EmbeddingTable(Table):
     Without weights w is 1. `max` takes the largest number in each dimension, and no weights. Padding takes no part,
     not even in the count; a list whose denominator is 0, such as an empty one, gives zeros.
 
-    With `dtype="bfloat16"` or `"float16"` the weights take half of the memory. Vectors and gradients are float32 all
-    the same, and so is the state of the optimizers of `retrank.optim`, which round weights up or down at random, so
+    With `dtype="bfloat16"` or `"float16"` the weights take half of the memory. Vectors and gradients are still
+    float32, and so is the state of the optimizers of `retrank.optim`, which round weights up or down at random, so
     that steps too small for the dtype are taken on average. bfloat16 has the range of float32 and 8 bits of precision;
     float16 has 11, and values below 6e-8 are lost.
 
@@ -41,7 +41,7 @@ class EmbeddingTable(Table):
         dim: length of a vector.
         combiner: how lists are pooled.
         scale: half the width of the initial uniform distribution. With few rows to learn from, a model that only
-            multiplies vectors starts faster from larger ones, say 0.5; MovieLens ratings are predicted worse from them.
+            multiplies vectors starts faster from larger ones, say 0.5; on MovieLens ratings they are worse.
         l2: factor of `penalty`.
         name: for messages; the schema's column by default.
         dtype: of the weights; half precision needs torch 2.10 or newer.
@@ -88,7 +88,7 @@ class EmbeddingTable(Table):
         self.weight.data[:NUM_SPECIAL_IDS] = 0
 
     def to_int8(self) -> Int8Table:
-        """Make a table for serving out of this one: a byte a number; see `Int8Table`.
+        """Make a table for serving out of this one: a byte per number; see `Int8Table`.
 
         Returns:
             A table of its own, on the same device.
@@ -107,8 +107,8 @@ class EmbeddingTable(Table):
     def _grow(self, num_ids: int) -> None:
         weights = torch.cat([self.weight.data, self._new_rows(num_ids - self.num_ids)])
         self.weight.grad = None
-        # While a loss from before is held, autograd keeps what accumulates the gradient, and with it the old shape. It
-        # lets go of that when the dtype changes.
+        # While an earlier loss is referenced, autograd keeps the node that accumulates the gradient, and with it the
+        # old shape. A change of dtype drops that node.
         other = torch.float32 if weights.dtype == torch.float16 else torch.float16
         self.weight.data = weights.new_empty(0, dtype=other)
         self.weight.data = weights

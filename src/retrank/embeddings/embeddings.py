@@ -50,7 +50,7 @@ class Embeddings(Configurable, nn.Module, ABC):
         """Make a weight, at first 0, for every id that has a vector: the same features with vectors of length 1.
 
         Raises:
-            ConfigError: these embeddings do not say how.
+            ConfigError: these embeddings do not implement it.
         """
         raise ConfigError(
             "embeddings that know a weight for every id",

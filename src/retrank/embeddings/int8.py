@@ -1,4 +1,4 @@
-"""`Int8Table`: a table for serving, a byte a number."""
+"""`Int8Table`: a table for serving, a byte per number."""
 
 from typing import Final, NoReturn, final
 
@@ -13,7 +13,7 @@ from retrank.embeddings.table import Table
 __all__ = ["BYTES_A_ROW", "Int8Table"]
 
 BYTES_A_ROW: Final = 8
-"""What a row takes besides its codes: a scale and an offset."""
+"""What a row takes in addition to its codes: a scale and an offset."""
 _LEVELS: Final = 255
 _BLOCK: Final = 65_536  # rows that are quantized at once
 

@@ -20,8 +20,8 @@ class MixedDimensionTable(Table):
     """Blocks of ids, each with rows of its own length, which a matrix for each block maps to the common length.
 
     Vocabularies number their keys by frequency, so the first block holds the most frequent ids; ids added by `grow`
-    belong to the last block. Padding is zeros;
-    unknown belongs to the first block and starts at zero. The gradients of the tables are row-sparse.
+    belong to the last block. Padding is zeros; unknown belongs to the first block and starts at zero. The gradients of
+    the tables are row-sparse.
 
     Args:
         rows: the schema of an id column, or the number of ids with padding and unknown counted.

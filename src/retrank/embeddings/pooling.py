@@ -1,4 +1,4 @@
-"""How lists of vectors become one vector each."""
+"""Pooling: how lists of vectors become one vector each."""
 
 from typing import Literal, get_args
 
@@ -24,7 +24,7 @@ def require_combiner(combiner: str, where: str) -> None:
         where: for the message.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: unknown combiner.
     """
     if combiner not in get_args(Combiner):
         raise ConfigError(
@@ -33,7 +33,7 @@ def require_combiner(combiner: str, where: str) -> None:
 
 
 def pool_vectors(vectors: Tensor, ids: Jagged, combiner: Combiner) -> Tensor:
-    """Pool vectors that were looked up already.
+    """Pool vectors that are already looked up.
 
     Args:
         vectors: `(total, dim)`, one for each id.

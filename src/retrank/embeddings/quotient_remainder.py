@@ -26,7 +26,7 @@ class QuotientRemainderTable(Table):
         rows: the schema of an id column, or the number of ids with padding and unknown counted.
         dim: length of a vector; even for `"concatenate"`, where each part has half of it.
         divisor: how many different remainders.
-        operation: how the two vectors are combined, elementwise or side by side.
+        operation: how the two vectors are combined: element by element or concatenated.
         combiner: how lists are pooled, see `EmbeddingTable`.
         scale: the vectors start with the variance of those of an `EmbeddingTable` of this scale.
         l2: factor of `penalty`, whose vectors are those of ids, not the rows they are made of.

@@ -126,8 +126,8 @@ class Table(Configurable, nn.Module, ABC):
         """Make room for new ids, keeping the vectors of all others.
 
         The parameters stay the same objects, and lose their gradients. Optimizers of `retrank.optim` that were built
-        before go on: at their next step the new rows get the state that they have in a new optimizer. Optimizers built
-        in another way, `torch.optim.SparseAdam` for one, fail at that step: build them anew.
+        before continue: at their next step the new rows get the state that they have in a new optimizer. Others, such
+        as `torch.optim.SparseAdam`, fail at that step: build them anew.
 
         Args:
             num_ids: the new number of ids.
@@ -167,7 +167,7 @@ class Table(Configurable, nn.Module, ABC):
         """Add the rows that ids below `num_ids` need."""
 
     def _row_lookup(self, ids: Tensor | Jagged) -> Lookup | None:  # noqa: ARG002
-        """Say which rows make the vectors of ids, if that is all there is to say."""
+        """Return which rows make up the vectors of ids; None if that takes more than rows."""
         return None
 
     def _pool(self, lists: Jagged) -> Tensor:

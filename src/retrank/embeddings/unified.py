@@ -115,7 +115,7 @@ class UnifiedEmbedding(Embeddings):
             batch: has a column of ids for every feature: `(batch,)`, `(batch, length)`, or a `Jagged`, which is pooled.
 
         Returns:
-            Feature name to `(batch, dim)`, the chunks side by side; `(batch, length, dim)` for a rectangle of ids.
+            Feature name to `(batch, dim)`, the concatenated chunks; `(batch, length, dim)` for a rectangle of ids.
 
         Raises:
             DataError: a column is missing, or an id is negative.
@@ -142,7 +142,7 @@ class UnifiedEmbedding(Embeddings):
         return torch.stack(squares).sum() * (self.l2 / max(len(batch), 1))
 
     def linear_terms(self) -> "UnifiedEmbedding":
-        """Make a weight, at first 0, for every id: one hash a feature, in tables as long as these."""
+        """Make a weight, at first 0, for every id: one hash per feature, in tables of the same number of rows."""
         return UnifiedEmbedding(
             dict.fromkeys(self._tables_of, 1),
             buckets_per_table=self.buckets_per_table,

@@ -54,7 +54,7 @@ def evaluate(
     as it is. No system is changed.
 
     Args:
-        systems: name to system; a sequence stands for one system trained with several seeds, whose metrics are
+        systems: name to system; a sequence is one system trained with several seeds, whose metrics are
             averaged for each query.
         train: interactions the systems were trained on.
         test: interactions that came later.

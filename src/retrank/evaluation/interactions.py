@@ -60,8 +60,8 @@ class InteractionMatrix:
     Args:
         query: name of the query key column.
         candidate: name of the candidate key column.
-        queries: query keys, one a row of the matrix, of the type that the table has.
-        candidates: candidate keys, one a column, of the type that the table has.
+        queries: query keys, one per row of the matrix, of the type that the table has.
+        candidates: candidate keys, one per column, of the type that the table has.
         counts: `(columns,)` int64, distinct queries of each candidate.
         seen: the columns of each row, oldest first if the times are known, else in the order of the table.
 
@@ -87,7 +87,7 @@ class InteractionMatrix:
         """Build from an interaction table.
 
         Args:
-            table: one row an interaction; repeats count once.
+            table: one row per interaction; repeats count once.
             query: the column of query keys; the first by default.
             candidate: the column of candidate keys; the second by default.
             time: the column of times; None takes the rows as they come. Of repeats, the last counts.

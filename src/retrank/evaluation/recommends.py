@@ -24,7 +24,7 @@ class Recommends(Protocol):
         """Recommend to many queries.
 
         Args:
-            queries: one row a query, with the query key column.
+            queries: one row per query, with the query key column.
             k: the length of a list.
             exclude_seen: leave out what the query interacted with in training.
 

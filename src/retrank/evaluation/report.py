@@ -24,7 +24,7 @@ class Report:
     """Metrics of several systems with intervals and paired tests.
 
     Args:
-        frame: one row a system and metric: `system`, `metric`, `mean`, `low`, `high` (95% over queries),
+        frame: one row per system and metric: `system`, `metric`, `mean`, `low`, `high` (95% over queries),
             `difference` to the reference with `difference_low`, `difference_high` and `p_value`, `num_seeds` and
             `seed_std` (of the mean, null for a single seed).
         reference: the system the differences refer to.

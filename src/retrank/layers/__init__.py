@@ -3,8 +3,8 @@
 `MLP` is the dense stack, `Residual` a block that adds to its input. `Concatenate`, `DotInteraction`, `Cross`, its stack
 `DCN`, `FM` and `CIN` combine features, and so do `FieldAttention`, `HadamardProduct` and `TwoStreamMLP`; `Parallel`
 runs several on the same features, each on a `Slice` if need be. `MMoE`, `CGC` and `PLE` are experts that several tasks
-share, mixed by a `Gate`. Layers whose input size is left out take it from the first batch. `CoOccurrence` tells how
-often a candidate goes together with what came before.
+share, mixed by a `Gate`. Layers whose input size is left out take it from the first batch. `CoOccurrence` measures how
+often a candidate occurs together with what came before.
 """
 
 from retrank.layers.attention import FieldAttention

@@ -1,4 +1,4 @@
-"""`FieldAttention`: features that look at each other."""
+"""`FieldAttention`: features that attend to each other."""
 
 from collections.abc import Sequence
 from typing import final
@@ -17,9 +17,9 @@ __all__ = ["FieldAttention"]
 
 @final
 class FieldAttention(Configurable, nn.Module):
-    """Multi-head self-attention over the features of a row, one layer upon the other.
+    """Multi-head self-attention over the features of a row, in several layers.
 
-    Every layer gives each feature a mixture of all features, one mixture a head, adds its own vector, and ends in a
+    Every layer gives each feature a mixture of all features, one mixture per head, adds its own vector, and ends in a
     ReLU. After n layers a feature has met up to 2ⁿ others.
 
     Args:
@@ -66,7 +66,7 @@ class FieldAttention(Configurable, nn.Module):
         )
 
     def forward(self, inputs: Sequence[Tensor] | Tensor) -> Tensor:
-        """Let the features of each row meet.
+        """Let the features of each row attend to each other.
 
         Args:
             inputs: F tensors `(batch, dim)`, or one `(batch, F, dim)`.

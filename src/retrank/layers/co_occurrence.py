@@ -16,10 +16,10 @@ __all__ = ["CoOccurrence", "co_occurrences"]
 
 
 def co_occurrences(lists: Jagged, num_ids: int) -> Tensor:
-    """Count for each two ids the lists that have both.
+    """Count for every pair of ids the lists that hold both.
 
     Args:
-        lists: distinct ids below `num_ids`, one row a list.
+        lists: distinct ids below `num_ids`, one row per list.
         num_ids: how many ids there are.
 
     Returns:
@@ -34,7 +34,7 @@ def co_occurrences(lists: Jagged, num_ids: int) -> Tensor:
         [[1.0, 1.0], [1.0, 2.0]]
     """
     outside = ((lists.values < 0) | (lists.values >= num_ids)).nonzero().flatten()
-    if len(outside):  # torch would count it in memory of others
+    if len(outside):  # torch would share its memory
         place = outside[0]
         raise DataError(
             f"ids in [0, {num_ids})",
@@ -46,7 +46,7 @@ def co_occurrences(lists: Jagged, num_ids: int) -> Tensor:
     ones = torch.ones(places.shape[1], dtype=torch.float64, device=lists.device)
     pairs = torch.sparse_coo_tensor(places, ones, (len(lists), num_ids), check_invariants=False)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*beta state")  # torch says so of all its sparse products
+        warnings.filterwarnings("ignore", message=".*beta state")  # torch warns of all its sparse products
         together: Tensor = torch.sparse.mm(pairs.T, pairs).to_sparse_csr()
     return together
 
@@ -56,8 +56,8 @@ class CoOccurrence(Configurable, nn.Module):
     """The mean cosine similarity of a candidate to the last few of a query's recent candidates.
 
     Two candidates are as similar as `n_ij / sqrt(n_i n_j)`, n counting the histories that hold them. `fit` learns the
-    similarities; they are not moved by gradients. Only pairs that occur are kept. An id that the vocabulary has gained
-    since then is like no other, until a new layer of its size is fitted.
+    similarities; gradients do not change them. Only pairs that occur are kept. An id that the vocabulary has gained
+    since then is similar to no other, until a new layer of its size is fitted.
 
     Args:
         num_ids: how many candidate ids there are, padding and unknown included.
@@ -94,7 +94,7 @@ class CoOccurrence(Configurable, nn.Module):
         """Learn the similarities.
 
         Args:
-            histories: the distinct candidate ids of each query, one row a query.
+            histories: the distinct candidate ids of each query, one row per query.
 
         Raises:
             DataError: an id that is not below `num_ids`.

@@ -1,4 +1,4 @@
-"""`Concatenate`: features side by side."""
+"""`Concatenate`: features as one vector."""
 
 from collections.abc import Sequence
 from typing import final
@@ -13,7 +13,7 @@ __all__ = ["Concatenate"]
 
 @final
 class Concatenate(Configurable, nn.Module):
-    """All features side by side in one vector, for use in `nn.Sequential`.
+    """Concatenates all features into one vector, for use in `nn.Sequential`.
 
     Example:
         >>> import torch, retrank as rr

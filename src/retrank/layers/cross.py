@@ -23,7 +23,7 @@ class Cross(LazyModuleMixin, Configurable, nn.Module):
     Args:
         in_features: width of the input, None to take it from the first one.
         projection_dim: rank of W, None for a full matrix.
-        diag_scale: added to the diagonal of W, after the activation; positive values steady the training.
+        diag_scale: added to the diagonal of W, after the activation; positive values stabilize training.
         bias: whether to add b.
         preactivation: the activation of W x + b, none by default.
         l2: factor of `regularization`.

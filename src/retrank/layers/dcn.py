@@ -92,7 +92,7 @@ class DCN(Configurable, nn.Module):
 
 
 def _is_rank_one(layer: nn.Module) -> bool:
-    """Say whether three vectors say all that a layer does."""
+    """Return whether a layer is given by three vectors: rank one, without further options."""
     return (
         type(layer) is Cross
         and layer.projection_dim == 1

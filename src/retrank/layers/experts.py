@@ -25,7 +25,7 @@ class MMoE(Configurable, nn.Module):
         in_features: width of the input, None to take it from the first one.
         units: layers of each expert, a ReLU `MLP`.
         tasks: names, in the order of the output.
-        num_experts: how many experts.
+        num_experts: the number of experts.
         gate_units: layers of each gate before its softmax.
         dropout: within the experts.
 

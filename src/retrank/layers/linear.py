@@ -26,13 +26,13 @@ def linear(in_features: int | None, out_features: int, *, bias: bool) -> nn.Line
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Say whether this is a map of `linear`, of known size and as it was made: nobody changed its class.
+    """Return whether this is a map made by `linear`, of known size and of unchanged class.
 
     Args:
         module: any.
 
     Returns:
-        Whether weight and bias say all that it does.
+        Whether its weight and bias determine its output.
     """
     return type(module) is _GlorotLinear
 

@@ -69,7 +69,7 @@ class MLP(Configurable, nn.Module):
         self.activations.append(nn.Identity() if final_activation is None else copy.deepcopy(final_activation))
         for copied in self.activations:
             if isinstance(copied, nn.ReLU):
-                copied.inplace = True  # nobody else holds the output of a linear map, and it is not needed again
+                copied.inplace = True  # the output of a linear map is referenced nowhere else, and not needed again
         self.dropout = nn.Dropout(dropout)
 
     @property
@@ -111,7 +111,7 @@ class MLP(Configurable, nn.Module):
         return self.l2 * torch.stack([weight.square().sum() for weight in weights]).sum()
 
     def _is_plain(self) -> bool:
-        """Say whether nothing happens between the layers but what a stack of them does in one pass."""
+        """Return whether the layers do nothing but what `dense_stack` does in one pass."""
         activations = all(type(module) in (nn.ReLU, nn.Identity) for module in self.activations)
         drops = self.training and self.dropout.p > 0
         modules = [*self.linears, *self.activations, self.dropout]

@@ -1,4 +1,4 @@
-"""`Parallel`: several layers that look at the same features."""
+"""`Parallel`: several layers on the same features."""
 
 from collections.abc import Sequence
 from typing import Literal, final, get_args
@@ -17,11 +17,11 @@ Combine = Literal["concatenate", "sum"]
 
 @final
 class Parallel(Configurable, nn.Module):
-    """Branches on the same inputs, their outputs side by side or added up.
+    """Branches on the same inputs, whose outputs are concatenated or added.
 
     Args:
         branches: modules from the inputs to `(batch, width)`.
-        combine: `"concatenate"` for outputs side by side, `"sum"` to add outputs of one width.
+        combine: `"concatenate"`, or `"sum"` to add outputs of equal width.
 
     Raises:
         ConfigError: no branches, or another `combine`.
@@ -56,7 +56,7 @@ class Parallel(Configurable, nn.Module):
             `(batch, sum of the widths)`, or `(batch, width)` with `combine="sum"`.
 
         Raises:
-            ShapeError: outputs that do not fit beside each other, or cannot be added.
+            ShapeError: outputs that cannot be concatenated, or cannot be added.
         """
         outputs = [branch(inputs) for branch in self.branches]
         require_alike(outputs, "Parallel", same_width=self.combine == "sum")

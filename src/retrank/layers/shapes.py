@@ -12,12 +12,12 @@ __all__ = ["concatenate", "require_alike", "stack_fields"]
 
 
 def require_alike(inputs: Sequence[Tensor], layer: str, *, same_width: bool) -> None:
-    """Raise unless the inputs can stand beside each other.
+    """Raise unless the inputs can be concatenated or stacked.
 
     Args:
         inputs: at least one tensor `(..., width)`.
         layer: its name, for the message.
-        same_width: whether the last dimension must agree too, besides all others.
+        same_width: whether the last dimension must agree, too.
 
     Raises:
         ShapeError: no inputs, or one that differs from the first; the message gives its place.
@@ -39,7 +39,7 @@ def concatenate(inputs: Sequence[Tensor]) -> Tensor:
     """Join along the last dimension.
 
     Args:
-        inputs: at least one tensor `(..., width)`, alike but for their width.
+        inputs: at least one tensor `(..., width)`, of equal shape except for the width.
 
     Returns:
         `(..., sum of the widths)`.

@@ -18,7 +18,7 @@ class Slice(Configurable, nn.Module):
 
     Args:
         start: the first number that is kept.
-        stop: the first that no longer is; None for the rest.
+        stop: the first that is not kept; None for the rest.
 
     Raises:
         ConfigError: nothing would be kept.

@@ -19,7 +19,7 @@ class TwoStreamMLP(Configurable, nn.Module):
     """Two MLPs o₁ and o₂ on all features, fused as w₁·o₁ + w₂·o₂ + b plus, for every head h, o₁ₕᵀ Wₕ o₂ₕ.
 
     A stream may weigh the features first: a gate of one hidden layer looks at the features that are its context, and
-    scales every number of every feature by something between 0 and 2. Streams with other contexts see other things.
+    scales every number of every feature by a factor between 0 and 2. Different contexts let the streams differ.
 
     Args:
         widths: the width of each feature.
@@ -77,7 +77,7 @@ class TwoStreamMLP(Configurable, nn.Module):
         """Score rows.
 
         Args:
-            inputs: a tensor `(batch, width)` a feature, with the layer's `widths`.
+            inputs: a tensor `(batch, width)` per feature, with the layer's `widths`.
 
         Returns:
             `(batch, 1)`.

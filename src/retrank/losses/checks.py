@@ -1,7 +1,7 @@
 """Checks of the numbers that losses are given, where they enter.
 
-On the CPU a bad number raises. A GPU would have to be waited for, and a trace has no numbers: there it becomes NaN, as
-does the loss it is part of, and training ends with an error at the next look at the losses.
+On the CPU a bad number raises. On a GPU looking would mean waiting, and a trace has no numbers: there it becomes NaN,
+as does the loss it is part of, and training ends with an error when the losses are next read.
 """
 
 import sys
@@ -29,12 +29,12 @@ def checked(
         least: the smallest number allowed.
         most: the largest number allowed.
         expected: what the numbers should be, for the message.
-        where: who was given them, for the message.
+        where: the loss or task, for the message.
         name: what they are, for the message.
         fix: what to do about it.
 
     Returns:
-        The same numbers; on a GPU with NaN in place of the bad ones.
+        The same numbers; on a GPU, bad ones are replaced by NaN.
 
     Raises:
         DataError: a number out of the range, or NaN; not on a GPU.
@@ -64,7 +64,7 @@ def checked_weight(weight: Tensor, where: str) -> Tensor:
 
     Args:
         weight: any shape.
-        where: who was given them, for the message.
+        where: the loss or task, for the message.
 
     Returns:
         The weights.
@@ -80,7 +80,7 @@ def checked_log_q(log_q: Tensor, where: str) -> Tensor:
 
     Args:
         log_q: any shape.
-        where: who was given it, for the message.
+        where: the loss or task, for the message.
 
     Returns:
         The same.

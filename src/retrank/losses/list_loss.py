@@ -1,4 +1,4 @@
-"""What every loss on lists promises: scores of lists of candidates against their labels."""
+"""`ListLoss`: scores of lists of candidates against their labels."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -47,10 +47,10 @@ class ListLoss(Configurable, nn.Module, ABC):
             scores: `(batch, list)` floats.
             labels: `(batch, list)`, larger is more relevant; below 0 for items that take no part.
             mask: `(batch, list)` bool, False for items that take no part; None for none.
-            weight: `(batch,)` factor of each list's loss, or, if the loss has one entry an item, `(batch, list)`.
+            weight: `(batch,)` factor of each list's loss, or, if the loss has one entry per item, `(batch, list)`.
 
         Returns:
-            A scalar; with reduction `"none"` one entry a list `(batch,)` or an item `(batch, list)`, as the loss says.
+            A scalar; with reduction `"none"` one entry per list `(batch,)` or per item `(batch, list)`, see the loss.
 
         Raises:
             ShapeError: shapes or dtypes that do not fit.
@@ -70,7 +70,7 @@ class ListLoss(Configurable, nn.Module, ABC):
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / self.temperature
         labels = self._checked_labels(labels.to(scores).where(valid, 0))
         losses = self._losses(scores.where(valid, 0), labels, valid)
-        not_a_number = (labels * 0).sum(dim=1)  # comparisons of labels would pass over NaN in silence
+        not_a_number = (labels * 0).sum(dim=1)  # comparisons of labels would ignore NaN silently
         losses = losses + not_a_number.view(-1, *[1] * (losses.dim() - 1))
         if weight is not None:
             weight = checked_weight(weight, where)

@@ -22,7 +22,7 @@ class ListMLELoss(ListLoss):
     """-log probability of the order by labels, when items are drawn one by one by the softmax of their scores.
 
     Each list's loss is Σᵢ log Σ_{j ≥ i} exp(sⱼ - sᵢ), i and j running over the list in descending order of labels;
-    equal labels keep their order in the list. There is one entry a list.
+    equal labels keep their order in the list. There is one entry per list.
 
     Args:
         temperature: scores are divided by it.
@@ -53,7 +53,7 @@ class ListMLELoss(ListLoss):
 class ListwiseSoftmaxLoss(ListLoss):
     """Cross-entropy between each list's labels, divided by their sum, and the softmax of its scores.
 
-    A list without a label above 0 has no loss. There is one entry a list.
+    A list without a label above 0 has no loss. There is one entry per list.
 
     Args:
         temperature: scores are divided by it.
@@ -82,7 +82,7 @@ class ApproxNDCGLoss(ListLoss):
     """1 - NDCG, where an item's rank is the smooth count 1 + Σⱼ sigmoid((sⱼ - sᵢ) / temperature).
 
     The gain is 2^label - 1, the discount 1 / log2(1 + rank). A list without a label above 0 has no loss. There is one
-    entry a list. Memory grows with the square of the lists' length.
+    entry per list. Memory grows with the square of the lists' length.
 
     Args:
         temperature: the smaller, the closer to NDCG, and the smaller most gradients.
@@ -123,7 +123,7 @@ class LambdaLoss(ListLoss):
     - `"ndcg_loss2"`: |D(|rᵢ - rⱼ|) - D(|rᵢ - rⱼ| + 1)|, a tighter bound of NDCG;
     - `"ndcg_loss2++"`: the first plus ten times the second.
 
-    A list without a label above 0 has no loss. There is one entry a list. Equal scores keep their order in the list.
+    A list without a label above 0 has no loss. There is one entry per list. Equal scores keep their order in the list.
     Memory grows with the square of the lists' length.
 
     Args:
@@ -191,7 +191,7 @@ def _log_sum_exp(scores: Tensor, valid: Tensor) -> Tensor:
 
 
 def _best_dcg(labels: Tensor) -> Tensor:
-    """Return `(batch,)` DCG of the order by labels; items of label 0 gain nothing wherever they stand."""
+    """Return `(batch,)` DCG of the order by labels; items of label 0 gain nothing at any rank."""
     ranks = torch.arange(1, labels.shape[1] + 1, device=labels.device)
     return ((torch.exp2(labels.sort(dim=1, descending=True).values) - 1) / torch.log2(1 + ranks)).sum(dim=1)
 

@@ -22,7 +22,7 @@ __all__ = [
 class PairwiseLoss(ListLoss):
     """For each item i, the sum of a loss of (score_i - score_j) / temperature over all items j with a smaller label.
 
-    There is one entry an item, so the mean divides by items and not by pairs. Memory grows with the square of the
+    There is one entry per item, so the mean divides by items and not by pairs. Memory grows with the square of the
     lists' length.
 
     Args:
@@ -113,7 +113,7 @@ class PairwiseMeanSquaredError(ListLoss):
     """For each item i, the sum of ((label_i - label_j) - (score_i - score_j))² over all other items j of its list.
 
     Differences of scores are regressed on differences of labels, so a constant added to a list's scores is free. Pairs
-    of equal labels count, too. There is one entry an item.
+    of equal labels count, too. There is one entry per item.
 
     Args:
         reduction: `"mean"` over items, `"sum"` or `"none"`.
@@ -128,7 +128,7 @@ class PairwiseMeanSquaredError(ListLoss):
         tensor(1.)
 
     Source: what `PairwiseMeanSquaredError` of Keras-RS computes. Its documentation states another formula, and its
-        temperature does nothing; here there is none.
+        temperature does nothing; this class has none.
     """
 
     def __init__(self, *, reduction: Reduction = "mean") -> None:

@@ -1,4 +1,4 @@
-"""Pointwise losses on logits: every row for itself, with classes or easy rows weighed down."""
+"""Pointwise losses on logits: every row on its own, with weights for classes or for easy rows."""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -17,7 +17,7 @@ __all__ = ["FocalLoss", "PointwiseLoss", "WeightedBCELoss"]
 
 
 class PointwiseLoss(Configurable, nn.Module, ABC):
-    """A loss of one logit and one label an entry, of any shape.
+    """A loss of one logit and one label per entry, of any shape.
 
     Args:
         reduction: `"mean"` over all entries, masked ones included; `"sum"`; or `"none"`.
@@ -66,7 +66,7 @@ class PointwiseLoss(Configurable, nn.Module, ABC):
 
     @abstractmethod
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return one loss an entry."""
+        """Return one loss per entry."""
 
 
 @final
@@ -130,7 +130,7 @@ class FocalLoss(PointwiseLoss):
         check_number(gamma, "gamma", "FocalLoss", least=0)
         check_number(alpha, "alpha", "FocalLoss", above=0)
         if alpha is not None and not alpha < 1:
-            raise ConfigError("an alpha in (0, 1), or None", str(alpha), "FocalLoss", "None weighs both classes alike")
+            raise ConfigError("an alpha in (0, 1), or None", str(alpha), "FocalLoss", "None weighs them equally")
         self.gamma, self.alpha = gamma, alpha
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def check_shape(tensor: Tensor | None, shape: torch.Size, name: str, where: str)
 
     Args:
         tensor: labels, mask or weight.
-        shape: of the scores. Anything else might broadcast, and then every row would meet every other.
+        shape: of the scores. Another shape might broadcast, comparing every row with every other.
         name: of the tensor, for the message.
         where: the loss, for the message.
 

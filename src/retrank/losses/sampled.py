@@ -123,7 +123,7 @@ def bpr_max(
         1.3863
 
     Source: `bpr-max` of Merlin Models. Hidasi and Karatzoglou (2018), "Recurrent neural networks with top-k gains",
-        take the logarithm of the sum over negatives instead, one loss a row.
+        take the logarithm of the sum over negatives instead, one loss per row.
     """
     weight = _checked(scores, valid_negatives, weight, reduction, "bpr_max")
     check_number(l2, "l2", "bpr_max", least=0)

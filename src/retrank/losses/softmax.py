@@ -13,7 +13,7 @@ from retrank.ops.softmax_by_torch import weighted
 
 __all__ = ["softmax_cross_entropy"]
 
-_IGNORE_NOTHING = torch.iinfo(torch.int64).min  # torch's default skips rows whose positive is -100 without a word
+_IGNORE_NOTHING = torch.iinfo(torch.int64).min  # torch's default silently skips rows whose positive is -100
 
 
 def softmax_cross_entropy(

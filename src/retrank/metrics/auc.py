@@ -16,8 +16,8 @@ __all__ = ["AUC"]
 class AUC(PointwiseMetric):
     """How often a row labelled 1 has a larger prediction than a row labelled 0; a tie counts half.
 
-    Every pair counts as the product of its weights. All predictions are kept, 24 bytes a row, so the value is exact:
-    there are no thresholds. It is NaN while only one of the labels occurs (with weight), for then there are no pairs.
+    Every pair counts as the product of its weights. All predictions are kept, 24 bytes per row, so the value is exact:
+    there are no thresholds. It is NaN while only one of the labels occurs (with weight), as there are no pairs.
 
     Args:
         name: under which the result is reported.
@@ -41,7 +41,7 @@ class AUC(PointwiseMetric):
         """Keep a batch; see `PointwiseMetric.update`.
 
         Args:
-            predictions: `(batch,)` or any shape; any numbers, larger for a likelier 1.
+            predictions: `(batch,)` or any shape; any numbers, larger if 1 is likelier.
             labels: of the same shape, 0 or 1.
             weight: of the same shape, or None for 1.
         """
@@ -69,16 +69,16 @@ class AUC(PointwiseMetric):
         return (positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum())
 
     def reset(self) -> None:
-        """Forget all rows."""
+        """Reset to the state before the first row."""
         self.num_rows = 0
         self._batches = []
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the metric knows, for a checkpoint."""
+        """Return the state, for a checkpoint."""
         return {"rows": self._rows()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` returned.
+        """Restore what `state_dict` returned.
 
         Args:
             state: of another `AUC`.

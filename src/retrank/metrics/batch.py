@@ -1,4 +1,4 @@
-"""How training goes, batch by batch: where positives rank among their batch, and the mean of the losses."""
+"""Training progress: where positives rank among their batch, and the mean of the losses."""
 
 from collections.abc import Sequence
 from typing import final
@@ -21,11 +21,11 @@ class BatchTopK(SumMetric):
     corrections of the training loss. `FullCorpusTopK` ranks among all candidates.
 
     A positive that ties with others counts as the share of the orders of these ties that bring it among the k best. So
-    a model that scores all alike has `k / columns`.
+    a model with equal scores for all has `k / columns`.
 
     Args:
         ks: list lengths.
-        name: stands before `_hit_rate@k` in the results.
+        name: precedes `_hit_rate@k` in the results.
 
     Raises:
         ConfigError: no k, or a k below 1.
@@ -97,7 +97,7 @@ class BatchTopK(SumMetric):
 class LossMean(SumMetric):
     """The mean of the scalar losses of batches, weighted by their rows.
 
-    It tells the losses of several tasks in one model apart, or the loss from its regularization.
+    It reports the losses of several tasks in one model separately, or the loss without its regularization.
 
     Args:
         name: under which the result is reported.

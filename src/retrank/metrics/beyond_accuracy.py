@@ -65,7 +65,7 @@ class PopularityMetric(SumMetric):
 
     @abstractmethod
     def _candidate_values(self, counts: Tensor) -> Tensor:
-        """Return one value a candidate."""
+        """Return one value per candidate."""
 
 
 @final
@@ -134,7 +134,7 @@ class PopularityBias(PopularityMetric):
 
 @final
 class IntraListDiversity(SumMetric):
-    """Mean distance, 1 - cosine, between the candidates of a list: 0 if they are all alike, 1 if unrelated, at most 2.
+    """Mean distance, 1 - cosine, between the candidates of a list: 0 if all are the same, 1 if unrelated, at most 2.
 
     A list of fewer than two candidates has no pairs and is left out. A zero vector is at distance 1 from all.
 

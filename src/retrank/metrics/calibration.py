@@ -1,4 +1,4 @@
-"""Whether predicted probabilities mean what they say."""
+"""Calibration: whether predicted probabilities match frequencies."""
 
 from typing import final
 
@@ -63,10 +63,10 @@ class Calibration(SumMetric, PointwiseMetric):
 
 @final
 class NormalizedEntropy(SumMetric, PointwiseMetric):
-    """Log loss by that of always predicting the labels' mean: below 1 says more than the base rate does.
+    """Log loss by that of always predicting the labels' mean: below 1 is better than the base rate.
 
     Unlike the log loss it can be compared between data with different shares of positives. It is NaN while only one
-    label occurs, for then there is nothing to predict.
+    label occurs, as there is nothing to predict.
 
     Args:
         name: under which the result is reported.
@@ -113,7 +113,7 @@ class NormalizedEntropy(SumMetric, PointwiseMetric):
 
 @final
 class CalibrationError(SumMetric, PointwiseMetric):
-    """Mean distance between predictions and labels in bins of alike predictions. 0 is best.
+    """Mean distance between predictions and labels in bins of similar predictions. 0 is best.
 
     In each of the bins, all of one width, the distance is |mean prediction - mean label|; a bin counts by its rows'
     weight. A prediction on the edge of two bins counts in the upper one.

@@ -1,4 +1,4 @@
-"""How well predicted probabilities tell labels 1 from labels 0."""
+"""How well predicted probabilities separate labels 1 from labels 0."""
 
 from typing import final
 
@@ -69,7 +69,7 @@ class LogLoss(WeightedMean):
 
 @final
 class PredictionMean(WeightedMean):
-    """Weighted mean of the predictions; next to `LabelMean` it shows a model that is off on the whole.
+    """Weighted mean of the predictions; compared with `LabelMean` it shows a bias of the model.
 
     Args:
         name: under which the result is reported.

@@ -1,4 +1,4 @@
-"""Where the positive stands among all candidates of the corpus, exactly."""
+"""Exact ranks of positives among all candidates of the corpus."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -26,14 +26,14 @@ def rank_of_positive(
     """Rank each query's positive among all candidates by dot product.
 
     The rank is 1 + the candidates with a higher score + those with an equal score that come before the positive in one
-    fixed pseudo-random order of the candidates. So a model that scores all alike ranks like chance, not like a
-    champion. The scores are never all in memory: only a block of them is.
+    fixed pseudo-random order of the candidates. So a model with equal scores for all ranks like chance, not
+    first. The scores are never all in memory: only a block of them is.
 
     Args:
         queries: `(batch, dim)` float32, float16 or bfloat16; or `(batch, heads, dim)`, of which the best head counts.
         candidates: `(num_candidates, dim)`.
         positives: `(batch,)` int64 candidate row of each query's positive; -1 if it is not in the corpus.
-        exclude: one row a query of candidate rows, of any length, that do not count. The positive always counts.
+        exclude: one row per query, of candidate rows, of any length, that do not count. The positive always counts.
 
     Returns:
         `(batch,)` float64 ranks from 1 on; infinity for a positive of -1.
@@ -63,7 +63,7 @@ def rank_of_positive(
 class FullCorpusTopK(SumMetric):
     """How high the positives rank among all candidates: hit rate and NDCG at several k, and the mean reciprocal rank.
 
-    With one positive a query, the hit rate is the recall, and NDCG at k is 1 / log2(1 + rank) if rank <= k, else 0. A
+    With one positive per query, the hit rate is the recall, and NDCG at k is 1 / log2(1 + rank) if rank <= k, else 0. A
     positive that is not in the corpus is a miss. Results are weighted means over queries.
 
     Args:
@@ -118,7 +118,7 @@ class FullCorpusTopK(SumMetric):
             queries: `(batch, dim)`, or `(batch, heads, dim)`, of which the best head counts.
             candidates: `(num_candidates, dim)`, the whole corpus.
             positives: `(batch,)` int64 candidate rows; -1 for a positive that is not in the corpus.
-            exclude: one row a query of candidate rows that do not count, e.g. seen in training.
+            exclude: one row per query, of candidate rows that do not count, e.g. seen in training.
             weight: `(batch,)` or None for 1.
 
         Raises:

@@ -1,4 +1,4 @@
-"""One metric out of those of all processes that train or evaluate together."""
+"""One metric from those of all processes that train or evaluate together."""
 
 import copy
 from typing import TypeVar
@@ -15,10 +15,10 @@ _MetricT = TypeVar("_MetricT", bound=Metric)
 
 
 def merged_across_processes(metric: _MetricT, *, device: torch.device | None = None) -> _MetricT:
-    """Return a metric that has counted the rows of all processes, alike in every process.
+    """Return a metric that has counted the rows of all processes, equal in every process.
 
     Every process must call it, in the same order for several metrics. The metric itself stays as it is, so that it can
-    count on and nothing is counted twice.
+    continue and nothing is counted twice.
 
     Args:
         metric: of this process; of the same configuration in every process.

@@ -14,7 +14,7 @@ __all__ = ["CatalogueCoverage", "ExposureMetric", "GiniIndex"]
 
 
 class ExposureMetric(SumMetric):
-    """A metric of how often each candidate of the catalogue was recommended; 8 bytes a candidate.
+    """A metric of how often each candidate of the catalogue was recommended; 8 bytes per candidate.
 
     Args:
         num_candidates: rows of the catalogue, recommended or not.

@@ -18,10 +18,10 @@ class GroupedAUC(Metric):
 
     Within a group, every pair of a row labelled 1 and a row labelled 0 counts as the product of its weights; a tie
     counts half. Groups in which only one of the labels occurs (with weight) have no pairs and are left out. All rows
-    are kept, 32 bytes a row, so the value is exact.
+    are kept, 32 bytes per row, so the value is exact.
 
     Args:
-        average: `"rows"` weighs each group by its rows' weight, `"groups"` weighs all alike.
+        average: `"rows"` weighs each group by its rows' weight, `"groups"` weighs all equally.
         name: under which the result is reported.
 
     Raises:
@@ -51,7 +51,7 @@ class GroupedAUC(Metric):
         """Keep a batch.
 
         Args:
-            predictions: `(batch,)`; any numbers, larger for a likelier 1.
+            predictions: `(batch,)`; any numbers, larger if 1 is likelier.
             labels: `(batch,)`, 0 or 1.
             weight: `(batch,)` or None for 1.
             groups: `(batch,)` int64, rows of one group have the same number.
@@ -100,17 +100,17 @@ class GroupedAUC(Metric):
         return (area.where(counts, 0) * share).sum() / share.sum()
 
     def reset(self) -> None:
-        """Forget all rows."""
+        """Reset to the state before the first row."""
         self.num_rows = 0
         self._batches, self._groups = [], []
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the metric knows, for a checkpoint."""
+        """Return the state, for a checkpoint."""
         rows, groups = self._rows()
         return {"rows": rows, "groups": groups}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` returned.
+        """Restore what `state_dict` returned.
 
         Args:
             state: of another `GroupedAUC`.

@@ -1,4 +1,4 @@
-"""What every metric of scored lists promises: rank each list by its scores, judge it by its labels."""
+"""`ListMetric`: rank each list by its scores, judge it by its labels."""
 
 from abc import abstractmethod
 from typing import ClassVar, Final, Literal
@@ -31,7 +31,7 @@ class ListMetric(SumMetric):
     Equal scores are ranked by one of two rules, neither random:
 
     - `"stable"`: as they stand in the list. Where the relevant item always stands first, as it does in the scores of
-      most samplers, a model that scores all alike would look perfect;
+      most samplers, a model with equal scores for all would look perfect;
     - `"pessimistic"`: smaller labels first, so that such a model looks as bad as it can be.
 
     A list without a relevant item can count in three ways:

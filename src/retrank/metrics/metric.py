@@ -1,4 +1,4 @@
-"""What every metric promises, and the weighted means that most of them are."""
+"""`Metric`, and the weighted means that most metrics are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class Metric(Configurable, ABC):
     """A number that sums up many batches.
 
     The state follows the data to its device and is never cast with the model, so a metric is no `nn.Module`. Updating
-    does not wait for the device; what is wrong with the values is said by `compute`.
+    does not wait for the device; `compute` reports what is wrong with the values.
 
     Args:
         name: under which the result is reported.
@@ -34,22 +34,22 @@ class Metric(Configurable, ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget all rows."""
+        """Reset to the state before the first row."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the metric knows, for a checkpoint."""
+        """Return the state, for a checkpoint."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` returned.
+        """Restore what `state_dict` returned.
 
         Args:
             state: of a metric with the same configuration.
         """
 
     def merge(self, other: Self) -> None:
-        """Count the rows of another metric, too, as if they had come here.
+        """Count the rows of another metric, too.
 
         Args:
             other: of the same kind and configuration; it is left as it is.
@@ -71,7 +71,7 @@ class Metric(Configurable, ABC):
 
 
 class PointwiseMetric(Metric):
-    """A metric of one prediction and one label a row."""
+    """A metric of one prediction and one label per row."""
 
     @abstractmethod
     def update(self, predictions: Tensor, labels: Tensor, weight: Tensor | None = None) -> None:
@@ -122,16 +122,16 @@ class SumMetric(Metric):
         self._sums = torch.zeros(num_sums, dtype=torch.float64)
 
     def reset(self) -> None:
-        """Forget all rows."""
+        """Reset to the state before the first row."""
         self.num_rows = 0
         self._sums = torch.zeros_like(self._sums)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the metric knows, for a checkpoint."""
+        """Return the state, for a checkpoint."""
         return {"sums": self._sums.clone(), "num_rows": torch.tensor(self.num_rows)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` returned.
+        """Restore what `state_dict` returned.
 
         Args:
             state: of a metric with the same configuration.
@@ -195,7 +195,7 @@ class WeightedMean(SumMetric, PointwiseMetric):
 
     @abstractmethod
     def _values(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        """Return one float64 value a row; NaN marks a row for which the metric has no meaning."""
+        """Return one float64 value per row; NaN marks a row for which the metric has no meaning."""
 
     def _finalize(self, mean: Tensor) -> Tensor:
         return mean

@@ -1,6 +1,6 @@
 """What a list of k recommendations is worth, given which of them are relevant.
 
-Every function takes the same two tensors and returns one value a query. `hits` says which of the k places hold a
+Every function takes the same two tensors and returns one value per query. `hits` says which of the k places hold a
 relevant candidate, best place first; `num_relevant` how many relevant candidates there are at all. A query without a
 relevant candidate says nothing about the ranking: its value is NaN, so that leaving it out is the caller's decision.
 """
@@ -14,7 +14,7 @@ __all__ = ["average_precision", "hit_rate", "mrr", "ndcg", "precision", "recall"
 
 
 def hit_rate(hits: Tensor, num_relevant: Tensor) -> Tensor:
-    """Say whether any of the k places is relevant.
+    """Return whether any of the k places is relevant.
 
     Args:
         hits: `(queries, k)` bool, best place first.

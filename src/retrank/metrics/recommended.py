@@ -67,7 +67,7 @@ def first_places(recommended: Tensor, weight: Tensor | None, k: int | None, name
 
 
 def filled_places(rows: Tensor, weight: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
-    """Tell places that hold a candidate from empty ones, and bad lists from good ones.
+    """Find the places that hold a candidate, and the lists that are invalid.
 
     Args:
         rows: `(queries, places)` candidate rows.

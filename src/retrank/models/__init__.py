@@ -1,11 +1,12 @@
-"""Models that are ready to train, one idea a file.
+"""Models that are ready to train, one idea per file.
 
 `TwoTower` and `MatrixFactorization` retrieve: they embed queries and candidates so that an index can search them; what
-they share is in `RetrievalModel`, and a `Tower` turns features into a vector. `youtube_dnn` builds a `TwoTower` over
-recent candidates, and one with `normalize=True` is DSSM. `Ranking` scores pairs in the manner of DLRM and DCN, and
-`autoint`, `dcn_v2`, `deepfm`, `finalmlp`, `ncf`, `wide_and_deep` and `xdeepfm` put one together after the paper of that
-name. `MultiTaskRanking` learns several labels together, of which `TaskScore` makes one score; `Reranker` orders what
-was retrieved, list by list. All are `rr.Model`: `fit`, `evaluate` and `predict` come from there.
+they share is in `RetrievalModel`, and a `Tower` turns features into a vector. In training a positive competes with
+`InBatchNegatives`, `CatalogueNegatives`, what a sampler draws, or another `NegativeSource`. `youtube_dnn` builds a
+`TwoTower` over recent candidates, and a `TwoTower` with `normalize=True` is DSSM. `Ranking` scores pairs in the manner
+of DLRM and DCN, and `autoint`, `dcn_v2`, `deepfm`, `finalmlp`, `ncf`, `wide_and_deep` and `xdeepfm` put one together
+after the paper of that name. `MultiTaskRanking` learns several labels together, of which `TaskScore` makes one score;
+`Reranker` orders what was retrieved, list by list. All are `rr.Model`: `fit`, `evaluate` and `predict` come from there.
 """
 
 from retrank.models.autoint import autoint

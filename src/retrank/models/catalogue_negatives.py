@@ -19,8 +19,8 @@ __all__ = ["CatalogueNegatives"]
 class CatalogueNegatives(NegativeSource):
     """Each positive competes with the whole catalogue; `"catalogue"` for short.
 
-    Nothing is sampled, hence nothing corrected. Every step passes all candidates through their tower. A positive that
-    the catalogue does not have is left out of the loss, and a warning at the end of the epoch says how many there were.
+    Nothing is sampled, so there is nothing to correct. Every step passes all candidates through their tower. A positive
+    that the catalogue does not have is left out of the loss; a warning at the end of the epoch says how many.
 
     Example:
         >>> import torch, retrank as rr
@@ -51,7 +51,7 @@ class CatalogueNegatives(NegativeSource):
         """Return the softmax cross-entropy of each positive among all candidates; see `NegativeSource.loss`."""
         assert step.rows is not None  # `check` has seen a catalogue
         candidates = step.embed_catalogue()
-        known = (step.rows >= 0).float()  # a positive outside of the catalogue has nothing to be told from
+        known = (step.rows >= 0).float()  # a positive outside of the catalogue has no negatives to be told from
         loss: Tensor = step.task(
             step.queries,
             candidates,

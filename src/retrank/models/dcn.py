@@ -33,7 +33,7 @@ def dcn_v2(
     label: str = "label",
     weight: str | None = None,
 ) -> Ranking:
-    """Build a `Ranking` from a cross network and an MLP on all features side by side.
+    """Build a `Ranking` from a cross network and an MLP on the concatenated features.
 
     Args:
         embeddings: feature ids to vectors, of any lengths.

@@ -31,7 +31,7 @@ def deepfm(
     """Build a `Ranking` whose logit is a factorization machine plus an MLP on the same vectors.
 
     Args:
-        embeddings: feature ids to vectors, all of one length; every id gets a weight of its own besides.
+        embeddings: feature ids to vectors, all of one length; every id also gets a weight of its own.
         layers: width of the hidden layers of the MLP.
         dropout: share of their values set to zero in training.
         dense_features: columns of numbers. Each has a vector; the sum of the vectors times the numbers is one feature.
@@ -81,7 +81,7 @@ def xdeepfm(
     """Build a `Ranking` whose logit is a linear map of a compressed interaction network and an MLP, plus linear terms.
 
     Args:
-        embeddings: feature ids to vectors, all of one length; every id gets a weight of its own besides.
+        embeddings: feature ids to vectors, all of one length; every id also gets a weight of its own.
         cross_units: vectors of each layer of the interaction network, see `rr.layers.CIN`.
         layers: width of the hidden layers of the MLP.
         dropout: share of their values set to zero in training, not of the last.

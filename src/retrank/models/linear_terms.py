@@ -20,7 +20,7 @@ class LinearTerms(nn.Module):
 
     Args:
         tables: of length 1, by feature.
-        num_numbers: how many numbers each row has besides.
+        num_numbers: how many numbers each row has in addition.
 
     Raises:
         ConfigError: a table of another length.

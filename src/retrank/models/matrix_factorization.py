@@ -1,4 +1,4 @@
-"""`MatrixFactorization`: one vector a query, one vector and a bias a candidate."""
+"""`MatrixFactorization`: one vector per query, one vector and a bias per candidate."""
 
 from typing import final
 
@@ -39,7 +39,7 @@ class MatrixFactorization(RetrievalModel):
         output_l2: in training, factor of the mean squared norm of the queries plus that of the scored candidates.
 
     Raises:
-        ConfigError: a column that does not hold one id a row, or arguments that contradict each other.
+        ConfigError: a column that does not hold one id per row, or arguments that contradict each other.
 
     Example:
         >>> import torch, retrank as rr

@@ -12,7 +12,7 @@ __all__ = ["MissingPositives"]
 
 @final
 class MissingPositives:
-    """Counts on the device and tells once, so that no step waits and no row is passed over in silence."""
+    """Counts on the device and warns once, so that no step waits and no row is ignored silently."""
 
     def __init__(self) -> None:
         self.reset()

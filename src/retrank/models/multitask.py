@@ -25,13 +25,13 @@ __all__ = ["MultiTaskRanking"]
 
 @final
 class MultiTaskRanking(Configurable, Model):
-    """Features shared by all tasks, experts that tell the tasks apart, and a tower with one output for each task.
+    """Features shared by all tasks, experts that separate the tasks, and a tower with one output for each task.
 
-    The embeddings, in the order of the feature names, and the dense features behind them meet in the feature
-    interaction. What comes out passes through the experts: an `MLP` gives all towers the same vector (shared bottom);
+    The embeddings, in the order of the feature names, and the dense features after them meet in the feature
+    interaction. Its output passes through the experts: an `MLP` gives all towers the same vector (shared bottom);
     `rr.layers.MMoE`, `CGC` and `PLE` give each its own.
 
-    A label that is NaN is missing: the row teaches its other tasks only, and counts in their metrics only. The loss of
+    A label that is NaN is missing: the row counts in the losses and metrics of its other tasks only. The loss of
     a task is the mean over the rows that have its label, 0 in a batch without any; the loss of the model is the
     weighted sum. Metrics are named after their task, such as `like.auc`.
 
@@ -45,12 +45,12 @@ class MultiTaskRanking(Configurable, Model):
         bottom_stack: from the dense features to a vector; as they are by default.
         task_weights: task to the weight of its loss, 1 by default; `"uncertainty"` learns a variance σ² for each task
             and minimises Σ loss / σ² + log σ, where a squared error is halved.
-        dense_features: columns of numbers: names of those with one number a row, or schemas.
+        dense_features: columns of numbers: names of those with one number per row, or schemas.
         labels: task to the column with its label; the task's name by default.
         weight: the column with the weight of each row in all tasks, in evaluation too; None for equal weights.
 
     Raises:
-        ConfigError: no tasks, a task that there is none of in `labels` or `task_weights`, or a negative weight.
+        ConfigError: no tasks, an unknown task in `labels` or `task_weights`, or a negative weight.
         ShapeError: the experts give no vector to a task.
 
     Example:
@@ -134,7 +134,7 @@ class MultiTaskRanking(Configurable, Model):
 
         Args:
             batch: has the ids, the dense features, the labels (NaN where missing) and, if named, the weight.
-            training: whether weights will be moved by this loss.
+            training: whether this loss will update the weights.
 
         Returns:
             Scalar: the weighted sum of the tasks' mean losses.
@@ -170,7 +170,7 @@ class MultiTaskRanking(Configurable, Model):
         return precision
 
     def _materialize(self, columns: list[ColumnSchema]) -> None:
-        """Give every lazily sized layer its width by two rows of nothing."""
+        """Give every lazily sized layer its width by a forward pass of two rows of zeros."""
         rows: dict[str, Any] = {name: torch.full((2,), UNKNOWN_ID) for name in self.embeddings.features}
         rows |= {column.name: torch.zeros(2, column.width) for column in columns}
         with evaluating(self), torch.no_grad():

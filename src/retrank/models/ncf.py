@@ -1,4 +1,4 @@
-"""`ncf`: matrix factorization and a deep network, side by side."""
+"""`ncf`: matrix factorization beside a deep network."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def ncf(
 ) -> Ranking:
     """Build a `Ranking` of ids alone: a linear map of the product of two vectors and of an MLP on two others.
 
-    One table an id holds both vectors, one after the other; they share no weights.
+    One table per id holds both vectors, one after the other; they share no weights.
 
     Args:
         query: the schema of the column with the query's id.

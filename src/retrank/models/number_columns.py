@@ -1,4 +1,4 @@
-"""Columns of numbers, side by side."""
+"""Columns of numbers as matrices."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ def number_columns(batch: Batch, names: Sequence[str]) -> list[Tensor]:
     """Return columns of numbers as matrices.
 
     Args:
-        batch: has the columns, `(batch,)` or `(batch, width)`; no row is a batch too.
+        batch: has the columns, `(batch,)` or `(batch, width)`; a batch may have no rows.
         names: which.
 
     Returns:
-        A float32 tensor `(batch, width)` each.
+        A float32 tensor `(batch, width)` per column.
     """
     columns = [batch[name].float() for name in names]
     return [column.unsqueeze(1) if column.dim() == 1 else column.flatten(1) for column in columns]
@@ -30,16 +30,16 @@ def number_schemas(columns: Sequence[str | ColumnSchema]) -> list[ColumnSchema]:
     """Return the schemas of dense features.
 
     Args:
-        columns: a name stands for a column of one number a row.
+        columns: schemas; a name is a column of one number per row.
     """
     return [ColumnSchema(column, "number") if isinstance(column, str) else column for column in columns]
 
 
 def number_stack(embeddings: Embeddings, columns: Sequence[str | ColumnSchema]) -> nn.Module | None:
-    """Make the bottom stack of models whose numbers are to meet ids as vectors: Σ xᵢ vᵢ, a learned vector a number.
+    """Return a bottom stack that embeds numbers among ids: Σ xᵢ vᵢ, with a learned vector per number.
 
     Args:
-        embeddings: as long as their vectors are those of the numbers.
+        embeddings: whose vectors determine the length.
         columns: the dense features; there is no stack without them.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Lists of candidates, and the pairs of a query and a candidate that they stand for."""
+"""Lists of candidates, and the pairs of a query and a candidate in them."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple, final
@@ -39,10 +39,10 @@ def pair_batch(
     """Put every query beside every candidate of its list.
 
     Args:
-        queries: query features, one row a query.
-        catalogue: candidate features, one row a candidate.
+        queries: query features, one row per query.
+        catalogue: candidate features, one row per candidate.
         lists: `(queries, k)`; a missing place is filled with row 0 of the catalogue, score 0 and list `queries`.
-        query_features: which columns of `queries` are taken along; all by default.
+        query_features: the columns of `queries` to keep; all by default.
 
     Returns:
         `queries * k` rows, list after list: the query's columns, the candidate's, and `PAIR_COLUMNS`.

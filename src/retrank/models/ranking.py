@@ -31,7 +31,7 @@ class Ranking(Configurable, Model):
     """A ranking model in the manner of DLRM and DCN, put together from parts.
 
     The dense features pass through the bottom stack to one vector. It and the embeddings, in the order of the feature
-    names with the dense vector last, meet in the feature interaction; behind it, with the dense vector in front if
+    names with the dense vector last, meet in the feature interaction; after it, preceded by the dense vector if
     `concat_dense`, the top stack makes a logit, to which the linear terms are added. `DotInteraction` gives DLRM;
     `nn.Sequential(Concatenate(), Cross())` gives DCN. Ready-made combinations are `autoint`, `dcn_v2`, `deepfm`,
     `finalmlp`, `ncf`, `wide_and_deep` and `xdeepfm`.
@@ -44,7 +44,7 @@ class Ranking(Configurable, Model):
         concat_dense: whether the top stack sees the dense vector too.
         task: the loss and metrics; by default binary cross-entropy on logits with AUC, accuracy, prediction and
             label means.
-        dense_features: columns of numbers: names of those with one number a row, or schemas.
+        dense_features: columns of numbers: names of those with one number per row, or schemas.
         label: the column with the label.
         weight: the column with the weight of each row, in evaluation too; None for equal weights.
         linear: tables of length 1, of any features, whose numbers are added to the logit. The dense features as they
@@ -138,7 +138,7 @@ class Ranking(Configurable, Model):
 
         Args:
             batch: has the ids, the dense features, the label and, if named, the weight.
-            training: whether weights will be moved by this loss.
+            training: whether this loss will update the weights.
 
         Returns:
             Scalar: the task's mean loss.
@@ -166,7 +166,7 @@ class Ranking(Configurable, Model):
         return next(iter(dims.values()))
 
     def _materialize(self, columns: list[ColumnSchema]) -> None:
-        """Give every lazily sized layer its width by two rows of nothing."""
+        """Give every lazily sized layer its width by a forward pass of two rows of zeros."""
         if not any(is_lazy(parameter) for parameter in self.parameters()):
             return
         rows: dict[str, Any] = {name: torch.full((2,), UNKNOWN_ID) for name in self._id_features}

@@ -1,4 +1,4 @@
-"""`Reranker`: retrieval's order, corrected by what a pair tells."""
+"""`Reranker`: the order of retrieval, corrected by a model of pairs."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -35,10 +35,10 @@ POSITIVE = "positive"
 class Reranker(Configurable, Model):
     """Scores the candidates of a list by their retrieval score plus a learned correction.
 
-    The correction starts at zero, so that training begins at retrieval's order and can only move away from it for a
-    reason. It sees the features of the query and the candidate, the retrieval score and its rank, and how often the
-    candidate went together with the query's recent ones; what varies within a list is standardised within it, hence
-    a retrieval model may be refitted without refitting the ranking. Trained by a softmax over each list.
+    The correction starts at zero, so that training begins with the order of retrieval. It sees the features of the
+    query and the candidate, the retrieval score and its rank, and how often the candidate occurred together with the
+    query's recent ones. What varies within a list is standardized within it, so that a retrieval model may be refitted
+    without refitting the ranking. Trained by a softmax over each list.
 
     Args:
         space: the fitted feature space.
@@ -117,7 +117,7 @@ class Reranker(Configurable, Model):
 
     @property
     def query_features(self) -> list[str]:
-        """Names of the features that are not the candidate's, hence the query's; needs the catalogue.
+        """Names of the features that are not the candidate's and so the query's; needs the catalogue.
 
         Raises:
             ConfigError: the model has no catalogue.
@@ -167,9 +167,9 @@ class Reranker(Configurable, Model):
         """Compare the scores of each list with its positive.
 
         Args:
-            batch: one row a list: query features, `candidates` `(lists, k)`, `retrieval_score` `(lists, k)` and
+            batch: one row per list: query features, `candidates` `(lists, k)`, `retrieval_score` `(lists, k)` and
                 `positive` `(lists,)`, as `rr.recommender.mine_lists` makes them.
-            training: whether weights will be moved by this loss.
+            training: whether this loss will update the weights.
 
         Returns:
             Scalar: the mean cross-entropy of a softmax over each list.
@@ -216,7 +216,7 @@ def standardized(values: Tensor, lists: Tensor) -> Tensor:
         >>> standardized(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
         [[-1.0], [1.0], [0.0]]
     """
-    num_lists = len(lists) + 1  # a bound that needs no look at the device
+    num_lists = len(lists) + 1  # an upper bound, which needs no synchronization with the device
     sums = values.new_zeros(num_lists, values.shape[1])
     counts = sums.index_add(0, lists, torch.ones_like(values)).clamp(min=1)
     centred = values - (sums.index_add(0, lists, values) / counts)[lists]

@@ -238,7 +238,7 @@ class RetrievalModel(Configurable, Model, ABC):
         """Embed the catalogue once, if the metrics or the loss need it.
 
         Raises:
-            ConfigError: they need it and there is none.
+            ConfigError: it is needed and missing.
         """
         self._missing.reset()
         if not self.task.metrics and not as_negative_source(self.negatives, type(self).__name__).reads_catalogue:

@@ -27,7 +27,7 @@ class RetrievalStep:
         training: whether this loss will update the weights.
         embed_positives: returns the `(batch, dim)` embeddings of the positives.
         embed_catalogue: returns the `(num_candidates, dim)` embeddings of the catalogue; fails without one.
-        candidates: embeds candidates by id; None if neither their ids nor a catalogue tell their features.
+        candidates: embeds candidates by id; None if that takes features that only a catalogue would know.
     """
 
     task: Retrieval

@@ -20,9 +20,9 @@ __all__ = ["TaskScore"]
 class TaskScore(Configurable, Model):
     """Scores a pair by one task of a model, or a weighted sum of several, so that a `rr.Recommender` can order by it.
 
-    What is summed are predictions as the metrics of a task see them: the probability of a click, the expected stars.
-    The weights are a decision of the product and not learned; the model underneath stays what it is, and another
-    `TaskScore` of it orders otherwise. Trained and evaluated, it trains and evaluates that model.
+    The sum is over predictions as the metrics of a task see them: the probability of a click, the expected stars.
+    The weights are a product decision and not learned; the model itself does not change, and another `TaskScore` of
+    it gives another order. Trained and evaluated, it trains and evaluates that model.
 
     Args:
         model: predicts several tasks.

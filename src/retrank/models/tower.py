@@ -29,14 +29,14 @@ class Tower(Configurable, nn.Module):
     Args:
         space: a fitted feature space, whose schema sizes the tables and inputs.
         features: names of its features, the identifying one first.
-        layers: width of each dense layer, the last without activation. None: the inputs side by side are the output.
+        layers: width of each dense layer, the last without activation. None: the concatenated inputs are the output.
         dim: length of the vector of every id feature.
         dropout: share of the hidden values set to zero in training.
         l2: factor of the squared norm of the vectors that a batch looks up.
-        unknown_rate: share of the rows whose first feature is taken for unknown in training.
+        unknown_rate: share of the rows whose first feature is replaced by unknown in training.
         residual: an id feature, one id or a list, with a table of its own whose vector is added to the output of the
-            dense layers, so that deep towers can still tell every key from every other: the candidate's own id, or
-            the query's `Recent` candidates. If it is not among `features`, the dense layers see that vector too.
+            dense layers, so that deep towers can still distinguish all keys: the candidate's own id, or the query's
+            `Recent` candidates. If it is not among `features`, the dense layers see that vector too.
 
     Raises:
         ConfigError: no features, one that the space does not have, or an option that would do nothing.
@@ -133,7 +133,7 @@ class Tower(Configurable, nn.Module):
         elif not 0 <= self.unknown_rate < 1:
             problem = ("0 <= unknown_rate < 1", str(self.unknown_rate))
         elif self.unknown_rate > 0 and not starts_with_id:
-            problem = ("one id a row as first feature, for unknown_rate", f"'{schemas[0].name}'")
+            problem = ("one id per row as first feature, for unknown_rate", f"'{schemas[0].name}'")
         elif dropout > 0 and len(layers) < 2:
             problem = ("two layers or more, for dropout", str(list(layers)))
         elif l2 > 0 and all(schema.kind == "number" for schema in schemas):

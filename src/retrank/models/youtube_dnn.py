@@ -1,4 +1,4 @@
-"""`youtube_dnn`: a deep tower over what a query had before, and one vector a candidate."""
+"""`youtube_dnn`: a deep tower over what a query had before, and one vector per candidate."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def youtube_dnn(
     weight: str | None = None,
     exclude: str | None = None,
 ) -> TwoTower:
-    """Build a `TwoTower` whose candidates are rows of a table: a softmax classifier with a class for each of them.
+    """Build a `TwoTower` whose candidates are rows of a table: a softmax classifier with one class per candidate.
 
     What the query had before is a list feature such as `rr.features.Recent`, pooled by its mean. With
     `negatives="catalogue"` the softmax goes over all candidates; with `rr.sampling.Popularity(...)` and
@@ -36,7 +36,7 @@ def youtube_dnn(
 
     Args:
         space: a fitted feature space.
-        features: what the query's tower sees: the recent candidates, and whatever else is known of the query.
+        features: what the query's tower sees: the recent candidates, and whatever else is known about the query.
         candidate_id: the feature that identifies candidates.
         query_id: the feature that identifies queries, which the tower need not see; the first of `features` by default.
         layers: width of each layer of the tower; the last is the length of the candidates' vectors.

@@ -127,7 +127,9 @@ def require_parameters(named_parameters: NamedParameters, spec: OptimizerSpec) -
         ConfigError: there are none, or one of them comes twice.
     """
     given: Iterable[Any] = named_parameters
-    listed = [(f"{place}", item) if isinstance(item, torch.Tensor) else item for place, item in enumerate(given)]
+    listed: list[tuple[str, nn.Parameter]] = [
+        (f"{place}", item) if isinstance(item, nn.Parameter) else item for place, item in enumerate(given)
+    ]
     if not listed:
         raise ConfigError("at least one parameter", "none", type(spec).__name__, "pass model.named_parameters()")
     names: dict[nn.Parameter, str] = {}

@@ -2,8 +2,8 @@
 
 A `Sampler` takes the `Positives` of a batch and returns `Negatives`: ids, embeddings, and `log_q`, the logarithm of the
 expected number of times that each is drawn. `InBatch` gives the other positives of the batch, `CrossBatch` those of
-earlier batches; `Uniform` and `Popularity` draw from all candidates, embedded by a `CandidateTable`; `Mixed` puts
-several side by side. `StreamingFrequency` learns from the passing batches how often each candidate comes.
+earlier batches; `Uniform` and `Popularity` draw from all candidates, embedded by a `CandidateTable`; `Mixed` combines
+several. `StreamingFrequency` learns from the batches how often each candidate occurs.
 """
 
 from retrank.sampling.cross_batch import CrossBatch

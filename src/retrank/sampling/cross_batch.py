@@ -1,4 +1,4 @@
-"""`CrossBatch`: the positives of the batches before, from a queue."""
+"""`CrossBatch`: the positives of earlier batches, from a queue."""
 
 from collections.abc import Mapping
 from typing import Any, Final, final
@@ -75,11 +75,11 @@ class CrossBatch(Sampler):
 
     @property
     def unsized_states(self) -> tuple[str, ...]:
-        """The states whose shape is not decided by the arguments, and need not agree before one is loaded."""
+        """The states whose shape the arguments do not determine, so that loading may change it."""
         return ("embeddings",) if self.dim is None else ()
 
     def draw(self, positives: Positives) -> Negatives:
-        """Return the queue, then let the batch in; see `Sampler.forward`."""
+        """Return the queue, then append the batch; see `Sampler.forward`."""
         if positives.embeddings is None:
             raise self._config_error("embeddings of the positives", "None", "pass them with the ids")
         self._adopt_width(positives.embeddings)

@@ -1,4 +1,4 @@
-"""`StreamingFrequency`: how often each candidate is drawn, learned from the batches as they pass."""
+"""`StreamingFrequency`: how often each candidate is drawn, learned from the batches."""
 
 from typing import Final, final
 
@@ -21,7 +21,7 @@ class StreamingFrequency(Configurable, nn.Module):
 
     An id that comes once in a thousand rows has gaps of a thousand rows. For every slot the module keeps when an id of
     it was seen last and the average gap, over all occurrences at first and exponentially forgotten later, so that it
-    follows a drifting stream. Ids are hashed to slots; where two share a slot its gap is too short, hence of several
+    follows a drifting stream. Ids are hashed to slots; where two share a slot its gap is too short, so of several
     hashes the longest gap counts. In evaluation mode nothing is learned. The state is saved with the model.
 
     Args:
@@ -86,10 +86,10 @@ class StreamingFrequency(Configurable, nn.Module):
 
     @torch.no_grad()
     def estimate(self, ids: Tensor) -> Tensor:
-        """Estimate, and learn nothing.
+        """Estimate without learning.
 
         Args:
-            ids: `(rows,)` integers, whichever.
+            ids: `(rows,)` integers.
 
         Returns:
             As `forward`.
@@ -103,7 +103,7 @@ class StreamingFrequency(Configurable, nn.Module):
 
     @torch.no_grad()
     def observe(self, ids: Tensor) -> None:
-        """Learn from a batch, in whichever mode.
+        """Learn from a batch, in any mode.
 
         Args:
             ids: `(rows,)` integers, all columns of a batch, repeats included.

@@ -19,7 +19,7 @@ class InBatch(Sampler):
     Args:
         counts: occurrences of each key among the positives, in id order, e.g. `space.vocabulary("movie_id").counts`.
             A key that never occurred counts as if it had once.
-        frequency: estimates p from the batches of training steps, for a stream that nobody has counted. Each batch is
+        frequency: estimates p from the batches of training steps, for a stream without known counts. Each batch is
             learned before its own draw.
 
     Raises:

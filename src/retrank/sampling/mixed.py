@@ -1,4 +1,4 @@
-"""`Mixed`: the negatives of several samplers, side by side."""
+"""`Mixed`: the negatives of several samplers together."""
 
 from collections.abc import Callable, Sequence
 from typing import final

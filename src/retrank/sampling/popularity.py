@@ -103,8 +103,8 @@ def _draw_with_replacement(distribution: _Distribution, num: int) -> Tensor:
 
 
 def _draw_without_replacement(distribution: _Distribution, num: int) -> Tensor:
-    # Ids lie side by side in random order, each as wide as its probability; marks at distance 1 from a random start
-    # hit each at most once, and with exactly that probability.
+    # Systematic sampling: ids lie on a line in random order, each as wide as its probability; marks at distance 1
+    # from a random start hit each at most once, and with exactly that probability.
     order = distribution.others[torch.randperm(len(distribution.others), device=distribution.others.device)]
     ends = distribution.expected[order].cumsum(0)
     steps = torch.arange(num - len(distribution.certain), dtype=ends.dtype, device=ends.device)

@@ -1,4 +1,4 @@
-"""Probabilities of ids: given by rank or by counts, and what drawing without repeats makes of them.
+"""Probabilities of ids: given by rank or by counts, and the probabilities of being included in a draw without repeats.
 
 Padding and unknown are never drawn. As positives they count as the rarest id, so that corrected scores stay finite.
 """
@@ -27,7 +27,7 @@ def checked_counts(counts: Counts, where: str) -> list[int]:
 
     Args:
         counts: one for each key, in id order, e.g. `space.vocabulary("movie_id").counts`.
-        where: who asks, for the message.
+        where: the caller, for the error message.
 
     Returns:
         The same counts.
@@ -79,19 +79,19 @@ def log_uniform(num_ids: int) -> Tensor:
 def inclusion_probabilities(probability: Tensor, num: int) -> Tensor:
     """Return with what probability each entry must be among `num` different ones: min(1, c · probability).
 
-    c makes them add up to `num`: what would come more than once comes always, and the others share what is left.
+    c makes them add up to `num`: an entry above 1 is always included, and the others share the remainder.
 
     Args:
         probability: `(n,)` float64 above 0, adding up to 1.
         num: at most n.
 
     Returns:
-        `(n,)` float64, either 1 or clearly below.
+        `(n,)` float64, either 1 or less than 1 by more than rounding.
     """
     if num == len(probability):
         return torch.ones_like(probability)
     ordered, order = probability.sort(descending=True)
-    rest = ordered.flip(0).cumsum(0).flip(0)  # what is left when all before have been taken out
+    rest = ordered.flip(0).cumsum(0).flip(0)  # the remaining probability without all earlier entries
     left = num - torch.arange(num - 1, dtype=torch.float64)
     num_always = int((left * ordered[: num - 1] >= _CERTAIN * rest[: num - 1]).cumprod(0).sum())
     included = probability * ((num - num_always) / rest[num_always])
@@ -122,12 +122,12 @@ def log_q_of_draws(log_q: Tensor, num: int = 1) -> Callable[[Tensor], Tensor]:
 
 @final
 class Shares:
-    """The shares of ids among the positives, if known; not a module, lest a model's dtype be forced on them.
+    """The shares of ids among the positives, if known. Not a module: a model's dtype must not become theirs.
 
     Args:
         counts: occurrences of each key, in id order, or None.
         frequency: estimates the shares from the batches instead, or None.
-        where: who asks, for the message.
+        where: the caller, for the error message.
 
     Raises:
         ConfigError: both, or counts of another shape.
@@ -140,7 +140,7 @@ class Shares:
                 "counts or a frequency",
                 "both",
                 where,
-                "counts are exact; a frequency is for a stream that nobody has counted",
+                "counts are exact; a frequency is for a stream without known counts",
             )
         self.counts = None if counts is None else checked_counts(counts, where)
         self._log = None if self.counts is None else log_shares(self.counts)
@@ -169,7 +169,7 @@ class Shares:
             return lambda ids: frequency.estimate(ids) + (math.log(num) if num else -math.inf)
         if self._log is None:
             return None
-        self._log = self._log.to(device)  # once: it stays there
+        self._log = self._log.to(device)  # moved once, and kept there
         return log_q_of_draws(self._log, num)
 
 

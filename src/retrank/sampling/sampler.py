@@ -1,4 +1,4 @@
-"""What every sampler promises: negatives for a batch, and how likely each was to be drawn."""
+"""What every sampler provides: negatives for a batch, and how likely each was to be drawn."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -66,7 +66,7 @@ class Negatives:
 
     Args:
         ids: `(negatives,)` int64. Padding and unknown ids, which can only come from the batch itself, are no
-            candidates; `valid` tells.
+            candidates; see `valid`.
         embeddings: `(negatives, dim)`, or None if the sampler had no table to embed what it drew.
         log_q_of: maps ids `(n,)` to `(n,)` float32, the logarithm of the expected number of times that each is among
             such negatives; None if the sampler does not know.

@@ -3,7 +3,7 @@
 A `Task` turns a batch's outputs into one scalar loss, an average over rows, and feeds the metrics it was given.
 `Ranking` learns labels from predictions; `Retrieval` learns to score each query's positive above all other candidates.
 `RetrievalScorer` only scores, the positive first and then the negatives of pluggable samplers, for a loss of your
-choice; `rescore_false_negatives` is its treatment of negatives that are none.
+choice; `rescore_false_negatives` is its treatment of false negatives.
 The corrections of retrieval scores are pure functions that compose in any order: `apply_temperature`, `correct_log_q`,
 `remove_accidental_hits`, `apply_score_mask`, `mine_hard_negatives`; `SamplingProbabilityCorrection`,
 `RemoveAccidentalHits` and `HardNegativeMining` are the same as modules.

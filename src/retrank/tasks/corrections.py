@@ -87,7 +87,7 @@ class SamplingProbabilityCorrection(Configurable, nn.Module):
     """`correct_log_q` as a module, for probabilities instead of their logarithms.
 
     Args:
-        epsilon: probabilities below are taken for it, so that an id that was never counted keeps a finite score.
+        epsilon: smaller probabilities are raised to it, so that an id that was never counted keeps a finite score.
 
     Raises:
         ConfigError: an epsilon that is not in (0, 1].
@@ -111,7 +111,7 @@ class SamplingProbabilityCorrection(Configurable, nn.Module):
 
         Args:
             scores: `(..., columns)`.
-            probability: `(columns,)`, or of the scores' shape, from 0 to 1; at least epsilon is taken.
+            probability: `(columns,)`, or of the scores' shape, from 0 to 1.
 
         Returns:
             The scores' shape.

@@ -1,7 +1,7 @@
 """Corrections of retrieval scores: pure functions from scores to scores.
 
-Scores have a row a query and a column a candidate, `(batch, columns)`; any number of leading dimensions will do in
-place of `batch`. A removed score is -inf: its softmax weight and its gradient are exactly 0.
+Scores have a row per query and a column per candidate, `(batch, columns)`; `batch` may be any
+number of leading dimensions. A removed score is -inf: its softmax weight and its gradient are exactly 0.
 """
 
 import torch
@@ -128,7 +128,7 @@ def mine_hard_negatives(scores: Tensor, positives: Tensor, num_hard_negatives: i
         num_hard_negatives: how many negatives to keep, at least 1; all if there are fewer.
 
     Returns:
-        Scores `(batch, 1 + min(num_hard_negatives, columns - 1))`, the positive in column 0 and the negatives behind it
+        Scores `(batch, 1 + min(num_hard_negatives, columns - 1))`, the positive in column 0 and the negatives after it
         in descending order, and the new `positives`, all 0.
 
     Raises:

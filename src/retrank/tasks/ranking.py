@@ -28,10 +28,10 @@ class Ranking(Task[TaskMetric]):
 
     Args:
         loss: a torch loss with mean reduction, a loss of lists, or a module that maps predictions and labels to one
-            loss a prediction, or one a list. Binary cross-entropy on logits by default.
+            loss per prediction, or one per list. Binary cross-entropy on logits by default.
         metrics: fed with transformed predictions: `rr.metrics.binary_metrics()`, or `rr.metrics.NDCG()` for lists.
         prediction_transform: what turns predictions into what the metrics expect; by default a sigmoid if the loss is
-            `nn.BCEWithLogitsLoss`, else nothing.
+            `nn.BCEWithLogitsLoss`, else the identity.
         loss_metrics: fed with the loss of each batch, e.g. `rr.metrics.LossMean()`.
 
     Raises:
@@ -93,11 +93,11 @@ class Ranking(Task[TaskMetric]):
             predictions: of the labels' shape, before `prediction_transform`.
             weight: factor of each loss, `(batch,)` for rows and lists or, if the loss has an entry for each
                 prediction, of the labels' shape; None for 1.
-            mask: of the labels' shape, bool, False for what takes no part; None for nothing.
+            mask: of the labels' shape, bool, False for entries that take no part; None for none.
             update_metrics: whether the metrics count this batch.
 
         Returns:
-            A scalar: Σ weight·loss / entries (not / Σ weight, as metrics have it); 0 for an empty batch.
+            A scalar: Σ weight·loss / entries (not / Σ weight, unlike metrics); 0 for an empty batch.
 
         Raises:
             ShapeError: the shapes or dtypes do not fit, or the loss has no entries for rows.
@@ -106,7 +106,7 @@ class Ranking(Task[TaskMetric]):
         """
         self._check(labels, predictions, weight, mask)
         if isinstance(self.loss, ListLoss):
-            mask = ~(labels < 0) if mask is None else mask & ~(labels < 0)  # metrics complain of NaN
+            mask = ~(labels < 0) if mask is None else mask & ~(labels < 0)  # metrics refuse NaN
         if mask is not None:
             labels, predictions = labels.where(mask, 0), predictions.where(mask, 0)  # a NaN there must not spread
         losses = self._losses(labels, predictions, weight, mask)
@@ -165,7 +165,7 @@ class Ranking(Task[TaskMetric]):
 
 
 def _checked(loss: nn.Module, predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Refuse what a loss of torch would take in silence, or refuse with an error of its own."""
+    """Refuse what a loss of torch would accept silently, or refuse with an error of its own."""
     name = type(loss).__name__
     if isinstance(loss, nn.BCELoss):
         expected, fix = "probabilities", "for logits, use nn.BCEWithLogitsLoss"

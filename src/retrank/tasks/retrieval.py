@@ -36,11 +36,11 @@ __all__ = ["Retrieval"]
 
 @final
 class Retrieval(Task[CorpusMetric]):
-    """The softmax cross-entropy of the positive among the candidates at hand: in-batch, sampled, or all of them.
+    """The softmax cross-entropy of the positive among the given candidates: in-batch, sampled, or all of them.
 
     Scores are dot products; of a query with several heads the best one counts. Before the softmax they are divided by
-    the temperature, corrected for the sampling, relieved of accidental hits and of masked pairs, and cut down to the
-    hard negatives, in this order.
+    the temperature and corrected for the sampling; accidental hits and masked pairs are removed, and all but the hard
+    negatives, in this order.
 
     Where `torch.distributed` is initialised, the in-batch candidates of all processes are negatives of each query while
     training. The mean over processes of the losses, and of their gradients as `DistributedDataParallel` takes it, are
@@ -48,7 +48,7 @@ class Retrieval(Task[CorpusMetric]):
 
     Args:
         loss: a torch loss, or a module, that maps scores `(batch, columns)`, where removed ones are -inf, and positives
-            `(batch,)` to one loss a row; softmax cross-entropy by default.
+            `(batch,)` to one loss per row; softmax cross-entropy by default.
         temperature: divides the scores; above 0.
         remove_accidental_hits: whether columns that hold the positive once more are removed; needs `candidate_ids`.
         log_q: whether scores are corrected by the log-probability of their sampling. True needs `log_q` with each
@@ -144,8 +144,8 @@ class Retrieval(Task[CorpusMetric]):
             candidate_embeddings: `(columns, dim)`.
             positives: `(batch,)` int64 column of each query's positive, which keeps the candidates of other processes
                 out; by default query i belongs to column i, and further columns are negatives of all queries.
-            candidate_ids: `(columns,)` integers, what each column is; used to find accidental hits, and to estimate
-                sampling probabilities.
+            candidate_ids: `(columns,)` integers, the candidate of each column; used to find accidental hits, and to
+                estimate sampling probabilities.
             log_q: `(columns,)` natural logarithms of sampling probabilities; used if the task corrects for them.
             weight: `(batch,)` factor of each query's loss, or None.
             score_mask: `(batch, columns)` bool, False for pairs that must not be compared. A query whose own positive
@@ -205,7 +205,7 @@ class Retrieval(Task[CorpusMetric]):
             query_embeddings: `(batch, dim)`, or `(batch, heads, dim)`.
             candidate_embeddings: `(num_candidates, dim)`, the whole corpus.
             positives: `(batch,)` int64 candidate rows; -1 for a positive that is not in the corpus.
-            exclude: one row a query of candidate rows that do not count, e.g. seen in training.
+            exclude: one row per query, of candidate rows that do not count, e.g. seen in training.
             weight: `(batch,)` or None for 1.
         """
         with torch.no_grad():
@@ -233,7 +233,7 @@ class Retrieval(Task[CorpusMetric]):
             )
         if len(batch.queries) <= size:
             return self._block_losses(batch, weight)
-        # A loss of one's own may draw random numbers, which must be the same again.
+        # A custom loss may draw random numbers, which must be the same when it is recomputed.
         recomputed = partial(
             checkpoint, self._block_losses, use_reentrant=False, preserve_rng_state=self.loss is not None
         )

@@ -21,7 +21,7 @@ class RetrievalBatch:
         queries: `(batch, dim)` embeddings, or `(batch, heads, dim)`: the best head counts.
         candidates: `(columns, dim)` or `(columns, heads, dim)`; one side at most has heads.
         positives: `(batch,)` int64 column of each query's positive.
-        ids: `(columns,)` or `(batch, columns)` integers, what each column is; None if unknown.
+        ids: `(columns,)` or `(batch, columns)` integers, the candidate of each column; None if unknown.
         log_q: `(columns,)` or `(batch, columns)` logarithms of sampling probabilities, or None.
         mask: `(batch, columns)` bool, False for pairs that must not be compared; None for none.
 

@@ -70,7 +70,7 @@ def rescore_false_negatives(
             "scores of shape (batch, negatives) for as many positive_ids and negative_ids",
             ", ".join(str(tuple(tensor.shape)) for tensor in (scores, positive_ids, negative_ids)),
             "rescore_false_negatives",
-            "one row a query, one column a negative",
+            "one row per query, one column per negative",
         )
     valid = positive_ids[:, None] != negative_ids
     return scores.masked_fill(~valid, false_negative_score), valid
@@ -81,7 +81,7 @@ class RetrievalScorer(Configurable, nn.Module):
     """Scores queries against their positives and sampled negatives, ready for a loss of `rr.losses`.
 
     In training and testing the scores are dot products, divided by the temperature, then corrected for the sampling;
-    the negatives of all samplers stand side by side in the samplers' order. A negative that is the row's positive is
+    the negatives of all samplers follow in the order of the samplers. A negative that is the row's positive is
     a false one: it gets another score and is marked invalid. Padding and unknown ids in the batch are no candidates,
     and as negatives are treated likewise, whether false negatives are downscored or not. At inference nothing is
     sampled, divided or corrected: the scores are the plain dot products that an index computes.
@@ -291,7 +291,7 @@ def _at_least_float32(scores: Tensor) -> Tensor:
 
 
 def _checked_log_counts(log_counts: Tensor) -> Tensor:
-    """Refuse what a sampler must not say of an id that was drawn, or may be: that it never is."""
+    """Refuse a sampler that gives an id that was drawn, or may be, probability 0."""
     expected = "finite logarithms of expected counts"
     return checked(log_counts, -FINITE, FINITE, expected=expected, where="RetrievalScorer", name="log_q of the sampler")
 

@@ -1,4 +1,4 @@
-"""What every task promises, and what it asks of its metrics."""
+"""What every task provides, and what it requires of its metrics."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class _AnyMetric(Protocol):
 
 
 class TaskMetric(_AnyMetric, Protocol):
-    """A metric of one prediction and one label a row, as those of `rr.metrics` are.
+    """A metric of one prediction and one label per row, as those of `rr.metrics` are.
 
     Example:
         >>> import retrank as rr
@@ -98,7 +98,7 @@ _MetricT = TypeVar("_MetricT", bound=_AnyMetric)
 
 
 def listed(metrics: Sequence[_MetricT], name: str) -> tuple[_MetricT, ...]:
-    """Return the metrics of a list, and refuse a metric that stands in none.
+    """Return the metrics of a list, and refuse a metric that is not in a list.
 
     Args:
         metrics: any number of them.
@@ -120,7 +120,7 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
         others: metrics of other kinds, which are reported, reset and saved in the same way.
 
     Raises:
-        ConfigError: two metrics of one name, or a metric that stands in no list.
+        ConfigError: two metrics of one name, or a metric that is not in a list.
     """
 
     def __init__(self, metrics: Sequence[_MetricT] = (), *, others: Sequence[BatchMetric | LossMetric] = ()) -> None:
@@ -146,7 +146,7 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the loss of a batch, a scalar; each task says of what."""
+        """Return the loss of a batch, a scalar; each task defines its arguments."""
 
     def results(self) -> dict[str, Tensor]:
         """Return the metrics' values by name; a metric that has seen no row since the last reset is left out."""
@@ -158,12 +158,12 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
         return results
 
     def reset(self) -> None:
-        """Let all metrics forget their rows."""
+        """Reset all metrics."""
         for metric in self._all_metrics:
             metric.reset()
 
     def metrics_state_dict(self) -> dict[str, Tensor]:
-        """Return what the metrics know, for a checkpoint within an epoch.
+        """Return the state of the metrics, for a checkpoint within an epoch.
 
         Returns:
             Tensors by `"<metric>.<entry>"`.
@@ -175,7 +175,7 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
         }
 
     def load_metrics_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Let the metrics go on from what `metrics_state_dict` returned.
+        """Restore the metrics from what `metrics_state_dict` returned.
 
         Args:
             state: of a task with the same metrics.

@@ -1,7 +1,7 @@
 """How models learn: the loop, its callbacks, checkpoints and history.
 
-`Model` is what users subclass; its `fit`, `evaluate` and `predict` are the whole interface. `Callback` and its kinds
-look at every epoch. A run with a checkpoint directory continues where it was killed, to the same result.
+`Model` is what users subclass; its `fit`, `evaluate` and `predict` are the whole interface. A `Callback` is
+called after every epoch. A run with a checkpoint directory continues where it was killed, to the same result.
 """
 
 from retrank.training.callbacks import BestCheckpoint, Callback, CSVLog, EarlyStopping, TensorBoardLog

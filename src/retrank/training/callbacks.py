@@ -20,9 +20,9 @@ __all__ = ["BestCheckpoint", "CSVLog", "Callback", "EarlyStopping", "TensorBoard
 
 
 class Callback(ABC):
-    """Something that looks at every epoch. The other hooks do nothing unless overridden.
+    """Called after every epoch. The other hooks do nothing unless overridden.
 
-    A callback that remembers something returns it from `state_dict`, so that a resumed run goes on as if it had
+    A callback that remembers something returns it from `state_dict`, so that a resumed run continues as if it had
     never stopped.
     """
 
@@ -35,7 +35,7 @@ class Callback(ABC):
 
     @abstractmethod
     def on_epoch_end(self, run: Run, row: Mapping[str, float]) -> None:
-        """Look at an epoch.
+        """Handle the end of an epoch.
 
         Args:
             run: the fit; `run.stop(reason)` ends it.
@@ -50,11 +50,11 @@ class Callback(ABC):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what to remember in a checkpoint: numbers, strings, tensors, nested at will."""
+        """Return what to remember in a checkpoint: numbers, strings and tensors, arbitrarily nested."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Take over what `state_dict` returned.
+        """Restore what `state_dict` returned.
 
         Args:
             state: the saved values.
@@ -133,7 +133,7 @@ class EarlyStopping(Callback):
             self._best.value, self._waited, self._weights = None, 0, None
 
     def on_epoch_end(self, run: Run, row: Mapping[str, float]) -> None:
-        """Keep the weights of a better epoch, or lose patience."""
+        """Keep the weights of a better epoch, or count it towards `patience`."""
         better = self._best.update(run, row)
         if better is None:
             return
@@ -153,7 +153,7 @@ class EarlyStopping(Callback):
         return {"best": self._best.value, "waited": self._waited, "weights": self._weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self._best.value, self._waited, self._weights = state["best"], state["waited"], state["weights"]
 
 
@@ -203,7 +203,7 @@ class BestCheckpoint(Callback):
         return {"best": self._best.value}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self._best.value = state["best"]
 
 

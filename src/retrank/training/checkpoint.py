@@ -57,7 +57,7 @@ def write_checkpoint(directory: str | Path, state: Any, configuration: Mapping[s
 
 
 def has_checkpoint(directory: str | Path) -> bool:
-    """Tell whether a directory holds a checkpoint, damaged or not.
+    """Return whether a directory holds a checkpoint, damaged or not.
 
     Args:
         directory: where to look.
@@ -112,7 +112,7 @@ def _parse_checkpoint(snapshot: Snapshot, configuration: Mapping[str, Any] | Non
 
 
 def save_weights(directory: str | Path, model: nn.Module, facts: Mapping[str, Any] | None = None) -> None:
-    """Write the weights of a model, as whole as a checkpoint is.
+    """Write the weights of a model, as atomically as a checkpoint.
 
     Args:
         directory: where; replaced as a whole.

@@ -1,4 +1,4 @@
-"""Gradient clipping that knows row-sparse gradients."""
+"""Gradient clipping for dense and row-sparse gradients."""
 
 from collections.abc import Iterable
 
@@ -47,7 +47,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
     if not gradients:
         return torch.zeros(())
     norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
-    scale = (max_norm / norm).clamp(max=1.0)  # norm 0 gives infinity, hence 1; a NaN stays visible in the weights
+    scale = (max_norm / norm).clamp(max=1.0)  # norm 0 gives infinity, clamped to 1; a NaN stays visible in the weights
     for gradient in gradients:
         gradient.mul_(scale)
     return norm

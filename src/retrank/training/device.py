@@ -16,7 +16,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Name a device, choosing for `"auto"`.
+    """Return a device by name, choosing one for `"auto"`.
 
     Args:
         device: `"auto"` (CUDA where there is one, else the CPU) or what `torch.device` takes.

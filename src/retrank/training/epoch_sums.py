@@ -42,7 +42,7 @@ class EpochSums:
         total = losses["total_loss"].detach()  # finite only if all are
         if total.device.type != "cpu":
             self._first_bad_step.clamp_(max=torch.where(total.isfinite(), _NEVER, step))
-        elif not math.isfinite(total.item()):  # where looking does not mean waiting
+        elif not math.isfinite(total.item()):  # on the CPU reading does not wait
             self._first_bad_step.clamp_(max=step)
         self.num_rows += num_rows
 
@@ -75,11 +75,11 @@ class EpochSums:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything needed to go on, in the middle of an epoch."""
+        """Return everything needed to continue in the middle of an epoch."""
         return {"sums": self._sums, "first_bad_step": self._first_bad_step, "num_rows": self.num_rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned.
+        """Restore what `state_dict` returned.
 
         Args:
             state: the saved values.

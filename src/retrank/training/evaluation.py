@@ -1,4 +1,4 @@
-"""One pass over data that learns nothing."""
+"""Evaluation and prediction: one pass over data without learning."""
 
 from collections.abc import Callable
 

@@ -15,7 +15,7 @@ Mode = Literal["min", "max"]
 
 @final
 class TrainingHistory:
-    """One row of numbers an epoch, in order.
+    """One row of numbers per epoch, in order.
 
     A row holds `epoch` (from 1), the training averages `loss`, `regularization_loss` and `total_loss`, the training
     metrics of the tasks, and the same with the prefix `val_` if that epoch was validated.
@@ -96,7 +96,7 @@ def look_up(row: Mapping[str, float], name: str, where: str) -> float:
     Args:
         row: the epoch's numbers.
         name: which of them.
-        where: who asks, for the error.
+        where: the caller, for the error message.
 
     Returns:
         The value.

@@ -154,18 +154,18 @@ class Loop:
             precision=self._options.precision,
             after_batch=lambda _: self._interrupts.check(),
         )
-        self._validation_start = self._validation.state_dict()  # an interrupted evaluation is done anew
+        self._validation_start = self._validation.state_dict()  # an interrupted evaluation starts over
         return {f"val_{name}": value for name, value in results.items()}
 
     def _leave(self, interrupt: KeyboardInterrupt) -> None:
-        """Save, and note on the exception how to go on: whoever catches it may know a better way to say so."""
+        """Save, and add a note to the exception on how to continue: the caller may have a better way to say so."""
         directory = self._options.checkpoint
         if directory is None:
             return
         if self._is_whole:
             self._save()
         interrupt.add_note(
-            f"interrupted after step {self._run.step}; to go on from there, call fit again with the same arguments "
+            f"interrupted after step {self._run.step}; to continue from there, call fit again with the same arguments "
             f"and checkpoint={str(directory)!r}"
             if self._is_whole
             else f"interrupted within a step; {directory} keeps the checkpoint before it"
@@ -240,7 +240,7 @@ class Loop:
         saved: dict[str, list[dict[str, Any]]] = {}
         for name, content in state["callbacks"]:
             saved.setdefault(name, []).append(content)
-        for callback in self._options.callbacks:  # by name and order: adding a log is no other configuration
+        for callback in self._options.callbacks:  # by name and order: an added log does not change the configuration
             if left := saved.get(type(callback).__name__):
                 callback.load_state_dict(left.pop(0))
         torch.set_rng_state(state["random"]["cpu"])
@@ -270,7 +270,7 @@ class Loop:
 
 
 def _describe_model(model: Trainable) -> Any:
-    """Return the type of a model, and its arguments if they can be written down."""
+    """Return the type of a model, and its arguments if they have a configuration."""
     if isinstance(model, Configurable):
         try:
             return json.loads(json.dumps(to_config(model)), parse_constant=str)  # no JSON file holds an infinity

@@ -1,4 +1,4 @@
-"""Evaluation mode that ends."""
+"""`evaluating`: evaluation mode within a context."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

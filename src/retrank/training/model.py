@@ -31,9 +31,9 @@ __all__ = ["Model"]
 
 
 class Model(Trainable):
-    """A module that knows its loss, hence how to be trained.
+    """A module that knows its loss and can therefore be trained.
 
-    A subclass builds its layers and tasks in `__init__` and says in `compute_loss` how wrong they are on a batch;
+    A subclass builds its layers and tasks in `__init__` and defines in `compute_loss` how wrong they are on a batch;
     `fit`, `evaluate` and `predict` do the rest. Metrics of every task inside the model are found and reported, and so
     are penalties: of the weights of layers with a `regularization()`, and what layers add by `rr.core.add_penalty`.
 
@@ -106,7 +106,7 @@ class Model(Trainable):
     def train_step(
         self, batch: Batch, optimizer: Optimizer, *, precision: Precision = "float32", clip_norm: float | None = None
     ) -> dict[str, Tensor]:
-        """Move the weights once.
+        """Update the weights once.
 
         Args:
             batch: on the model's device.
@@ -184,7 +184,7 @@ class Model(Trainable):
 
         Args:
             batches: the training data; each pass is an epoch.
-            optimizer: how weights move, e.g. `rr.optim.Adagrad(lr=0.1)`.
+            optimizer: how weights are updated, e.g. `rr.optim.Adagrad(lr=0.1)`.
             epochs: passes in total, those of a resumed run included.
             validation: data to evaluate on after an epoch; adds the `val_` values.
             validation_every: after how many epochs; the last one always is.
@@ -198,7 +198,7 @@ class Model(Trainable):
             checkpoint: a directory of its own, written after every epoch.
             checkpoint_every: also after every so many steps.
             resume: whether to continue from what the directory holds, or to start over.
-            progress: whether to write to standard error how it goes.
+            progress: whether to report progress on standard error.
 
         Returns:
             The numbers of every epoch.
@@ -271,7 +271,7 @@ class Model(Trainable):
             return predict(self, batches, precision=precision, after_batch=bar.advance)
 
     def _regularized(self) -> list[Regularized]:
-        # Every step asks: the types instead of isinstance with a protocol, and no generator within a generator.
+        # Runs in every step, so it looks at types instead of isinstance with a protocol, and nests no generators.
         found: list[Regularized] = []
         left: list[nn.Module] = [self]
         seen: set[nn.Module] = set()

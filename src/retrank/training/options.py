@@ -23,7 +23,7 @@ class FitOptions:
     """The arguments of `Model.fit`, checked.
 
     Args:
-        optimizer: how weights move.
+        optimizer: how weights are updated.
         epochs: passes in total.
         validation_every: epochs from one validation to the next.
         schedule: makes a learning-rate schedule for the optimizer.
@@ -35,7 +35,7 @@ class FitOptions:
         checkpoint: the directory of the checkpoint.
         checkpoint_every: steps from one checkpoint to the next.
         resume: whether to continue from the directory.
-        progress: whether to tell how it goes.
+        progress: whether to show progress.
 
     Raises:
         ConfigError: a value of another type or out of range, or an option that would do nothing.

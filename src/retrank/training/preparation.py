@@ -19,7 +19,7 @@ def known_rows(batches: Batches) -> int | None:
         batches: a loader.
 
     Returns:
-        Rows an epoch.
+        Rows per epoch.
     """
     try:
         return batches.num_rows

@@ -1,4 +1,4 @@
-"""`Progress`: one line an epoch, and a moving bar where there is a terminal."""
+"""`Progress`: one line per epoch, and a moving bar where there is a terminal."""
 
 import time
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ _REFRESH_SECONDS = 0.5
 
 @final
 class Progress:
-    """Tells how training or evaluation goes, on standard error.
+    """Reports the progress of training or evaluation on standard error.
 
     Args:
         enabled: False for silence.
         epochs: how many there will be.
-        num_rows: rows an epoch, or None where that is unknown.
+        num_rows: rows per epoch, or None where that is unknown.
     """
 
     def __init__(self, *, enabled: bool, epochs: int, num_rows: int | None) -> None:
@@ -69,7 +69,7 @@ class Progress:
             num_rows: of the batch that is done.
 
         Returns:
-            Whether it is time to look at the loss; once in half a second.
+            Whether it is time to read the loss, about twice a second.
         """
         self._rows += num_rows
         self._last = time.perf_counter()

@@ -18,13 +18,13 @@ class Run:
 
     Args:
         model: what is trained.
-        optimizer: what moves its weights.
+        optimizer: updates its weights.
         epochs: how many epochs were asked for.
         validates: whether epochs are validated.
         epoch: epochs that are done.
         step: steps that are done, over all epochs.
         history: the numbers of the epochs that are done.
-        stop_reason: why training ends early; None while it goes on.
+        stop_reason: why training ends early; None while it continues.
     """
 
     model: nn.Module

@@ -44,7 +44,7 @@ class RunState(TypedDict):
 
 
 def state_file(directory: str | Path) -> str:
-    """Name the file of the state in messages.
+    """Return the path of the state file, for messages.
 
     Args:
         directory: of the checkpoint.

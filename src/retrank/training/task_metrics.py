@@ -11,7 +11,7 @@ __all__ = ["load_metric_state", "metric_results", "metric_state", "reset_metrics
 
 
 def reset_metrics(model: nn.Module) -> None:
-    """Forget what the metrics have seen.
+    """Reset the metrics of all tasks.
 
     Args:
         model: the module that contains the tasks.
@@ -51,7 +51,7 @@ def metric_state(model: nn.Module) -> dict[str, dict[str, Tensor]]:
 
 
 def load_metric_state(model: nn.Module, state: dict[str, dict[str, Tensor]]) -> None:
-    """Take over what `metric_state` returned.
+    """Restore what `metric_state` returned.
 
     Args:
         model: the module that contains the tasks.

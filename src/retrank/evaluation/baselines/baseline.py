@@ -32,7 +32,7 @@ class Baseline(Configurable, ABC):
     """
 
     decay: float = 0.0
-    """How fast the older part of a history loses weight; 0 weighs all alike."""
+    """How fast the older part of a history loses weight; 0 weighs all equally."""
     _matrix: InteractionMatrix | None = None
 
     @property
@@ -51,7 +51,7 @@ class Baseline(Configurable, ABC):
         """Learn from interactions.
 
         Args:
-            interactions: one row an interaction; repeats count once.
+            interactions: one row per interaction; repeats count once.
             query: the column of query keys; the first by default.
             candidate: the column of candidate keys; the second by default.
             time: the column of times; needed with a decay.
@@ -73,7 +73,7 @@ class Baseline(Configurable, ABC):
         """Recommend to many queries.
 
         Args:
-            queries: one row a query, with the query key column.
+            queries: one row per query, with the query key column.
             k: the length of a list; shorter where fewer candidates are left.
             exclude_seen: leave out what the query interacted with.
 
