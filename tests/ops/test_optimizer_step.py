@@ -2,6 +2,7 @@
 
 import threading
 from array import array
+from contextvars import copy_context
 
 import numpy as np
 import pytest
@@ -64,7 +65,8 @@ def test_optimizers_step_in_threads_as_they_do_one_after_another(spec):
     alone, together = {}, {}
     for seed in range(4):
         learn(seed, alone)
-    threads = [threading.Thread(target=learn, args=(seed, together)) for seed in range(4)]
+    # A thread has a context of its own, and with it kernels, unless it copies that of the test.
+    threads = [threading.Thread(target=copy_context().run, args=(learn, seed, together)) for seed in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
