@@ -66,7 +66,18 @@ def main() -> int:
         return 1
     for threads in ("1", "2"):
         print(f"sanitizers, {threads} threads", flush=True)
-        command = [sys.executable, "-m", "pytest", "-qx", "--capture=sys", "-p", "no:cacheprovider", "-m", LEFT_OUT, *tests]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-qx",
+            "--capture=sys",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            LEFT_OUT,
+            *tests,
+        ]
         run = subprocess.run(command, env={**environment, "RETRANK_TEST_THREADS": threads}, cwd=PROJECT, check=False)
         if run.returncode:
             return 1

@@ -211,3 +211,17 @@ def test_a_table_that_somebody_listens_to_is_called():
     handle.remove()
     embeddings.concatenate(batch)
     assert len(heard) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_vectors_without_numbers(threads):
+    lists, table = rr.Jagged.from_lists([[0], [0, 0, 0]]), torch.zeros(1, 0, requires_grad=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        rows = concatenate_lookups([torch.ones(2, 1), Lookup(table, lists, "sum")])
+        rows.sum().backward()
+    finally:
+        torch.set_num_threads(before)
+    assert rows.tolist() == [[1.0], [1.0]]
+    assert table.grad.shape == (1, 0)

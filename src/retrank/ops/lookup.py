@@ -114,6 +114,8 @@ class _Pool(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, ids: Tensor, offsets: Tensor, rows: Tensor, coefficients: Tensor) -> Tensor:
         ctx.save_for_backward(ids, rows, coefficients, weight if coefficients.requires_grad else None)
         ctx.table_shape = weight.shape
+        if weight.shape[1] == 0:  # which torch does with one thread alone
+            return weight.new_empty(len(offsets) - 1, 0)
         return F.embedding_bag(
             ids, weight, offsets, mode="sum", per_sample_weights=coefficients, include_last_offset=True
         )

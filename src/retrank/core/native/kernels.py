@@ -86,7 +86,10 @@ def tile_shape() -> tuple[int, int, int]:
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """Use plain torch within the block, as on a machine without a compiler; other threads go on as they were.
+    """Use plain torch within the block, as on a machine without a compiler.
+
+    This holds for the context of the block (see `contextvars`): other threads go on as they were, and one that is
+    started within has kernels unless it runs in a copy of the context.
 
     Example:
         >>> import torch, retrank as rr
