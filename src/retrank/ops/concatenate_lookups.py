@@ -61,6 +61,8 @@ def concatenate_lookups(parts: Sequence[Tensor | Lookup]) -> Tensor:
     if learns_weights or torch.is_autocast_enabled("cpu") or not is_native(*floats):
         return _by_torch(parts)
     values = [part.weight if isinstance(part, Lookup) else part for part in parts]
+    if not torch.is_grad_enabled():  # a request, for which autograd's bookkeeping is a good part of the cost
+        return _by_kernel(parts, values)[0]
     rows: Tensor = _ConcatenateLookups.apply(parts, *values)  # type: ignore[no-untyped-call]
     return rows
 
@@ -146,6 +148,35 @@ def _refuse_ids_out_of_range(parts: Sequence[Tensor | Lookup]) -> None:
             )
 
 
+def _by_kernel(given: Sequence[Tensor | Lookup], values: Sequence[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+    """Return the vectors, and what the gradient needs: ids, offsets and factors of all parts."""
+    ids, offsets, weights, factors = ([_tensor(part, name) for part in given] for name in _OF_LOOKUPS)
+    rows = [value if value.stride(1) == 1 else value.contiguous() for value in values]
+    output = rows[0].new_empty(_num_rows(given[0]), sum(value.shape[1] for value in rows))
+    found = array("q", bytes(8 * len(given)))
+    call(
+        "concatenate_lookups",
+        len(given),
+        *output.shape,
+        array("q", [value.shape[0] for value in rows]),
+        array("q", [value.shape[1] for value in rows]),
+        array("q", [value.stride(0) for value in rows]),
+        array("q", [0 if tensor is None else len(tensor) for tensor in ids]),
+        array("q", [_POOLING[part.pooling] if isinstance(part, Lookup) else 0 for part in given]),
+        rows,
+        _contiguous(ids),
+        _contiguous(offsets),
+        _contiguous(weights),
+        factors,
+        found,
+        output,
+    )
+    if any(found):
+        _refuse_ids_out_of_range(given)
+        raise DataError("ids that stay as they are", "others", "concatenate_lookups", "change them before or after")
+    return output, [*ids, *offsets, *factors]
+
+
 class _Part(NamedTuple):
     """What a part is, without its tensors."""
 
@@ -164,32 +195,9 @@ class _Part(NamedTuple):
 class _ConcatenateLookups(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, given: Sequence[Tensor | Lookup], *values: Tensor) -> Tensor:
-        ids, offsets, weights, factors = ([_tensor(part, name) for part in given] for name in _OF_LOOKUPS)
-        rows = [value if value.stride(1) == 1 else value.contiguous() for value in values]
-        output = rows[0].new_empty(_num_rows(given[0]), sum(value.shape[1] for value in rows))
-        found = array("q", bytes(8 * len(given)))
-        call(
-            "concatenate_lookups",
-            len(given),
-            *output.shape,
-            array("q", [value.shape[0] for value in rows]),
-            array("q", [value.shape[1] for value in rows]),
-            array("q", [value.stride(0) for value in rows]),
-            array("q", [0 if tensor is None else len(tensor) for tensor in ids]),
-            array("q", [_POOLING[part.pooling] if isinstance(part, Lookup) else 0 for part in given]),
-            rows,
-            _contiguous(ids),
-            _contiguous(offsets),
-            _contiguous(weights),
-            factors,
-            found,
-            output,
-        )
-        if any(found):
-            _refuse_ids_out_of_range(given)
-            raise DataError("ids that stay as they are", "others", "concatenate_lookups", "change them before or after")
+        output, read_again = _by_kernel(given, values)
         ctx.parts = [_Part.of(part) for part in given]
-        ctx.save_for_backward(*ids, *offsets, *factors)  # torch notices if they change
+        ctx.save_for_backward(*read_again)  # torch notices if they change
         return output
 
     @staticmethod

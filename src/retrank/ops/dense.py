@@ -76,7 +76,10 @@ def dense_stack(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
     if not (is_worth_it and is_plain and is_native(inputs, *parameters)):
         return _by_torch(_shape(layers), inputs, *parameters)
     flat = inputs if inputs.dim() == 2 else inputs.reshape(num_rows, inputs.shape[-1])
-    outputs: Tensor = _DenseStack.apply(_shape(layers), torch.is_grad_enabled(), flat, *parameters)  # type: ignore[no-untyped-call]
+    if torch.is_grad_enabled():
+        outputs: Tensor = _DenseStack.apply(_shape(layers), True, flat, *parameters)  # type: ignore[no-untyped-call]
+    else:  # a request, for which autograd's bookkeeping is a good part of the cost
+        outputs, _ = _by_kernel(_shape(layers), flat, parameters, learns=False)
     return outputs if inputs.dim() == 2 else outputs.view(*inputs.shape[:-1], outputs.shape[1])
 
 
@@ -124,20 +127,26 @@ def _by_torch(shape: _Shape, inputs: Tensor, *parameters: Tensor) -> Tensor:
     return inputs
 
 
+def _by_kernel(
+    shape: _Shape, inputs: Tensor, parameters: Sequence[Tensor], *, learns: bool
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Return the outputs, and what lies between the layers if it is needed again."""
+    layers = _layers(shape, [parameter.contiguous() for parameter in parameters])
+    rows = _with_contiguous_rows(inputs)
+    # What lies between the layers, each in rows of an odd number of cache lines, with room for a last whole tile.
+    hidden = [inputs.new_empty(len(inputs) + _TILE, _stride(layer.weight)) if learns else None for layer in layers[:-1]]
+    outputs = inputs.new_empty(len(inputs), len(layers[-1].weight))
+    call("dense_forward", *_described(layers, len(rows), hidden), len(rows), rows.stride(0), rows, outputs)
+    return outputs, hidden
+
+
 class _DenseStack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, shape: _Shape, learns: bool, inputs: Tensor, *parameters: Tensor) -> Tensor:
-        layers = _layers(shape, [parameter.contiguous() for parameter in parameters])
-        rows = _with_contiguous_rows(inputs)
         learns = learns and any(ctx.needs_input_grad)
-        # What lies between the layers, each in rows of an odd number of cache lines, with room for a last whole tile.
-        hidden = [
-            inputs.new_empty(len(inputs) + _TILE, _stride(layer.weight)) if learns else None for layer in layers[:-1]
-        ]
-        outputs = inputs.new_empty(len(inputs), len(layers[-1].weight))
-        call("dense_forward", *_described(layers, len(rows), hidden), len(rows), rows.stride(0), rows, outputs)
+        outputs, hidden = _by_kernel(shape, inputs, parameters, learns=learns)
         if learns:
-            ctx.save_for_backward(inputs, outputs if layers[-1].rectified else None, *hidden, *parameters)
+            ctx.save_for_backward(inputs, outputs if shape[-1][1] else None, *hidden, *parameters)
             ctx.shape = shape
         return outputs
 

@@ -1,6 +1,7 @@
 """Run a kernel on tensors, which are checked against what it declares before their memory is touched."""
 
 import ctypes
+import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ Argument: TypeAlias = "Tensor | Sequence[Tensor | None] | array[int] | array[flo
 _NUMBERS: Final = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double, torch.int64: ctypes.c_int64}
 _TYPECODES: Final = {torch.float32: "f", torch.float64: "d", torch.int64: "q", torch.int32: "i"}
 _NOWHERE: Final = array("q", [0] * 8)  # an empty tensor is no null pointer, which says that there is none
+_NOWHERE_ADDRESS: Final = _NOWHERE.buffer_info()[0]
 _INT64: Final = range(-(2**63), 2**63)
 
 _are_on: Final = ContextVar("retrank.core.native", default=True)
@@ -134,24 +136,23 @@ class _Kernel:
     def __init__(self, function: Any, declaration: Declaration, constants: dict[str, int]) -> None:
         self._function, self._name, self._constants = function, declaration.name, constants
         self._parameters = declaration.parameters
-        self._to_c = [self._converter(parameter) for parameter in declaration.parameters]
+        self._names = [parameter.name for parameter in declaration.parameters]
+        kinds: tuple[Callable[..., Any], ...] = (self._number, self._memory, self._sequence)
+        self._to_c = [kinds[parameter.pointers] for parameter in declaration.parameters]
         pointers = [ctypes.c_void_p if p.pointers else _NUMBERS[p.dtype] for p in declaration.parameters]
         function.argtypes, function.restype = [ctypes.c_int64, *pointers], None
 
     def __call__(self, threads: int, arguments: tuple["Argument", ...]) -> None:
         if len(arguments) != len(self._parameters):
             raise self._error(f"{len(self._parameters)} arguments", str(len(arguments)), "its call")
-        sizes: dict[str, Any] = {"threads": threads, **self._constants}
-        for parameter, argument in zip(self._parameters, arguments, strict=True):
-            if isinstance(argument, int | array):
-                sizes[parameter.name] = argument
-        pairs = zip(self._to_c, arguments, strict=True)
-        converted = [to_c(argument, sizes) for to_c, argument in pairs]
+        pairs = zip(self._names, arguments, strict=True)
+        said = {name: argument for name, argument in pairs if isinstance(argument, int | array)}
+        sizes: dict[str, Any] = {"threads": threads, **self._constants, **said}
+        converted = [
+            to_c(parameter, argument, sizes)
+            for to_c, parameter, argument in zip(self._to_c, self._parameters, arguments, strict=True)
+        ]
         self._function(threads, *converted)  # sequences of addresses live as long as `converted`
-
-    def _converter(self, parameter: Parameter) -> Callable[["Argument", dict[str, Any]], Any]:
-        kind = {0: self._number, 1: self._memory, 2: self._sequence}[parameter.pointers]
-        return lambda argument, sizes: kind(parameter, argument, sizes)
 
     def _number(self, parameter: Parameter, argument: Any, sizes: dict[str, Any]) -> int | float:  # noqa: ARG002
         is_integer = parameter.dtype is torch.int64
@@ -166,7 +167,7 @@ class _Kernel:
 
     def _array(self, parameter: Parameter, argument: "array[Any]", sizes: dict[str, Any]) -> int:
         address, length = argument.buffer_info()
-        needed = None if parameter.shape is None else _product([_size(d, sizes, None) for d in parameter.shape])
+        needed = None if parameter.shape is None else math.prod(_size(d, sizes, None) for d in parameter.shape)
         if argument.typecode != _TYPECODES.get(parameter.dtype) or needed not in (None, length):
             got = f"array('{argument.typecode}') of {length}"
             raise self._error(f"an array of {needed} {parameter.dtype}", got, parameter.name)
@@ -183,7 +184,7 @@ class _Kernel:
     def _tensor(self, parameter: Parameter, tensor: Any, sizes: dict[str, Any], place: int | None) -> int | None:
         if tensor is None and parameter.is_nullable:
             return None
-        shape, where = None, parameter.name if place is None else f"{parameter.name}[{place}]"
+        shape = None
         if isinstance(tensor, Tensor) and tensor.dtype is parameter.dtype and is_plain(tensor):
             dimensions, stride = parameter.shape, None
             if dimensions is not None:
@@ -192,8 +193,9 @@ class _Kernel:
             if _lies(tensor, shape, stride):
                 address = tensor.data_ptr()
                 if address or tensor.numel() == 0:  # else its memory was taken away
-                    return address or _NOWHERE.buffer_info()[0]
+                    return address or _NOWHERE_ADDRESS
         kind = f"{parameter.dtype} in memory of the CPU" + ("" if shape is None else f" of shape {tuple(shape)}")
+        where = parameter.name if place is None else f"{parameter.name}[{place}]"
         raise self._error(kind, _described(tensor), where)
 
     def _error(self, expected: str, got: str, where: str) -> ShapeError:
@@ -201,14 +203,15 @@ class _Kernel:
 
 
 def _size(dimension: Dimension, sizes: dict[str, Any], place: int | None) -> int:
-    size = sizes.get(dimension.name)
+    name, entry, is_each, plus, _ = dimension
+    size = sizes.get(name)
     if size is None:
-        size = int(dimension.name)  # a literal
-    elif dimension.is_each:
+        return int(name) + plus  # a literal
+    if is_each:
         size = size[place]
-    elif dimension.entry is not None:
-        size = size[dimension.entry]
-    return int(size) + dimension.plus
+    elif entry is not None:
+        size = size[entry]
+    return int(size) + plus
 
 
 def _stride(name: str, sizes: dict[str, Any], place: int | None) -> int:
@@ -218,22 +221,13 @@ def _stride(name: str, sizes: dict[str, Any], place: int | None) -> int:
 
 def _lies(tensor: Tensor, shape: list[int] | None, stride: int | None) -> bool:
     """Say whether a tensor has the memory that a kernel will read or write."""
-    if shape is None:
-        return tensor.is_contiguous()
-    if stride is None:
-        return tensor.is_contiguous() and tensor.numel() == _product(shape)
+    if shape is None or stride is None:
+        return tensor.is_contiguous() and (shape is None or tensor.numel() == math.prod(shape))
     rows, width = shape
     are_rows = tensor.dim() == 2 and tensor.shape[0] == rows and tensor.shape[1] == width
     if rows == 0 or width == 0:
         return are_rows
     return are_rows and (rows == 1 or tensor.stride(0) == stride) and (width == 1 or tensor.stride(1) == 1)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
 
 
 def _described(tensor: Any) -> str:
