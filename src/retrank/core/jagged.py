@@ -72,11 +72,29 @@ class Jagged:
             )
 
     @classmethod
-    def _of(cls, values: Tensor, offsets: Tensor, weights: Tensor | None) -> Self:
-        """Build from parts that are known to fit."""
+    def unchecked(cls, values: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Self:
+        """Build from parts that were just made to fit each other, without looking at them again.
+
+        Args:
+            values: as in `Jagged`.
+            offsets: as in `Jagged`.
+            weights: as in `Jagged`.
+        """
         made = cls.__new__(cls)
         made.values, made.offsets, made.weights = values, offsets, weights
         return made
+
+    @classmethod
+    def single(cls, values: Tensor) -> Self:
+        """Build from the values of one row.
+
+        Args:
+            values: `(total, ...)`.
+
+        Returns:
+            A `Jagged` with one row.
+        """
+        return cls.unchecked(values, torch.tensor([0, len(values)], device=values.device))
 
     @classmethod
     def from_lists(cls, lists: Sequence[Sequence[Any]], dtype: torch.dtype = torch.int64) -> Self:
@@ -187,7 +205,7 @@ class Jagged:
         offsets = self.offsets[start : max(start, stop) + 1]
         first, last = int(offsets[0]), int(offsets[-1])
         weights = None if self.weights is None else self.weights[first:last]
-        return Jagged._of(self.values[first:last], offsets - first, weights)
+        return Jagged.unchecked(self.values[first:last], offsets - first, weights)
 
     @property
     def device(self) -> torch.device:
@@ -223,7 +241,7 @@ class Jagged:
         places = torch.arange(int(offsets[-1]), device=self.device)
         places += torch.repeat_interleave(starts - offsets[:-1], lengths, output_size=len(places))
         weights = None if self.weights is None else self.weights[places]
-        return Jagged._of(self.values[places], offsets, weights)
+        return Jagged.unchecked(self.values[places], offsets, weights)
 
     def with_values(self, values: Tensor) -> "Jagged":
         """Put other values in the place of these, such as hashes of them.
@@ -241,7 +259,7 @@ class Jagged:
             raise ShapeError(
                 f"{len(self.values)} values", f"shape {tuple(values.shape)}", "Jagged.with_values", "replace each"
             )
-        return Jagged._of(values, self.offsets, self.weights)
+        return Jagged.unchecked(values, self.offsets, self.weights)
 
     def to_lists(self) -> list[list[Any]]:
         """Return the rows as Python lists."""
@@ -284,7 +302,7 @@ class Jagged:
         """
         weights = None if self.weights is None else self.weights.to(device, non_blocking=non_blocking)
         values = self.values.to(device, non_blocking=non_blocking)
-        moved = Jagged._of(values, self.offsets.to(device, non_blocking=non_blocking), weights)
+        moved = Jagged.unchecked(values, self.offsets.to(device, non_blocking=non_blocking), weights)
         if moved.offsets.is_cpu and not self.offsets.is_cpu and not non_blocking:
             moved.check()  # nobody could look at them before
         return moved
@@ -292,7 +310,7 @@ class Jagged:
     def pin_memory(self) -> "Jagged":
         """Return the same rows in page-locked memory, from which a GPU copies without waiting."""
         weights = None if self.weights is None else self.weights.pin_memory()
-        return Jagged._of(self.values.pin_memory(), self.offsets.pin_memory(), weights)
+        return Jagged.unchecked(self.values.pin_memory(), self.offsets.pin_memory(), weights)
 
     def _require_rows(self, index: Tensor) -> None:
         if not can_look(index) or index.numel() == 0:

@@ -108,6 +108,17 @@ class Segment(NamedTuple):
         times = None if self.times is None or later.times is None else torch.cat([self.times, later.times])
         return type(self).of(queries, candidates, times, num_queries)[0]
 
+    def holds(self, query: int) -> bool:
+        """Return whether a query has events."""
+        return 0 <= query < len(self.offsets) - 1 and int(self.offsets[query]) < int(self.offsets[query + 1])
+
+    def latest(self, query: int, length: int | None) -> Tensor:
+        """Return the candidates of one query, the latest last; none for -1 and for queries that came later."""
+        if not 0 <= query < len(self.offsets) - 1:
+            return self.candidates[:0]
+        start, end = self.offsets[query : query + 2].tolist()
+        return self.candidates[start if length is None else max(start, end - length) : end]
+
     def window(self, queries: Tensor, before: Tensor | None, length: int | None) -> tuple[Tensor, Tensor]:
         """Find the last events of queries.
 
@@ -146,6 +157,8 @@ def merged_windows(base: Segment, added: Segment, queries: Tensor, before: Tenso
     Returns:
         A `Jagged` with n rows of int64 places of candidates, the latest last.
     """
+    if len(queries) == 1 and before is None and not added.holds(query := int(queries)):  # a request
+        return Jagged.single(base.latest(query, length).long())
     windows = [(segment, *segment.window(queries, before, length)) for segment in (base, added)]
     if not bool((windows[1][2] > windows[1][1]).any()):
         return _gather(base.candidates, *windows[0][1:])
@@ -181,7 +194,7 @@ def _gather(values: Tensor, starts: Tensor, ends: Tensor) -> Jagged:
         total = int(offsets[-1])
         places = torch.arange(total) + (starts - offsets[:-1]).repeat_interleave(lengths, output_size=total)
         found = values[places]
-    return Jagged(found if found.is_floating_point() else found.long(), offsets)
+    return Jagged.unchecked(found if found.is_floating_point() else found.long(), offsets)
 
 
 def _first_not_before(times: Tensor, limits: Tensor, starts: Tensor, ends: Tensor) -> Tensor:

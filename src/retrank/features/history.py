@@ -123,11 +123,11 @@ class History:
         """
         rows = self._rows[candidates.values]
         if self._holds_all:
-            return Jagged(rows, candidates.offsets)
+            return Jagged.unchecked(rows, candidates.offsets)
         here = rows >= 0
         kept = torch.zeros(len(rows) + 1, dtype=torch.int64)
         torch.cumsum(here, dim=0, out=kept[1:])
-        return Jagged(rows[here], kept[candidates.offsets])
+        return Jagged.unchecked(rows[here], kept[candidates.offsets])
 
     def matrix(self) -> tuple[Tensor, Tensor]:
         """Return the interactions as coordinates.

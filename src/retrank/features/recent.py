@@ -143,8 +143,11 @@ class Recent(Feature):
         Returns:
             The same ids with weights.
         """
-        later = recent.offsets[1:][recent.row_index()] - torch.arange(1, len(recent.values) + 1)
-        return Jagged(recent.values, recent.offsets, torch.exp(-self.decay * later))
+        if len(recent) == 1:  # a request
+            later = torch.arange(len(recent.values) - 1, -1, -1)
+        else:
+            later = recent.offsets[1:][recent.row_index()] - torch.arange(1, len(recent.values) + 1)
+        return Jagged.unchecked(recent.values, recent.offsets, torch.exp(-self.decay * later))
 
     def schema(self, name: str) -> ColumnSchema:
         """Describe the ids; see `Feature.schema`."""

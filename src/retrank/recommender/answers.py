@@ -79,7 +79,7 @@ def rules_of(parts: Parts, request: Request) -> Rules:
         only[rows_of_keys(catalogue, request.allow, "allow", warn=True)] = True
         allowed = only if allowed is None else only & allowed
     rows = rows_of_keys(catalogue, request.deny, "deny", warn=False)
-    denied = Jagged(rows, torch.tensor([0, len(rows)]))
+    denied = Jagged.single(rows)
     return Rules(min(request.k, len(catalogue)), request.exclude_seen, allowed, denied)
 
 
@@ -138,7 +138,7 @@ def similar_candidates(parts: Parts, candidate: Key, request: Request) -> Answer
             catalogue.batch[row : row + 1].to(parts.retrieval.device)
         ).cpu()
     gone = torch.cat([rules.denied.values, torch.tensor([row])])
-    exclude = Jagged(gone, torch.tensor([0, len(gone)]))
+    exclude = Jagged.single(gone)
     query = torch.nn.functional.normalize(embedding, dim=1)
     found = parts.similar.search_rows(query, rules.k, exclude=exclude, allow=rules.allowed)
     return Answers(*found, torch.tensor([False]))
@@ -165,8 +165,7 @@ def _excluded(parts: Parts, asked: AskedQueries, rules: Rules) -> Jagged:
     if len(filled) < 2:
         return filled[0] if filled else found[0]
     if len(asked) == 1:
-        values = torch.cat([part.values for part in filled])
-        return Jagged(values, torch.tensor([0, len(values)]))
+        return Jagged.single(torch.cat([part.values for part in filled]))
     owners = torch.cat([part.row_index() for part in filled])
     return Jagged.group(owners, torch.cat([part.values for part in filled]), len(asked))
 

@@ -222,7 +222,7 @@ class QueryFeatures:
 
     def _latest(self, name: str, events: Tensor) -> Jagged:
         lists = self._events.latest(events, self._of_history[name].length)
-        return self._of_history[name].weighted(Jagged(self._ids[name][lists.values], lists.offsets))
+        return self._of_history[name].weighted(Jagged.unchecked(self._ids[name][lists.values], lists.offsets))
 
     def _part(self, name: str, asked: AskedQueries) -> Column:
         column, kind = self._columns[name], self._kinds[name]
