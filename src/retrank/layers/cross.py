@@ -9,7 +9,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.layers.linear import materialize, unsized_parameter
-from retrank.ops.dense import dense
+from retrank.ops.dense import CachedStack, Dense, dense
 
 __all__ = ["Cross"]
 
@@ -66,6 +66,7 @@ class Cross(LazyModuleMixin, Configurable, nn.Module):
             raise _config_error("diag_scale >= 0 and l2 >= 0", f"diag_scale={diag_scale}, l2={l2}")
         self.projection_dim, self.diag_scale, self.l2 = projection_dim, diag_scale, l2
         self.preactivation = nn.Identity() if preactivation is None else preactivation
+        self._dense = CachedStack()
         self.kernel = unsized_parameter()
         self.register_parameter("down", None if projection_dim is None else unsized_parameter())
         self.register_parameter("bias", unsized_parameter() if bias else None)
@@ -100,7 +101,7 @@ class Cross(LazyModuleMixin, Configurable, nn.Module):
                 "concatenate the features first, and cross equally wide inputs",
             )
         projected = x if self.down is None else dense(x, self.down)
-        crossed = self.preactivation(dense(projected, self.kernel, self.bias))
+        crossed = self.preactivation(self._dense(projected, [Dense(self.kernel, self.bias, rectified=False)]))
         if self.diag_scale:
             crossed = crossed + self.diag_scale * x
         return torch.addcmul(x, x0, crossed)

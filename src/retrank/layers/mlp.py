@@ -11,7 +11,7 @@ from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.hooks import has_hooks
 from retrank.layers.linear import is_linear, linear
-from retrank.ops.dense import Dense, dense_stack
+from retrank.ops.dense import CachedStack, Dense
 
 __all__ = ["MLP"]
 
@@ -71,6 +71,7 @@ class MLP(Configurable, nn.Module):
             if isinstance(copied, nn.ReLU):
                 copied.inplace = True  # the output of a linear map is referenced nowhere else, and not needed again
         self.dropout = nn.Dropout(dropout)
+        self._stack = CachedStack()
 
     @property
     def out_features(self) -> int:
@@ -95,7 +96,7 @@ class MLP(Configurable, nn.Module):
         if self._is_plain():
             layers: Any = zip(self.linears, self.activations, strict=True)
             stack = [Dense(layer.weight, layer.bias, isinstance(activation, nn.ReLU)) for layer, activation in layers]
-            return dense_stack(inputs, stack)
+            return self._stack(inputs, stack)
         last = len(self.linears) - 1
         for place, (layer, activation) in enumerate(zip(self.linears, self.activations, strict=True)):
             inputs = activation(layer(inputs))

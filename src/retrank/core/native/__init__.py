@@ -7,11 +7,13 @@ beside this file use nothing but the C++ standard library.
 """
 
 from retrank.core.native.build import Build, current_build, library, operations, retry
-from retrank.core.native.kernels import call, is_native, tile_shape, without_kernels
+from retrank.core.native.kernels import BoundKernel, bind, call, is_native, tile_shape, without_kernels
 from retrank.core.native.threads import num_threads
 
 __all__ = [
+    "BoundKernel",
     "Build",
+    "bind",
     "call",
     "current_build",
     "is_native",

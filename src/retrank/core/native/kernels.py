@@ -20,7 +20,7 @@ from retrank.core.native.declarations import Declaration, Dimension, Parameter, 
 from retrank.core.native.threads import num_threads
 from retrank.core.tensors import is_plain, is_traced
 
-__all__ = ["call", "is_native", "tile_shape", "without_kernels"]
+__all__ = ["BoundKernel", "bind", "call", "is_native", "tile_shape", "without_kernels"]
 
 Argument: TypeAlias = "Tensor | Sequence[Tensor | None] | array[int] | array[float] | int | float | None"
 
@@ -75,6 +75,24 @@ def call(kernel: str, *arguments: "Argument") -> None:
         ...     rr.core.native.call("tile_shape", shape)
     """
     _kernel(library(), kernel)(num_threads(), arguments)
+
+
+def bind(kernel: str, **fixed: "Argument") -> "BoundKernel":
+    """Check arguments of a kernel once, for many calls with the same ones.
+
+    Args:
+        kernel: its name in the sources.
+        fixed: arguments by name that every call shares. Their memory must stay where it is, which the caller makes sure
+            of: they are not looked at again.
+
+    Returns:
+        Takes the other arguments, in the order of the kernel.
+
+    Raises:
+        ShapeError: an argument that does not fit the declaration.
+        RetrankError: there is no such kernel.
+    """
+    return BoundKernel(_kernel(library(), kernel), fixed)
 
 
 def tile_shape() -> tuple[int, int, int]:
@@ -142,17 +160,34 @@ class _Kernel:
         pointers = [ctypes.c_void_p if p.pointers else _NUMBERS[p.dtype] for p in declaration.parameters]
         function.argtypes, function.restype = [ctypes.c_int64, *pointers], None
 
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """What the kernel takes, without the number of threads."""
+        return self._parameters
+
+    def convert(self, place: int, argument: "Argument", sizes: dict[str, Any]) -> Any:
+        """Check one argument, and turn it into what C takes."""
+        return self._to_c[place](self._parameters[place], argument, sizes)
+
+    def sizes(self, said: dict[str, Any], threads: int) -> dict[str, Any]:
+        """Return what declarations may name: arguments that are numbers or arrays, and constants."""
+        return {"threads": threads, **self._constants, **said}
+
+    def run(self, threads: int, converted: Sequence[Any]) -> None:
+        """Call with arguments that were converted."""
+        self._function(threads, *converted)  # sequences of addresses live as long as `converted`
+
     def __call__(self, threads: int, arguments: tuple["Argument", ...]) -> None:
         if len(arguments) != len(self._parameters):
             raise self._error(f"{len(self._parameters)} arguments", str(len(arguments)), "its call")
         pairs = zip(self._names, arguments, strict=True)
         said = {name: argument for name, argument in pairs if isinstance(argument, int | array)}
-        sizes: dict[str, Any] = {"threads": threads, **self._constants, **said}
+        sizes = self.sizes(said, threads)
         converted = [
             to_c(parameter, argument, sizes)
             for to_c, parameter, argument in zip(self._to_c, self._parameters, arguments, strict=True)
         ]
-        self._function(threads, *converted)  # sequences of addresses live as long as `converted`
+        self.run(threads, converted)
 
     def _number(self, parameter: Parameter, argument: Any, sizes: dict[str, Any]) -> int | float:  # noqa: ARG002
         is_integer = parameter.dtype is torch.int64
@@ -200,6 +235,46 @@ class _Kernel:
 
     def _error(self, expected: str, got: str, where: str) -> ShapeError:
         return ShapeError(expected, got, f"kernel {self._name}, {where}", "pass what it declares")
+
+
+@final
+class BoundKernel:
+    """A kernel some of whose arguments were checked already; see `bind`.
+
+    Args:
+        kernel: what runs.
+        fixed: its arguments by name that all calls share.
+
+    Raises:
+        ShapeError: an argument that does not fit the declaration.
+    """
+
+    def __init__(self, kernel: _Kernel, fixed: dict[str, "Argument"]) -> None:
+        self._kernel, self._fixed = kernel, fixed  # which keeps the memory
+        self._said = {name: argument for name, argument in fixed.items() if isinstance(argument, int | array)}
+        sizes = kernel.sizes(self._said, 1)
+        self._varying = [(place, p.name) for place, p in enumerate(kernel.parameters) if p.name not in fixed]
+        self._converted = [
+            kernel.convert(place, fixed[p.name], sizes) if p.name in fixed else None
+            for place, p in enumerate(kernel.parameters)
+        ]
+
+    def __call__(self, *varying: "Argument") -> None:
+        """Run the kernel.
+
+        Args:
+            varying: the arguments that were not bound, in the order of the kernel.
+
+        Raises:
+            ShapeError: an argument that does not fit the declaration.
+        """
+        pairs = list(zip(self._varying, varying, strict=True))
+        said = {name: argument for (_, name), argument in pairs if isinstance(argument, int | array)}
+        threads = num_threads()
+        sizes, converted = self._kernel.sizes({**self._said, **said}, threads), self._converted.copy()
+        for (place, _), argument in pairs:
+            converted[place] = self._kernel.convert(place, argument, sizes)
+        self._kernel.run(threads, converted)
 
 
 def _size(dimension: Dimension, sizes: dict[str, Any], place: int | None) -> int:
