@@ -203,6 +203,8 @@ def _move(plan: _Planned) -> None:
     """Do in plain torch what the kernel does not."""
     (parameter, gradient, rule, _, _), state = plan.update, plan.state
     is_half = parameter.dtype in HALF_PRECISION
+    if not parameter.numel():
+        return  # and the mean of no numbers would be NaN
     if not gradient.is_sparse:
         weights = parameter.float() if is_half else parameter
         rule.move(weights, gradient.to(weights.dtype), state, plan.step, is_sparse=False)
