@@ -4,7 +4,8 @@
     python tools/sanitize.py tests/ops -k dense   # or what pytest is told
 
 The kernels are built with `-fsanitize` into a cache of their own, and the sanitizer's runtime is loaded before Python.
-The first finding ends the run with a report on standard error and exit code 1. An overflow that is planted first must be reported.
+The first finding ends the run with a report on standard error and exit code 1.
+An overflow that is planted first must be reported.
 Needs GCC on Linux.
 """
 
@@ -18,7 +19,8 @@ COMPILER = "g++ -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-san
 TESTS = ["ops", "core", "optim", "index", "layers", "embeddings", "tasks", "metrics", "losses", "recommender"]
 LEFT_OUT = "not slow and not network"
 # Tests that count memory see the sanitizer; processes that they start lack its runtime, or have compilers of their own.
-DESELECTED = " and ".join(f"not {word}" for word in "memory compiler process fork built large_batch optimised".split())
+UNFIT = ["memory", "compiler", "process", "fork", "built", "large_batch", "optimised"]
+DESELECTED = " and ".join(f"not {word}" for word in UNFIT)
 
 BUILT = """
 import sys, retrank as rr

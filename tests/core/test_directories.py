@@ -289,6 +289,25 @@ def test_a_file_that_comes_while_a_directory_is_written_is_not_deleted(tmp_path)
 
 
 @pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("way")
+def test_a_version_that_is_replaced_and_removed_while_it_is_looked_at_is_not_taken_for_a_stranger(
+    tmp_path, monkeypatch
+):
+    save(tmp_path / "d", "one")
+    original = directories.parse_manifest
+
+    def parse_after_another_save(*arguments):
+        monkeypatch.setattr(directories, "parse_manifest", original)
+        save(tmp_path / "d", "two")
+        raise StorageError("a manifest", "one that was removed", "d")
+
+    monkeypatch.setattr(directories, "parse_manifest", parse_after_another_save)
+    save(tmp_path / "d", "three")
+    assert directories.parse_manifest is original
+    assert (tmp_path / "d" / "a.txt").read_text() == "three"
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
 def test_what_file_managers_leave_behind_disturbs_nobody(tmp_path):
     save(tmp_path / "d", "old")
     (tmp_path / "d" / ".DS_Store").write_bytes(b"\0")

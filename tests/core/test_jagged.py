@@ -109,6 +109,20 @@ def test_offsets_that_were_changed_in_place_are_found_on_demand():
         jagged.check()
 
 
+@pytest.mark.parametrize(
+    "use",
+    [Jagged.row_index, Jagged.to_padded, lambda jagged: jagged.take([0]), lambda jagged: jagged.take([2, 1, 2])],
+    ids=["row_index", "to_padded", "take one", "take"],
+)
+@pytest.mark.parametrize("changed", [[0, 9, 3], [0, -1, 3], [0, 10**12, 3], [0, -(10**12), 3]])
+def test_offsets_that_were_changed_in_place_do_not_reach_torch(use, changed):
+    jagged = Jagged.from_lists([[1], [2, 3]])
+    jagged = Jagged.concat([jagged, Jagged.from_lists([[4]])])
+    jagged.offsets[: len(changed)] = torch.tensor(changed)  # torch would write beyond its memory
+    with pytest.raises(ShapeError, match="offsets that ascend"):
+        use(jagged)
+
+
 def test_other_values_in_the_same_rows():
     jagged = Jagged(torch.tensor([1, 2, 3]), torch.tensor([0, 2, 3]), torch.tensor([0.1, 0.2, 0.3]))
     doubled = jagged.with_values(jagged.values * 2)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
-from retrank.core.native import is_native, without_kernels
+from retrank.core.native import without_kernels
 from retrank.ops.neighbor_means import Neighbors, neighbor_means
 
 NUM_IDS = 9
@@ -51,6 +51,7 @@ def test_they_are_the_means_of_a_dense_matrix(recent, seed, share, data):
         np.testing.assert_allclose(neighbor_means(*arguments), expected, atol=1e-6)
 
 
+@pytest.mark.usefixtures("with_and_without_kernels")
 def test_what_does_not_fit_is_refused():
     _, neighbors = similarities(0, 0.5)
     recent, ids = Jagged.from_lists([[1], [2]]), torch.tensor([3, 4])
@@ -62,7 +63,7 @@ def test_what_does_not_fit_is_refused():
         neighbor_means(neighbors, recent, ids, [1])
 
 
-@pytest.mark.skipif(not is_native(), reason="no kernels on this machine")
+@pytest.mark.usefixtures("with_and_without_kernels")
 def test_neighbors_that_lead_astray_are_refused():
     _, neighbors = similarities(0, 0.5)
     recent, ids = Jagged.from_lists([[1], [2]]), torch.tensor([3, 4])

@@ -131,6 +131,23 @@ def standing_version(path: str | Path) -> Path:
 
 def _not_ours(place: Path) -> str | None:
     """Say what stands at a place that must not be deleted."""
+    while True:
+        before = _identity(place)
+        found = _not_ours_now(place)
+        if found is None or _identity(place) == before:
+            return found  # else another saver replaced and removed what was looked at
+
+
+def _identity(place: Path) -> tuple[int, ...] | None:
+    """Tell apart what stands at a place at two times; a number of a file alone may be used again."""
+    try:
+        found = place.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _not_ours_now(place: Path) -> str | None:
     try:
         mode = place.lstat().st_mode
     except FileNotFoundError:
@@ -180,8 +197,11 @@ def _publish(draft: Path, place: Path) -> Path | None:
             if not os.path.lexists(place):
                 draft.rename(place)
                 return None
-            if not exchange(draft, place):
-                return _publish_by_renames(draft, place)
+            with _Lock(place) as standing:
+                standing.share()  # so that no other saver takes it for a dead draft as soon as it has the draft's name
+                if not exchange(draft, place):
+                    return _publish_by_renames(draft, place)
+                return _require_ours(draft, place)
         except FileNotFoundError:
             if not draft.is_dir():
                 raise
@@ -190,10 +210,15 @@ def _publish(draft: Path, place: Path) -> Path | None:
             if error.errno not in _TAKEN:
                 raise
             continue  # another saver came first
-        if (found := _not_ours(draft)) is not None:  # it was put there after `ensure_replaceable`
-            exchange(draft, place)
+
+
+def _require_ours(replaced: Path, place: Path) -> Path:
+    """Put back what was exchanged if it is not ours: it was put there after `ensure_replaceable`."""
+    with _Lock(replaced) as lock:
+        if lock.share() and (found := _not_ours(replaced)) is not None:  # without a share, another saver removes it
+            exchange(replaced, place)
             raise StorageError("a directory that retrank wrote", found, str(place), "name another directory")
-        return draft
+    return replaced
 
 
 def _publish_by_renames(draft: Path, place: Path) -> Path | None:
@@ -218,12 +243,9 @@ def _remove_dead_drafts(place: Path) -> None:
     """Remove what processes that ended early left beside a directory."""
     for kind, token, path in _scratch(place):
         is_between_renames = kind == "old" and _scratch_name(place, "draft", token).is_dir()
-        lock = _Lock(path)
-        try:
+        with _Lock(path) as lock:
             if lock.take() and not is_between_renames:
                 shutil.rmtree(path, ignore_errors=True)
-        finally:
-            lock.close()
 
 
 class _Lock:
@@ -234,6 +256,12 @@ class _Lock:
         if sys.platform != "win32":
             with contextlib.suppress(OSError):
                 self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+    def __enter__(self) -> "_Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def share(self) -> bool:
         """Mark the draft as alive; False if it is being removed."""

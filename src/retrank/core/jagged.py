@@ -217,7 +217,12 @@ class Jagged:
         return self.offsets.diff()
 
     def row_index(self) -> Tensor:
-        """Return `(total,)` int64, the row of each value."""
+        """Return `(total,)` int64, the row of each value.
+
+        Raises:
+            ShapeError: somebody changed the offsets in place, and they no longer fit; see `check`.
+        """
+        self.check()  # torch writes beyond its memory if the lengths do not add up to `output_size`
         rows = torch.arange(len(self), device=self.device)
         return torch.repeat_interleave(rows, self.lengths(), output_size=len(self.values))
 
@@ -232,10 +237,14 @@ class Jagged:
 
         Raises:
             DataError: a row that is not there; on a GPU, torch's own device-side assertion stops the program instead.
+            ShapeError: somebody changed the offsets in place, and those of the rows no longer fit; see `check`.
         """
         index = torch.as_tensor(index, dtype=torch.int64, device=self.device)
         self._require_rows(index)
-        starts, lengths = self.offsets[index], self.offsets[index + 1] - self.offsets[index]
+        starts, ends = self.offsets[index], self.offsets[index + 1]
+        lengths = ends - starts
+        if can_look(index) and bool(((starts < 0) | (lengths < 0) | (ends > len(self.values))).any()):
+            self.check()
         offsets = torch.zeros(len(index) + 1, dtype=torch.int64, device=self.device)
         torch.cumsum(lengths, dim=0, out=offsets[1:])
         places = torch.arange(int(offsets[-1]), device=self.device)
@@ -275,12 +284,14 @@ class Jagged:
 
         Returns:
             `(rows, length, ...)`; a longer row keeps its first `length` values.
+
+        Raises:
+            ShapeError: somebody changed the offsets in place, and they no longer fit; see `check`.
         """
-        lengths = self.lengths()
-        if length is None:
-            length = int(lengths.max()) if len(self) else 0
-        padded = self.values.new_full((len(self), length, *self.values.shape[1:]), fill)
         rows = self.row_index()
+        if length is None:
+            length = int(self.lengths().max()) if len(self) else 0
+        padded = self.values.new_full((len(self), length, *self.values.shape[1:]), fill)
         column = torch.arange(len(self.values), device=self.device) - self.offsets[rows]
         keep = column < length
         padded[rows[keep], column[keep]] = self.values[keep]

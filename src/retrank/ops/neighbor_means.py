@@ -10,6 +10,7 @@ from torch import Tensor
 from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.native import call, is_native
+from retrank.core.tensors import can_look
 
 __all__ = ["Neighbors", "neighbor_means"]
 
@@ -60,12 +61,13 @@ def neighbor_means(
         raise ShapeError("one list of int64 ids per id", got, "neighbor_means")
     if not len(neighbors.ids):
         return torch.zeros(len(ids), len(windows), device=ids.device)
+    recent.check()
+    if can_look(neighbors.starts):
+        _check(neighbors)
+    if can_look(lists) and len(lists) and not 0 <= int(lists.min()) <= int(lists.max()) < len(recent):
+        raise DataError(f"lists in [0, {len(recent)})", f"{int(lists.min())} to {int(lists.max())}", "neighbor_means")
     if not (is_native(neighbors.similarities) and ids.is_cpu and recent.values.is_cpu):
         return _by_torch(neighbors, recent.take(lists), ids, windows)
-    recent.check()
-    _check(neighbors)
-    if len(lists) and not 0 <= int(lists.min()) <= int(lists.max()) < len(recent):
-        raise DataError(f"lists in [0, {len(recent)})", f"{int(lists.min())} to {int(lists.max())}", "neighbor_means")
     means = torch.empty(len(ids), len(windows))
     call(
         "neighbor_means",
@@ -89,9 +91,12 @@ def neighbor_means(
 
 
 def _check(neighbors: Neighbors) -> None:
-    starts = neighbors.starts
-    if int(starts[0]) != 0 or int(starts[-1]) != len(neighbors.ids) or bool((starts.diff() < 0).any()):
-        raise DataError(f"starts that ascend from 0 to {len(neighbors.ids)}", "others", "neighbor_means")
+    starts, count = neighbors.starts, len(neighbors.ids)
+    if starts.dtype != torch.int64 or neighbors.ids.dtype != torch.int32 or neighbors.similarities.shape != (count,):
+        got = f"{starts.dtype}, {neighbors.ids.dtype}, {count} ids, {len(neighbors.similarities)} similarities"
+        raise ShapeError("int64 starts, int32 ids, and a similarity for each", got, "neighbor_means")
+    if int(starts[0]) != 0 or int(starts[-1]) != count or bool((starts.diff() < 0).any()):
+        raise DataError(f"starts that ascend from 0 to {count}", "others", "neighbor_means")
 
 
 def _by_torch(neighbors: Neighbors, recent: Jagged, ids: Tensor, windows: Sequence[int]) -> Tensor:
