@@ -6,7 +6,8 @@ import torch
 import retrank as rr
 from retrank.core.errors import ConfigError
 from retrank.models.pairs import Candidates, pair_batch
-from retrank.models.reranker import Reranker, standardized
+from retrank.models.reranked_lists import standardized
+from retrank.models.reranker import Reranker
 
 songs = pl.DataFrame({"song": list("vwxyz"), "genre": ["a", "b", "a", "b", "a"], "year": [1, 2, 3, 4, 5]})
 plays = pl.DataFrame(

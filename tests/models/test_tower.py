@@ -104,3 +104,41 @@ def test_config_round_trip():
 def test_bad_arguments(features, arguments, message):
     with pytest.raises(rr.errors.ConfigError, match=message):
         rr.models.Tower(FITTED, features, **arguments)
+
+
+@pytest.mark.parametrize("residual", [None, "movie_id", "genres", "user_id"])
+@pytest.mark.parametrize("layers", [[], [8, 5]])
+@pytest.mark.parametrize(
+    "features",
+    [
+        ["movie_id"],
+        ["movie_id", "genres"],
+        ["movie_id", "year", "genres"],
+        ["year"],
+        ["year", "age"],
+        ["age", "movie_id"],
+    ],
+)
+def test_a_prepared_tower_gives_the_bits_of_forward(features, layers, residual):
+    if residual is not None and not layers:
+        pytest.skip("a residual wants layers")
+    tower = rr.models.Tower(FITTED, features, layers=layers, dim=3, residual=residual).eval()
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+        prepared = tower.prepared()
+        for batch in (BATCH, BATCH[:1], BATCH[:0], BATCH[2:5]):
+            assert torch.equal(prepared(batch), tower(batch))
+
+
+def test_a_prepared_tower_takes_tables_of_any_kind_and_refuses_what_forward_refuses():
+    tower = rr.models.Tower(FITTED, ["movie_id", "genres"], layers=[8, 5], dim=4).eval()
+    tower.embeddings.tables[0] = tower.embeddings["movie_id"].to_int8()
+    prepared = tower.prepared()
+    with torch.no_grad():
+        assert torch.equal(prepared(BATCH), tower(BATCH))
+        for model in (tower, prepared):
+            with pytest.raises(rr.errors.DataError):
+                model(BATCH.merge({"genres": rr.Jagged.from_lists([[99]] * 7)}))
+            with pytest.raises(rr.errors.DataError):
+                model(BATCH.select(["movie_id"]))

@@ -9,6 +9,7 @@ from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError, DataError
 from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.embeddings import Embeddings
+from retrank.embeddings.prepared import PreparedEmbeddings
 from retrank.embeddings.table import Table
 from retrank.ops.concatenate_lookups import concatenate_lookups
 
@@ -110,6 +111,17 @@ class EmbeddingCollection(Embeddings):
         except DataError:
             self(batch)  # says which column and row
             raise
+
+    def prepared(self, features: Sequence[str]) -> PreparedEmbeddings:
+        """Return what looks up some features, in less time than `concatenate`, for a model that does not change.
+
+        Args:
+            features: which, in order.
+
+        Returns:
+            Takes a batch; see `PreparedEmbeddings`.
+        """
+        return PreparedEmbeddings([(feature, self[feature]) for feature in features])
 
     def linear_terms(self) -> "EmbeddingCollection":
         """Make a weight, at first 0, for every id that has a vector.

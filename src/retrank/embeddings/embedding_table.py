@@ -10,8 +10,9 @@ from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
 from retrank.embeddings.int8 import Int8Table
 from retrank.embeddings.pooling import Combiner
 from retrank.embeddings.table import Table
-from retrank.ops.concatenate_lookups import Lookup, concatenate_lookups
+from retrank.ops.concatenate_lookups import concatenate_lookups
 from retrank.ops.lookup import gather
+from retrank.ops.prepared_lookups import Rows
 
 __all__ = ["EmbeddingTable"]
 
@@ -100,6 +101,10 @@ class EmbeddingTable(Table):
         table.to(self.weight.device).quantize_(self.weight.detach())
         return table
 
+    def rows(self) -> Rows | None:
+        """Return the weights, unless they are rounded or lists are pooled by the maximum; see `Table.rows`."""
+        return None if self.dtype != "float32" or self.combiner == "max" else Rows(self.weight, self.combiner)
+
     def extra_repr(self) -> str:
         """Describe the table within torch's module listing."""
         return super().extra_repr() + ("" if self.dtype == "float32" else f", dtype='{self.dtype}'")
@@ -115,13 +120,6 @@ class EmbeddingTable(Table):
 
     def _look_up(self, ids: Tensor) -> Tensor:
         return gather(self.weight, ids, dtype=None if self.dtype == "float32" else torch.float32)
-
-    def _row_lookup(self, ids: Tensor | Jagged) -> Lookup | None:
-        if self.dtype != "float32" or self.combiner == "max":
-            return None
-        if isinstance(ids, Jagged):
-            return Lookup(self.weight, ids, self.combiner)
-        return Lookup(self.weight, ids, "sum") if ids.dim() == 1 else None
 
     def _pool(self, lists: Jagged) -> Tensor:
         lookup = self._row_lookup(lists)

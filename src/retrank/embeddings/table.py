@@ -16,6 +16,7 @@ from retrank.core.penalties import add_penalty
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
 from retrank.embeddings.pooling import Combiner, pool_vectors, require_combiner
 from retrank.ops.concatenate_lookups import Lookup
+from retrank.ops.prepared_lookups import Rows
 
 __all__ = ["Table"]
 
@@ -110,6 +111,10 @@ class Table(Configurable, nn.Module, ABC):
         self._add_penalty(ids)
         return lookup
 
+    def rows(self) -> Rows | None:
+        """Return the weights, if the vector of an id is the row of its number; None if it takes more than that."""
+        return None
+
     def penalty(self, ids: Tensor | Jagged) -> Tensor:
         """Return l2 · Σ‖e‖² / batch over the vectors of ids, which each lookup adds to the loss of its step.
 
@@ -166,9 +171,12 @@ class Table(Configurable, nn.Module, ABC):
     def _grow(self, num_ids: int) -> None:
         """Add the rows that ids below `num_ids` need."""
 
-    def _row_lookup(self, ids: Tensor | Jagged) -> Lookup | None:  # noqa: ARG002
+    def _row_lookup(self, ids: Tensor | Jagged) -> Lookup | None:
         """Return which rows make up the vectors of ids; None if that takes more than rows."""
-        return None
+        rows = self.rows()
+        if rows is None or (isinstance(ids, Tensor) and ids.dim() != 1):
+            return None
+        return Lookup(rows.weight, ids, rows.pooling if isinstance(ids, Jagged) else "sum")
 
     def _pool(self, lists: Jagged) -> Tensor:
         return pool_vectors(self._look_up(lists.values), lists, self.combiner)

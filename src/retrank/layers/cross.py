@@ -1,5 +1,6 @@
 """`Cross`: explicit feature crosses of the deep and cross network."""
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.layers.linear import materialize, unsized_parameter
-from retrank.ops.dense import CachedStack, Dense, dense
+from retrank.ops.dense import Dense, PreparedStack, dense
 
 __all__ = ["Cross"]
 
@@ -66,7 +67,6 @@ class Cross(LazyModuleMixin, Configurable, nn.Module):
             raise _config_error("diag_scale >= 0 and l2 >= 0", f"diag_scale={diag_scale}, l2={l2}")
         self.projection_dim, self.diag_scale, self.l2 = projection_dim, diag_scale, l2
         self.preactivation = nn.Identity() if preactivation is None else preactivation
-        self._dense = CachedStack()
         self.kernel = unsized_parameter()
         self.register_parameter("down", None if projection_dim is None else unsized_parameter())
         self.register_parameter("bias", unsized_parameter() if bias else None)
@@ -101,10 +101,17 @@ class Cross(LazyModuleMixin, Configurable, nn.Module):
                 "concatenate the features first, and cross equally wide inputs",
             )
         projected = x if self.down is None else dense(x, self.down)
-        crossed = self.preactivation(self._dense(projected, [Dense(self.kernel, self.bias, rectified=False)]))
+        crossed = self.preactivation(dense(projected, self.kernel, self.bias))
         if self.diag_scale:
             crossed = crossed + self.diag_scale * x
         return torch.addcmul(x, x0, crossed)
+
+    def prepared(self) -> Callable[[Tensor], Tensor]:
+        """Return what does the same as `forward` of one input in less time, for a model that does not change."""
+        if self.down is not None or self.diag_scale or type(self.preactivation) is not nn.Identity:
+            return self
+        stack = PreparedStack([Dense(self.kernel, self.bias, rectified=False)])
+        return lambda x: torch.addcmul(x, x, stack(x))
 
     def regularization(self) -> Tensor:
         """Return l2 times the sum of the squared weights, without the bias."""

@@ -1,7 +1,7 @@
 """`MLP`: a stack of dense layers."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -11,7 +11,7 @@ from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.hooks import has_hooks
 from retrank.layers.linear import is_linear, linear
-from retrank.ops.dense import CachedStack, Dense
+from retrank.ops.dense import Dense, PreparedStack, dense_stack
 
 __all__ = ["MLP"]
 
@@ -71,7 +71,6 @@ class MLP(Configurable, nn.Module):
             if isinstance(copied, nn.ReLU):
                 copied.inplace = True  # the output of a linear map is referenced nowhere else, and not needed again
         self.dropout = nn.Dropout(dropout)
-        self._stack = CachedStack()
 
     @property
     def out_features(self) -> int:
@@ -94,9 +93,7 @@ class MLP(Configurable, nn.Module):
         """
         self._check(inputs)
         if self._is_plain():
-            layers: Any = zip(self.linears, self.activations, strict=True)
-            stack = [Dense(layer.weight, layer.bias, isinstance(activation, nn.ReLU)) for layer, activation in layers]
-            return self._stack(inputs, stack)
+            return dense_stack(inputs, self._stack())
         last = len(self.linears) - 1
         for place, (layer, activation) in enumerate(zip(self.linears, self.activations, strict=True)):
             inputs = activation(layer(inputs))
@@ -104,12 +101,20 @@ class MLP(Configurable, nn.Module):
                 inputs = self.dropout(inputs)
         return inputs
 
+    def prepared(self) -> Callable[[Tensor], Tensor]:
+        """Return what does the same as `forward` in less time, for a model that is served and does not change."""
+        return PreparedStack(self._stack()) if self._is_plain() else self
+
     def regularization(self) -> Tensor:
         """Return l2 times the sum of the squared weights, without the biases."""
         weights = [layer.weight for layer in self.linears if isinstance(layer, nn.Linear)]
         if self.l2 == 0:
             return torch.zeros((), device=weights[0].device)
         return self.l2 * torch.stack([weight.square().sum() for weight in weights]).sum()
+
+    def _stack(self) -> list[Dense]:
+        layers: Any = zip(self.linears, self.activations, strict=True)
+        return [Dense(layer.weight, layer.bias, isinstance(activation, nn.ReLU)) for layer, activation in layers]
 
     def _is_plain(self) -> bool:
         """Return whether the layers do nothing but what `dense_stack` does in one pass."""

@@ -1,7 +1,6 @@
 """`Reranker`: the order of retrieval, corrected by a model of pairs."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import final
 
 import torch
@@ -20,7 +19,7 @@ from retrank.layers.mlp import MLP
 from retrank.losses.softmax import softmax_cross_entropy
 from retrank.models.number_columns import number_columns
 from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
-from retrank.ops.concatenate_lookups import concatenate_lookups
+from retrank.models.reranked_lists import Correction, RerankedLists, Together
 from retrank.training.model import Model
 
 __all__ = ["POSITIVE", "ROWS", "Reranker"]
@@ -138,30 +137,8 @@ class Reranker(Configurable, Model):
         if self.co_occurrence is not None and self.recent is not None:
             together = self.co_occurrence(batch[self.recent], batch[self.candidate_id])
         features = [*number_columns(batch, self.numbers), self.embeddings.concatenate(batch)]
-        return self.corrected(batch[RETRIEVAL_SCORE], batch[RETRIEVAL_RANK], batch[LIST], together, features)
-
-    def corrected(
-        self, scores: Tensor, ranks: Tensor, lists: Tensor, together: Tensor | None, features: Sequence[Tensor]
-    ) -> Tensor:
-        """Correct the scores of pairs whose features are vectors already.
-
-        Args:
-            scores: `(pairs,)`, of retrieval.
-            ranks: `(pairs,)`, of retrieval, from 0.
-            lists: `(pairs,)` int64 list of each pair.
-            together: `(pairs, windows)` co-occurrence with the recent candidates, or None for a model without.
-            features: `(pairs, width)` each, numbers in order and then vectors of ids in order.
-
-        Returns:
-            `(pairs,)` scores.
-        """
-        varying = scores[:, None] if together is None else torch.cat([scores[:, None], together], dim=1)
-        within_list = standardized(varying, lists)
-        retrieval, others = within_list[:, :1], within_list[:, 1:]
-        place = ranks.float().log1p()[:, None] / 3  # about 1.5 for place 100
-        inputs = torch.cat([retrieval, place, others, *features], dim=1)
-        correction: Tensor = self.correction(self.cross(inputs))
-        return self.retrieval_weight * retrieval[:, 0] + correction[:, 0]
+        correction = Correction(self.cross, self.correction, self.retrieval_weight)
+        return correction(batch[RETRIEVAL_SCORE], batch[RETRIEVAL_RANK], batch[LIST], together, features)
 
     def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:  # noqa: ARG002 (the same for both)
         """Compare the scores of each list with its positive.
@@ -182,7 +159,7 @@ class Reranker(Configurable, Model):
         pairs = pair_batch(batch, self._candidates().to(batch.device), lists, query_features=names)
         return softmax_cross_entropy(self(pairs).view_as(lists.scores), batch[POSITIVE])
 
-    def list_scorer(self, catalogue: Batch) -> "RerankedLists":
+    def list_scorer(self, catalogue: Batch) -> RerankedLists:
         """Prepare to score whole lists of candidates: what the model needs of a candidate is looked up once.
 
         Args:
@@ -192,84 +169,13 @@ class Reranker(Configurable, Model):
             Gives the scores of `forward` for lists, to the bit, on the CPU and with the kernels. The model must not
             change.
         """
-        return RerankedLists(self, catalogue)
+        correction = Correction(self.cross.prepared(), self.correction.prepared(), self.retrieval_weight)
+        together = None
+        if self.co_occurrence is not None and self.recent is not None:
+            together = Together(self.co_occurrence, self.recent, catalogue[self.candidate_id])
+        return RerankedLists(catalogue, self.numbers, self.embeddings, together, correction)
 
     def _candidates(self) -> Batch:
         if self.catalogue is None:
             raise ConfigError("a catalogue, for training", "none", "Reranker", "pass catalogue=")
         return self.catalogue.batch
-
-
-def standardized(values: Tensor, lists: Tensor) -> Tensor:
-    """Shift and scale numbers to mean 0 and variance 1 within each list.
-
-    Args:
-        values: `(pairs, width)`.
-        lists: `(pairs,)` int64 number of each pair's list.
-
-    Returns:
-        `(pairs, width)`; 0 where a list does not vary.
-
-    Example:
-        >>> import torch, retrank as rr
-        >>> standardized = rr.models.reranker.standardized
-        >>> standardized(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
-        [[-1.0], [1.0], [0.0]]
-    """
-    num_lists = len(lists) + 1  # an upper bound, which needs no synchronization with the device
-    sums = values.new_zeros(num_lists, values.shape[1])
-    counts = sums.index_add(0, lists, torch.ones_like(values)).clamp(min=1)
-    centred = values - (sums.index_add(0, lists, values) / counts)[lists]
-    variance = sums.index_add(0, lists, centred.square()) / counts
-    return centred * (variance + 1e-12).rsqrt()[lists]
-
-
-@final
-class RerankedLists:
-    """Scores lists of candidates by a `Reranker`; see `Reranker.list_scorer`.
-
-    Args:
-        model: in evaluation mode.
-        catalogue: transformed candidate features, one row per candidate.
-    """
-
-    def __init__(self, model: Reranker, catalogue: Batch) -> None:
-        self._model = model
-        # Neighboring features of one side are one piece; all together are in the order that `forward` has them in.
-        names = [*model.numbers, *model.embeddings.dims]
-        self._pieces = [(is_own, tuple(group)) for is_own, group in groupby(names, lambda name: name in catalogue)]
-        with torch.inference_mode():
-            self._own = [self._vectors(catalogue, piece) if is_own else None for is_own, piece in self._pieces]
-            self._ids = None if model.recent is None else catalogue[model.candidate_id]
-
-    def __call__(self, queries: Batch, lists: Candidates) -> Tensor:
-        """Score lists.
-
-        Args:
-            queries: transformed query features, one row per query.
-            lists: `(queries, k)`; a missing place has row -1.
-
-        Returns:
-            `(queries, k)` scores; those of missing places mean nothing.
-        """
-        num_queries, k = lists.rows.shape
-        model, missing = self._model, lists.rows.reshape(-1) < 0
-        rows, owners = lists.rows.reshape(-1).clamp(min=0), torch.arange(num_queries).repeat_interleave(k)
-        together = None
-        if model.co_occurrence is not None and model.recent is not None and self._ids is not None:
-            together = model.co_occurrence(queries[model.recent], self._ids[rows], owners)
-        features = [
-            own[rows] if own is not None else self._vectors(queries, piece)[owners]
-            for own, (_, piece) in zip(self._own, self._pieces, strict=True)
-        ]
-        scores = lists.scores.reshape(-1).masked_fill(missing, 0.0)
-        ranks = torch.arange(k).repeat(num_queries)
-        found = model.corrected(scores, ranks, owners.masked_fill(missing, num_queries), together, features)
-        return found.view(num_queries, k)
-
-    def _vectors(self, batch: Batch, names: Sequence[str]) -> Tensor:
-        numbers = number_columns(batch, [name for name in names if name in self._model.numbers])
-        lookups = [
-            self._model.embeddings[name].lookup(batch[name]) for name in names if name not in self._model.numbers
-        ]
-        return concatenate_lookups([*numbers, *lookups])

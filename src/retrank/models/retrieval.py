@@ -126,6 +126,14 @@ class RetrievalModel(Configurable, Model, ABC):
             `(batch, dim)`.
         """
 
+    def query_encoder(self) -> Callable[[Batch], Tensor]:
+        """Prepare to embed queries again and again, out of training and without gradients.
+
+        Returns:
+            Gives the bits of `query_embeddings`; the model must not change.
+        """
+        return self.query_embeddings
+
     @abstractmethod
     def candidate_embeddings(self, batch: Batch) -> Tensor:
         """Embed candidates, differentiably.

@@ -15,6 +15,7 @@ from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.features.space import FeatureSpace
 from retrank.layers.mlp import MLP
 from retrank.models.number_columns import number_columns
+from retrank.models.prepared_tower import PreparedTower
 
 __all__ = ["Tower"]
 
@@ -111,6 +112,21 @@ class Tower(Configurable, nn.Module):
         inputs = torch.cat(others, dim=1) if self.embeddings is None else self.embeddings.concatenate(batch, others)
         output: Tensor = inputs if self.mlp is None else self.mlp(inputs)
         return output if residual is None else residual + output
+
+    def prepared(self) -> PreparedTower:
+        """Return what embeds rows as `forward` does out of training, in less time, for a model that does not change.
+
+        Returns:
+            Takes a batch, and gives the bits of `forward`. It does not call the modules, nor their hooks.
+        """
+        feature, table = self.residual_feature, self.residual
+        return PreparedTower(
+            [] if self.embeddings is None else [(name, self.embeddings[name]) for name in self.embeddings.features],
+            self.numbers,
+            self.mlp,
+            None if feature is None or table is None else (feature, table),
+            shows_residual=feature is not None and feature not in self.features,
+        )
 
     def _replace_by_unknown(self, batch: Batch) -> Batch:
         ids = batch[self.id_feature]

@@ -1,5 +1,6 @@
 """`TwoTower`: one tower for queries, one for candidates."""
 
+from collections.abc import Callable
 from typing import final
 
 from torch import Tensor
@@ -123,6 +124,11 @@ class TwoTower(RetrievalModel):
     def query_embeddings(self, batch: Batch) -> Tensor:
         """Pass queries through their tower; see `RetrievalModel.query_embeddings`."""
         return self._normalized(self.query(batch))
+
+    def query_encoder(self) -> Callable[[Batch], Tensor]:
+        """Prepare the query tower to be served; see `RetrievalModel.query_encoder`."""
+        tower = self.query.prepared()
+        return lambda batch: self._normalized(tower(batch))
 
     def candidate_embeddings(self, batch: Batch) -> Tensor:
         """Pass candidates through their tower; see `RetrievalModel.candidate_embeddings`."""

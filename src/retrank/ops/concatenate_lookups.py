@@ -15,9 +15,10 @@ from retrank.core.tensors import can_look
 from retrank.ops.checks import described, require_floats, require_integers
 from retrank.ops.lookup import Pooling, gather, pool, row_gradient
 
-__all__ = ["Lookup", "concatenate_lookups"]
+__all__ = ["POOLING", "Lookup", "concatenate_lookups"]
 
-_POOLING: Final = {"sum": 0, "mean": 1, "sqrtn": 2}
+POOLING: Final = {"sum": 0, "mean": 1, "sqrtn": 2}
+"""The numbers that the kernel has for them."""
 
 
 @final
@@ -95,8 +96,8 @@ def _checked(parts: Sequence[Tensor | Lookup]) -> list[Tensor]:
 
 
 def _check_lookup(part: Lookup, batch: int, name: str) -> None:
-    if part.pooling not in _POOLING:
-        raise _error(f"a pooling of {list(_POOLING)}", repr(part.pooling), name)
+    if part.pooling not in POOLING:
+        raise _error(f"a pooling of {list(POOLING)}", repr(part.pooling), name)
     ids, device = part.ids.values if isinstance(part.ids, Jagged) else part.ids, part.weight.device
     require_integers("concatenate_lookups", ids, f"ids of {name}", ids.shape[:1], device)
     if isinstance(part.ids, Jagged):
@@ -162,7 +163,7 @@ def _by_kernel(given: Sequence[Tensor | Lookup], values: Sequence[Tensor]) -> tu
         array("q", [value.shape[1] for value in rows]),
         array("q", [value.stride(0) for value in rows]),
         array("q", [0 if tensor is None else len(tensor) for tensor in ids]),
-        array("q", [_POOLING[part.pooling] if isinstance(part, Lookup) else 0 for part in given]),
+        array("q", [POOLING[part.pooling] if isinstance(part, Lookup) else 0 for part in given]),
         rows,
         _contiguous(ids),
         _contiguous(offsets),

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, Self, final
+from typing import Any, Final, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +14,12 @@ from retrank.core.native import BoundKernel, bind, call, is_native
 from retrank.ops.checks import described, require_floats
 from retrank.ops.derivation import derive_by_torch
 
-__all__ = ["CachedStack", "Dense", "dense", "dense_stack", "has_independent_rows"]
+__all__ = ["Dense", "PreparedStack", "dense", "dense_stack", "has_independent_rows"]
 
 _FEW_ROWS: Final = 32  # fewer do not repay laying out the weights
 _LINE: Final = 16  # floats in a cache line
 _TILE: Final = 16  # no processor has more rows in a tile
 
-_Places = tuple[tuple[tuple[bool, bool], ...], tuple[tuple[int, torch.Size, tuple[int, ...]], ...]]
 _Shape = tuple[tuple[bool, bool], ...]  # of each layer, whether it has a bias, and whether ReLU follows
 
 
@@ -85,55 +84,53 @@ def dense_stack(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
 
 
 @final
-class CachedStack:
-    """`dense_stack` for a module that is called again and again: what it checks of weights is remembered.
+class PreparedStack:
+    """`dense_stack` for a model that is served: its layers are checked once and not at each call.
 
-    Only calls without a gradient use it, and only while every weight lies where it lay, in the same shape; values are
-    read at each call. A copy, or what is read back from a file, remembers nothing.
+    Args:
+        layers: as of `dense_stack`. They do not learn; changes of their numbers in place are seen.
+
+    Raises:
+        ShapeError: no layers, or tensors that do not fit each other.
     """
 
-    def __init__(self) -> None:
-        self._cached: tuple[_Places, BoundKernel] | None = None  # one value, which threads replace as a whole
+    def __init__(self, layers: Sequence[Dense]) -> None:
+        parameters = _checked(layers[0].weight[:0] if layers else torch.empty(0), layers)
+        # Aliases keep the memory: nothing else can come to lie at an address that is remembered.
+        self._layers = _layers(_shape(layers), [parameter.detach().contiguous() for parameter in parameters])
+        self._run = _bound(self._layers) if is_native(*parameters) else None
+        self._in_features, self._out_features = layers[0].weight.shape[1], len(layers[-1].weight)
 
-    def __call__(self, inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
-        """Pass values through dense layers; see `dense_stack`."""
-        if torch.is_grad_enabled() or inputs.dim() != 2 or torch.is_autocast_enabled("cpu"):
-            return dense_stack(inputs, layers)
-        weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias) if tensor is not None]
-        if not is_native(inputs, *weights):
-            return dense_stack(inputs, layers)
-        places, cached = _places(layers, weights), self._cached
-        if cached is None or cached[0] != places:
-            _checked(inputs, layers)
-            if not all(tensor.is_contiguous() for tensor in weights):
-                return dense_stack(inputs, layers)
-            self._cached = cached = places, _bound(layers)
-        width = layers[0].weight.shape[1]
-        if inputs.shape[1] != width or width == 0 or inputs.stride(1) != 1:
-            return dense_stack(inputs, layers)
-        outputs = inputs.new_empty(len(inputs), len(layers[-1].weight))
-        cached[1](len(inputs) + _TILE, len(inputs), inputs.stride(0), inputs, outputs)
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Pass values through the layers; see `dense_stack`, which has the same bits.
+
+        Args:
+            inputs: `(..., in_features)` floats.
+
+        Returns:
+            `(..., out_features of the last)`.
+
+        Raises:
+            ShapeError: inputs that do not fit.
+        """
+        if (
+            self._run is None
+            or inputs.dim() != 2
+            or inputs.shape[1] != self._in_features
+            or inputs.stride(1) != 1
+            or self._in_features == 0
+            or torch.is_grad_enabled()
+            or torch.is_autocast_enabled("cpu")
+            or not is_native(inputs)
+        ):
+            return dense_stack(inputs, self._layers)
+        outputs = inputs.new_empty(len(inputs), self._out_features)
+        self._run(len(inputs) + _TILE, len(inputs), inputs.stride(0), inputs, outputs)
         return outputs
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return type(self)()
 
-    def __reduce__(self) -> tuple[type["CachedStack"], tuple[()]]:
-        return type(self), ()
-
-
-def _places(layers: Sequence[Dense], weights: Sequence[Tensor]) -> _Places:
-    """Return all that a bound kernel rests on."""
-    return (
-        tuple((layer.bias is None, layer.rectified) for layer in layers),
-        tuple((tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in weights),
-    )
-
-
-def _bound(layers: Sequence[Dense]) -> BoundKernel:
-    # Aliases keep the memory: nothing else can come to lie at an address that is remembered.
-    aliases = [Dense(w.detach(), None if b is None else b.detach(), rectified) for w, b, rectified in layers]
-    described = _described(aliases, 0, [None] * (len(layers) - 1))
+def _bound(layers: list[Dense]) -> BoundKernel:
+    described = _described(layers, 0, [None] * (len(layers) - 1))
     names = ("num_layers", "in", "out", "relu", "strides", "weights", "biases", "padded_rows", "hidden")
     fixed = dict(zip(names, described, strict=True))
     del fixed["padded_rows"]  # which varies with the inputs

@@ -61,14 +61,10 @@ def neighbor_means(
         raise ShapeError("one list of int64 ids per id", got, "neighbor_means")
     if not len(neighbors.ids):
         return torch.zeros(len(ids), len(windows), device=ids.device)
-    recent.check()
-    if can_look(neighbors.starts):
-        _check(neighbors)
-    if can_look(lists) and len(lists) and not 0 <= int(lists.min()) <= int(lists.max()) < len(recent):
-        raise DataError(f"lists in [0, {len(recent)})", f"{int(lists.min())} to {int(lists.max())}", "neighbor_means")
     if not (is_native(neighbors.similarities) and ids.is_cpu and recent.values.is_cpu):
+        _refuse_what_misleads(neighbors, recent, lists)
         return _by_torch(neighbors, recent.take(lists), ids, windows)
-    means = torch.empty(len(ids), len(windows))
+    means, misled = torch.empty(len(ids), len(windows)), array("q", [0])
     call(
         "neighbor_means",
         len(neighbors.starts) - 1,
@@ -85,9 +81,21 @@ def neighbor_means(
         ids.contiguous(),
         len(windows),
         array("q", windows),
+        misled,
         means,
     )
+    if misled[0]:
+        _refuse_what_misleads(neighbors, recent, lists)
+        raise DataError("lists and neighbors that stay as they are", "others", "neighbor_means")
     return means
+
+
+def _refuse_what_misleads(neighbors: Neighbors, recent: Jagged, lists: Tensor) -> None:
+    recent.check()
+    if can_look(neighbors.starts):
+        _check(neighbors)
+    if can_look(lists) and len(lists) and not 0 <= int(lists.min()) <= int(lists.max()) < len(recent):
+        raise DataError(f"lists in [0, {len(recent)})", f"{int(lists.min())} to {int(lists.max())}", "neighbor_means")
 
 
 def _check(neighbors: Neighbors) -> None:

@@ -165,7 +165,7 @@ def checked_lists(lists: Jagged, num_lists: int, num_rows: int, device: torch.de
             f"{where}, row {row}",
             "leave unknown candidates out",
         )
-    return Jagged(values, offsets)
+    return Jagged.unchecked(values, offsets)
 
 
 def is_shared(lists: Jagged) -> bool:
@@ -205,7 +205,7 @@ def checked_mask(mask: Tensor, num_rows: int, device: torch.device, where: str) 
 def _first_mistake(values: Tensor, offsets: Tensor, num_rows: int) -> int:
     """Return the list whose offsets are wrong, or behind all lists the place of a value that is no row, or -1."""
     num_lists = len(offsets) - 1
-    if is_native(torch.empty(0, device=values.device)):
+    if values.is_cpu and is_native():
         mistake = torch.empty(1, dtype=torch.int64)
         call("check_lists", offsets, num_lists, values, len(values), num_rows, mistake)
         return int(mistake)

@@ -16,7 +16,7 @@ from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import AskedQueries
 from retrank.recommender.request import Key, Request
 from retrank.recommender.rules import rows_of_keys
-from retrank.recommender.stages import embed_queries, rank
+from retrank.recommender.stages import rank
 
 __all__ = ["Answers", "Rules", "answer", "rules_of", "similar_candidates"]
 
@@ -146,8 +146,9 @@ def similar_candidates(parts: Parts, candidate: Key, request: Request) -> Answer
 
 def _personal(parts: Parts, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
     depth = rules.k if parts.ranking is None else min(max(rules.k, parts.num_retrieved), len(parts.candidates))
-    embeddings = embed_queries(parts.retrieval, batch)
-    lists = Candidates(*parts.index.search_rows(embeddings, depth, exclude=exclude, allow=rules.allowed))
+    lists = Candidates(
+        *parts.index.search_rows(parts.query_encoder(batch), depth, exclude=exclude, allow=rules.allowed)
+    )
     if parts.list_scorer is not None:
         lists = rank(parts.list_scorer, batch, lists)
     return Candidates(lists.scores[:, : rules.k], lists.rows[:, : rules.k])

@@ -4,6 +4,8 @@ Columns are indexed, not gathered: `Series.gather` goes through polars' query en
 a short list, and whose threads do not survive a fork.
 """
 
+from functools import lru_cache
+
 import polars as pl
 
 from retrank.recommender.answers import Answers
@@ -27,10 +29,10 @@ def list_with_details(parts: Parts, answers: Answers) -> pl.DataFrame:
     length = int((rows >= 0).sum())  # missing places are at the end
     places = pl.Series(rows[:length].numpy(), dtype=pl.get_index_type())
     columns = [
-        pl.Series("rank", range(1, length + 1), dtype=pl.Int64),
+        _ranks(length),
         table[key][places],
         pl.Series("score", scores[:length].numpy(), dtype=pl.Float32),
-        pl.Series("stage", [_stage(parts, bool(answers.is_popular[0]))] * length, dtype=pl.String),
+        _stages(_stage(parts, bool(answers.is_popular[0])), length),
     ]
     return pl.DataFrame([*columns, *(column[places] for column in table if column.name != key)])
 
@@ -59,6 +61,16 @@ def table_of_lists(parts: Parts, keys: pl.Series, answers: Answers) -> pl.DataFr
             stages[answers.is_popular[query].long().numpy()],
         ]
     )
+
+
+@lru_cache(maxsize=64)
+def _ranks(length: int) -> pl.Series:
+    return pl.Series("rank", range(1, length + 1), dtype=pl.Int64)
+
+
+@lru_cache(maxsize=64)
+def _stages(stage: str, length: int) -> pl.Series:
+    return pl.Series("stage", [stage] * length, dtype=pl.String)
 
 
 def _stage(parts: Parts, is_popular: bool) -> str:

@@ -16,7 +16,7 @@ from retrank.models.pairs import RETRIEVAL_SCORE
 from retrank.models.reranker import POSITIVE, ROWS
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.frozen import FrozenModel
-from retrank.recommender.stages import embed_queries, serving_index
+from retrank.recommender.stages import query_encoder, serving_index
 
 __all__ = ["mine_lists"]
 
@@ -72,13 +72,13 @@ def mine_lists(
     seen = History(history, catalogue, query=query, candidate=candidate)
     names = list(dict.fromkeys([*retrieval.query_features, *features]))
     frozen = FrozenModel.of(retrieval, space)
-    index = serving_index(retrieval, catalogue)
+    index, encode = serving_index(retrieval, catalogue), query_encoder(frozen)
     parts = []
     for start in range(0, len(table), _BLOCK):
         block = table[start : start + _BLOCK]
         batch, rows = space.transform(block, features=names), catalogue.rows(block[candidate])
         exclude = _without(seen[block[query]], rows)
-        lists = index.search_rows(embed_queries(frozen, batch), k, exclude=exclude)
+        lists = index.search_rows(encode(batch), k, exclude=exclude)
         parts.append(_found(batch, features, lists, rows))
     if not sum(map(len, parts)):
         raise DataError("lists that hold their positive", "none", "mine_lists", "train retrieval longer, or raise k")

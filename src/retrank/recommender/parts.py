@@ -33,7 +33,7 @@ from retrank.recommender.popularity import PopularCandidates
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.request import Key
 from retrank.recommender.rules import Conditions, rows_of_keys
-from retrank.recommender.stages import ListScorer, list_scorer, serving_index
+from retrank.recommender.stages import ListScorer, QueryEncoder, list_scorer, query_encoder, serving_index
 from retrank.training.model import Model
 
 __all__ = ["CandidateTable", "Parts", "build_parts"]
@@ -132,6 +132,11 @@ class Parts:
         catalogue = self.candidates.catalogue
         embeddings = self.retrieval.model.embed_candidates(catalogue.batch).cpu()
         return Exact(torch.nn.functional.normalize(embeddings, dim=1), catalogue.keys)
+
+    @cached_property
+    def query_encoder(self) -> QueryEncoder:
+        """Embeds queries by the retrieval model."""
+        return query_encoder(self.retrieval)
 
     @cached_property
     def list_scorer(self) -> ListScorer | None:

@@ -1,6 +1,7 @@
 """The stages of a recommendation: embed, retrieve, rank."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import torch
@@ -19,8 +20,10 @@ from retrank.ops.dense import has_independent_rows
 from retrank.recommender.frozen import FrozenModel
 from retrank.training.model import Model
 
-__all__ = ["ListScorer", "embed_queries", "list_scorer", "rank", "serving_index"]
+__all__ = ["ListScorer", "QueryEncoder", "list_scorer", "query_encoder", "rank", "serving_index"]
 
+QueryEncoder = Callable[[Batch], Tensor]
+"""From query features to `(queries, dim)`."""
 ListScorer = Callable[[Batch, Candidates], Tensor]
 """From query features and lists of candidates to `(queries, k)` scores, bigger is better."""
 
@@ -41,24 +44,28 @@ def serving_index(model: RetrievalModel, catalogue: Catalogue) -> Index:
     return model.build_index(catalogue, lambda embeddings, keys: Exact(embeddings.cpu(), keys))
 
 
-def embed_queries(frozen: FrozenModel[RetrievalModel], queries: Batch) -> Tensor:
-    """Embed queries, each to the same bits whatever else is embedded with it.
+def query_encoder(frozen: FrozenModel[RetrievalModel]) -> QueryEncoder:
+    """Return what embeds queries, each to the same bits whatever else is embedded with it.
 
-    A model whose rows may depend on each other gets blocks of one size; see `row_independence`.
+    A model whose rows may depend on each other gets blocks of one size; see `row_independence`. What a library makes of
+    a row of such a block may yet depend on its place, in the last bit.
 
     Args:
         frozen: the model.
-        queries: transformed features.
 
     Returns:
-        `(queries, dim)` on the CPU.
+        A function of transformed features that returns `(queries, dim)` on the CPU.
     """
-    with torch.inference_mode():
-        if frozen.is_row_independent and has_independent_rows():
-            return frozen.model.query_embeddings(queries.to(frozen.device)).cpu()
-        blocks = [_filled_up(queries[start : start + _QUERIES]) for start in range(0, len(queries), _QUERIES)]
-        made = [frozen.model.query_embeddings(block.to(frozen.device)).cpu() for block in blocks]
-    return (made[0] if len(made) == 1 else torch.cat(made))[: len(queries)]
+    if frozen.is_row_independent and has_independent_rows():
+        encode = frozen.model.query_encoder()
+    else:
+        encode = partial(_in_blocks, frozen)
+
+    def embed(queries: Batch) -> Tensor:
+        with torch.inference_mode():
+            return encode(queries)
+
+    return embed
 
 
 def list_scorer(frozen: FrozenModel[Model], catalogue: Batch) -> ListScorer:
@@ -121,6 +128,12 @@ def _ordered(scores: Tensor, rows: Tensor) -> Candidates:
         )
     ordered, places = torch.sort(scores, dim=1, descending=True, stable=True)
     return Candidates(ordered, rows.gather(1, places))
+
+
+def _in_blocks(frozen: FrozenModel[RetrievalModel], queries: Batch) -> Tensor:
+    blocks = [_filled_up(queries[start : start + _QUERIES]) for start in range(0, len(queries), _QUERIES)]
+    made = [frozen.model.query_embeddings(block.to(frozen.device)).cpu() for block in blocks]
+    return (made[0] if len(made) == 1 else torch.cat(made))[: len(queries)]
 
 
 def _filled_up(block: Batch) -> Batch:

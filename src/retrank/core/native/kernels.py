@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
@@ -152,7 +152,10 @@ class _Kernel:
     """A function of the library, and the checks of its arguments."""
 
     def __init__(self, function: Any, declaration: Declaration, constants: dict[str, int]) -> None:
-        self._function, self._name, self._constants = function, declaration.name, constants
+        self._function, self._name = function, declaration.name
+        dimensions = [dimension for parameter in declaration.parameters for dimension in parameter.shape or ()]
+        literals = {dimension.name: int(dimension.name) for dimension in dimensions if dimension.name.isdigit()}
+        self._constants = {**constants, **literals}
         self._parameters = declaration.parameters
         self._names = [parameter.name for parameter in declaration.parameters]
         kinds: tuple[Callable[..., Any], ...] = (self._number, self._memory, self._sequence)
@@ -165,9 +168,9 @@ class _Kernel:
         """What the kernel takes, without the number of threads."""
         return self._parameters
 
-    def convert(self, place: int, argument: "Argument", sizes: dict[str, Any]) -> Any:
-        """Check one argument, and turn it into what C takes."""
-        return self._to_c[place](self._parameters[place], argument, sizes)
+    def converter(self, place: int) -> Callable[["Argument", dict[str, Any]], Any]:
+        """Return what checks one argument, and turns it into what C takes."""
+        return partial(self._to_c[place], self._parameters[place])
 
     def sizes(self, said: dict[str, Any], threads: int) -> dict[str, Any]:
         """Return what declarations may name: arguments that are numbers or arrays, and constants."""
@@ -219,17 +222,11 @@ class _Kernel:
     def _tensor(self, parameter: Parameter, tensor: Any, sizes: dict[str, Any], place: int | None) -> int | None:
         if tensor is None and parameter.is_nullable:
             return None
-        shape = None
-        if isinstance(tensor, Tensor) and tensor.dtype is parameter.dtype and is_plain(tensor):
-            dimensions, stride = parameter.shape, None
-            if dimensions is not None:
-                shape = [_size(dimension, sizes, place) for dimension in dimensions]
-                stride = None if dimensions[0].stride is None else _stride(dimensions[0].stride, sizes, place)
-            if _lies(tensor, shape, stride):
-                address = tensor.data_ptr()
-                if address or tensor.numel() == 0:  # else its memory was taken away
-                    return address or _NOWHERE_ADDRESS
-        kind = f"{parameter.dtype} in memory of the CPU" + ("" if shape is None else f" of shape {tuple(shape)}")
+        fits = is_plain(tensor) and tensor.dtype is parameter.dtype and _lies(tensor, parameter.shape, sizes, place)
+        if fits and ((address := tensor.data_ptr()) or tensor.numel() == 0):  # else its memory was taken away
+            return address or _NOWHERE_ADDRESS
+        shape = None if parameter.shape is None else tuple(_size(d, sizes, place) for d in parameter.shape)
+        kind = f"{parameter.dtype} in memory of the CPU" + ("" if shape is None else f" of shape {shape}")
         where = parameter.name if place is None else f"{parameter.name}[{place}]"
         raise self._error(kind, _described(tensor), where)
 
@@ -251,13 +248,13 @@ class BoundKernel:
 
     def __init__(self, kernel: _Kernel, fixed: dict[str, "Argument"]) -> None:
         self._kernel, self._fixed = kernel, fixed  # which keeps the memory
-        self._said = {name: argument for name, argument in fixed.items() if isinstance(argument, int | array)}
-        sizes = kernel.sizes(self._said, 1)
-        self._varying = [(place, p.name) for place, p in enumerate(kernel.parameters) if p.name not in fixed]
-        self._converted = [
-            kernel.convert(place, fixed[p.name], sizes) if p.name in fixed else None
-            for place, p in enumerate(kernel.parameters)
-        ]
+        said = {name: argument for name, argument in fixed.items() if isinstance(argument, int | array)}
+        self._sizes = kernel.sizes(said, 1)
+        places = {parameter.name: place for place, parameter in enumerate(kernel.parameters)}
+        self._converted = [None] * len(places)
+        for name, argument in fixed.items():
+            self._converted[places[name]] = kernel.converter(places[name])(argument, self._sizes)
+        self._varying = [(place, name, kernel.converter(place)) for name, place in places.items() if name not in fixed]
 
     def __call__(self, *varying: "Argument") -> None:
         """Run the kernel.
@@ -268,20 +265,20 @@ class BoundKernel:
         Raises:
             ShapeError: an argument that does not fit the declaration.
         """
-        pairs = list(zip(self._varying, varying, strict=True))
-        said = {name: argument for (_, name), argument in pairs if isinstance(argument, int | array)}
         threads = num_threads()
-        sizes, converted = self._kernel.sizes({**self._said, **said}, threads), self._converted.copy()
-        for (place, _), argument in pairs:
-            converted[place] = self._kernel.convert(place, argument, sizes)
+        sizes, converted = self._sizes.copy(), self._converted.copy()
+        sizes["threads"] = threads
+        for (_, name, _), argument in zip(self._varying, varying, strict=True):
+            if isinstance(argument, int | array):
+                sizes[name] = argument
+        for (place, _, to_c), argument in zip(self._varying, varying, strict=True):
+            converted[place] = to_c(argument, sizes)
         self._kernel.run(threads, converted)
 
 
 def _size(dimension: Dimension, sizes: dict[str, Any], place: int | None) -> int:
     name, entry, is_each, plus, _ = dimension
-    size = sizes.get(name)
-    if size is None:
-        return int(name) + plus  # a literal
+    size = sizes[name]
     if is_each:
         size = size[place]
     elif entry is not None:
@@ -289,20 +286,19 @@ def _size(dimension: Dimension, sizes: dict[str, Any], place: int | None) -> int
     return int(size) + plus
 
 
-def _stride(name: str, sizes: dict[str, Any], place: int | None) -> int:
-    stride = sizes[name]
-    return int(stride if place is None else stride[place])
-
-
-def _lies(tensor: Tensor, shape: list[int] | None, stride: int | None) -> bool:
+def _lies(tensor: Tensor, shape: tuple[Dimension, ...] | None, sizes: dict[str, Any], place: int | None) -> bool:
     """Say whether a tensor has the memory that a kernel will read or write."""
-    if shape is None or stride is None:
-        return tensor.is_contiguous() and (shape is None or tensor.numel() == math.prod(shape))
-    rows, width = shape
-    are_rows = tensor.dim() == 2 and tensor.shape[0] == rows and tensor.shape[1] == width
-    if rows == 0 or width == 0:
-        return are_rows
-    return are_rows and (rows == 1 or tensor.stride(0) == stride) and (width == 1 or tensor.stride(1) == 1)
+    if shape is None:
+        return tensor.is_contiguous()
+    needed = [_size(dimension, sizes, place) for dimension in shape]
+    if shape[0].stride is None:
+        return tensor.numel() == math.prod(needed) and tensor.is_contiguous()
+    rows, width = needed
+    if tensor.shape != (rows, width) or rows == 0 or width == 0:
+        return tensor.shape == (rows, width)
+    stride = sizes[shape[0].stride]
+    stride = int(stride if place is None else stride[place])
+    return (rows == 1 or tensor.stride(0) == stride) and (width == 1 or tensor.stride(1) == 1)
 
 
 def _described(tensor: Any) -> str:

@@ -8,20 +8,32 @@ extern "C" {
 // Pairs may share lists, so that what a query had last need not be repeated for each of its candidates.
 // The neighbors of an id lie between two `starts`, in ascending order; who is no neighbor has similarity 0. An id
 // that has no row, since it is new, has no neighbors. Sums go from the oldest to the latest, as in the plain version.
+// Places are not trusted: `misled` says whether one leads out of what was given, and then the means are not to be used.
 void neighbor_means(int64_t threads, int64_t num_ids, const int64_t *starts /* (num_ids + 1) */, int64_t num_neighbors,
                     const int32_t *neighbors /* (num_neighbors) */, const float *similarities /* (num_neighbors) */,
                     int64_t num_lists, int64_t num_values, const int64_t *values /* (num_values) */,
                     const int64_t *offsets /* (num_lists + 1) */, int64_t num_pairs,
                     const int64_t *lists /* (num_pairs) */, const int64_t *ids /* (num_pairs) */,
-                    int64_t num_windows, const int64_t *windows /* (num_windows) */,
+                    int64_t num_windows, const int64_t *windows /* (num_windows) */, int64_t *misled /* (1) */,
                     float *means /* (num_pairs, num_windows) */) {
-#pragma omp parallel for num_threads(threads) if (num_pairs > 1 << 10)
+    int64_t outside = starts[0] != 0 || starts[num_ids] != num_neighbors || offsets[0] != 0 ||
+                      offsets[num_lists] != num_values;
+    misled[0] = outside;
+    if (outside) return;
+#pragma omp parallel for num_threads(threads) reduction(| : outside) if (num_pairs > 1 << 10)
     for (int64_t pair = 0; pair < num_pairs; pair++) {
         float *to = means + pair * num_windows;
         std::fill(to, to + num_windows, 0.f);
         const int64_t list = lists[pair], id = ids[pair];
-        if (uint64_t(id) >= uint64_t(num_ids) || uint64_t(list) >= uint64_t(num_lists)) continue;
+        if (uint64_t(list) >= uint64_t(num_lists)) {
+            outside = 1;
+            continue;
+        }
         const int64_t first = offsets[list], last = offsets[list + 1];
+        outside |= first < 0 || last < first || last > num_values;
+        if (outside || uint64_t(id) >= uint64_t(num_ids)) continue;
+        outside |= starts[id] < 0 || starts[id + 1] < starts[id] || starts[id + 1] > num_neighbors;
+        if (outside) continue;
         // The row of the id, not those of the list: it stays in the cache for the whole list.
         const int32_t *begin = neighbors + starts[id], *end = neighbors + starts[id + 1];
         for (int64_t at = first; at < last; at++) {
@@ -34,5 +46,6 @@ void neighbor_means(int64_t threads, int64_t num_ids, const int64_t *starts /* (
         for (int64_t k = 0; k < num_windows; k++)
             to[k] /= float(std::max<int64_t>(1, std::min(last - first, windows[k])));
     }
+    misled[0] = outside;
 }
 }
