@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import polars as pl
 import pytest
@@ -78,11 +76,9 @@ def test_lists_have_the_type_of_the_candidates(dtype):
     assert recent.to_list() == [[], [], rows["song"][:1].to_list()]
 
 
-def test_work_grows_with_the_lists_and_not_with_the_width_of_the_window():
+def test_a_wide_window_costs_no_more_than_its_lists():
     rng = np.random.default_rng(0)
     rows = pl.DataFrame({"user": rng.permutation(20_000), "song": rng.integers(9, size=20_000)})
     rows = rows.with_row_index("time")
-    start = time.perf_counter()
-    recent = with_recent_candidates(rows, length=5_000, **NAMES)["recent"]
-    assert time.perf_counter() - start < 5  # one shift of the table for each of the 5,000 places takes far longer
+    recent = with_recent_candidates(rows, length=10**9, **NAMES)["recent"]  # a column per place would not fit
     assert recent.list.len().sum() == 0

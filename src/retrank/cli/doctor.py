@@ -19,17 +19,7 @@ from retrank.core.version import __version__
 
 __all__ = ["doctor", "examine"]
 
-_EXTRAS: Final = {
-    "ann": "faiss",
-    "serve": "fastapi",
-    "export": "onnx",
-    "sharded": "torchrec",
-    "tune": "optuna",
-    "tensorboard": "tensorboard",
-    "mlflow": "mlflow",
-    "plot": "matplotlib",
-    "text": "sentence_transformers",
-}
+_EXTRAS: Final = {"ann": "faiss", "plot": "matplotlib", "tensorboard": "tensorboard"}
 _VARIABLES: Final = (
     *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY", "MKL_NUM_THREADS"),
     *("RETRANK_NATIVE", "RETRANK_DATA", "RETRANK_CACHE", "XDG_CACHE_HOME", "CXX"),
