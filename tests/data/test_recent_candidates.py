@@ -1,10 +1,12 @@
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from retrank.core.errors import ConfigError, DataError
+from retrank.data.events import EventLog
 from retrank.data.recent_candidates import latest_candidates, with_recent_candidates
 
 NAMES = {"query": "user", "candidate": "song", "time": "time"}
@@ -17,11 +19,24 @@ def table(rows):
 
 
 @given(plays, st.integers(1, 4))
-def test_lists_hold_the_past_and_nothing_else(rows, length):
+def test_lists_hold_what_was_strictly_before_and_nothing_else(rows, length):
     lists = with_recent_candidates(table(rows), length=length, **NAMES)["recent"].to_list()
     for i, (user, _, now) in enumerate(rows):
-        before = sorted((t, j, song) for j, (u, song, t) in enumerate(rows) if u == user and (t, j) < (now, i))
+        before = sorted((t, j, song) for j, (u, song, t) in enumerate(rows) if u == user and t < now)
         assert lists[i] == [song for _, _, song in before][-length:]
+
+
+@given(plays, st.integers(1, 4))
+def test_lists_are_those_of_the_event_log(rows, length):
+    every = table(rows)
+    if every.is_empty():
+        return
+    log = EventLog(every, **NAMES)
+    past = log.latest_before(torch.from_numpy(log.queries.find(every["user"])), every["time"], length)
+    keys = log.candidates.keys
+    assert with_recent_candidates(every, length=length, **NAMES)["recent"].to_list() == [
+        [keys[place] for place in places] for places in past.to_lists()
+    ]
 
 
 @given(plays, st.integers(1, 4))

@@ -12,13 +12,14 @@ __all__ = ["latest_candidates", "with_recent_candidates"]
 def with_recent_candidates(
     table: TableLike, *, query: str, candidate: str, time: str, length: int, name: str = "recent"
 ) -> pl.DataFrame:
-    """Give every interaction the candidates that its query had interacted with before, and nothing of the future.
+    """Give every interaction what its query had interacted with strictly before, so nothing of the future.
 
     Args:
         table: one row an interaction.
         query: the column of query keys.
         candidate: the column of candidate keys.
-        time: the column of times; among equal times, rows count in their order.
+        time: the column of times. Interactions of one query at one time do not see each other, since what came first
+            is not known; later ones see them in the order of their rows.
         length: at most this many, the most recent ones.
         name: of the new column.
 
@@ -40,13 +41,17 @@ def with_recent_candidates(
     if name in rows.columns:
         raise ConfigError("a new column name", f"'{name}' exists", "with_recent_candidates")
     order = rows.select(pl.arg_sort_by(query, time, maintain_order=True)).to_series()
-    ordered = rows.select(pl.col(query).alias("query"), pl.col(candidate).alias("candidate"))[order]
+    columns = {"query": query, "candidate": candidate, "time": time}
+    ordered = rows.select(pl.col(column).alias(role) for role, column in columns.items())[order]
     # Places count on by one, and skip `length` where a new query begins: no window reaches back into another query.
     length = min(length, max(len(rows), 1))
     queries_before = (pl.col("query") != pl.col("query").shift()).fill_null(value=False).cum_sum().cast(pl.Int64)
     places = pl.int_range(pl.len(), dtype=pl.Int64) + length * queries_before
     windows = ordered.select("candidate", place=places).rolling("place", period=f"{length}i", closed="left")
-    lists = windows.agg("candidate")["candidate"].gather(order.arg_sort())
+    lists = windows.agg("candidate")["candidate"]
+    is_later = pl.any_horizontal(pl.col("query", "time") != pl.col("query", "time").shift()).fill_null(value=True)
+    first = pl.when(is_later).then(pl.int_range(pl.len())).forward_fill()  # of those at one time, whose list all have
+    lists = lists.gather(ordered.select(first).to_series()).gather(order.arg_sort())
     return rows.with_columns(lists.alias(name))
 
 

@@ -17,7 +17,7 @@ __all__ = ["PreparedTower"]
 
 @final
 class PreparedTower:
-    """Embeds rows as `Tower.forward` does, to the bit, in less time: one lookup, and what is checked once.
+    """Embeds rows as `Tower.forward` does, with the kernels to the bit, in less time: one lookup, checked once.
 
     Args:
         tables: of the id features, in order.
