@@ -1,14 +1,16 @@
 """Conditions, allow-lists and deny-lists as rows of the catalogue."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import polars as pl
 import pytest
 
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError, RetrankWarning
 from retrank.recommender.request import Request
-from retrank.recommender.rules import Conditions, rows_of_keys
+from retrank.recommender.rules import AllowLists, Conditions, rows_of_keys
 
 songs = pl.DataFrame({"song": ["v", "w", "x", "y", "z"], "year": [1980, 1990, 2000, 2010, None]})
 
@@ -62,15 +64,57 @@ def test_threads_may_ask_at_once():
 
 
 def test_keys_become_rows(catalogue):
-    assert rows_of_keys(catalogue, ["z", "w", "z", "nobody"], "deny", warn=False).tolist() == [1, 4]
-    assert rows_of_keys(catalogue, [], "deny", warn=True).tolist() == []
-    with pytest.warns(RetrankWarning, match="2 of 2 keys"):
-        assert rows_of_keys(catalogue, ["a", "b"], "allow", warn=True).tolist() == []
+    assert rows_of_keys(catalogue, ["z", "w", "z", "nobody"]).tolist() == [1, 4]
+    assert rows_of_keys(catalogue, []).tolist() == []
     many = ["x", *(f"n{i}" for i in range(100))]  # looked up as a column
-    assert rows_of_keys(catalogue, many, "deny", warn=False).tolist() == [2]
+    assert rows_of_keys(catalogue, many).tolist() == [2]
     for keys in ([1], [True], [1.5], ["x", 1], [["x"]], [b"x"], list(range(50))):
         with pytest.raises(DataError):
-            rows_of_keys(catalogue, keys, "deny", warn=False)
+            rows_of_keys(catalogue, keys)
+        with pytest.raises(DataError):
+            AllowLists(catalogue).mask(keys)
+
+
+@pytest.mark.parametrize("form", [list, pl.Series, np.array])
+def test_allowed_keys_become_masks(catalogue, form):
+    lists = AllowLists(catalogue)
+    for _ in range(2):
+        assert Request({}, allow=form(["z", "w", "z"])).allow is not None
+        assert lists.mask(Request({}, allow=form(["z", "w", "z"])).allow).nonzero()[:, 0].tolist() == [1, 4]
+        with pytest.warns(RetrankWarning, match="allow: 2 of 2 keys"):
+            assert not lists.mask(Request({}, allow=form(["a", "b"])).allow).any()
+
+
+@pytest.mark.parametrize("form", [list, pl.Series, np.array])
+def test_a_long_list_that_comes_again_is_known_and_another_is_not_taken_for_it(form):
+    songs = pl.DataFrame({"song": range(5_000)})
+    catalogue = rr.FeatureSpace({"song": rr.features.Categorical()}).fit(songs).catalogue(songs, key="song")
+    lists, keys = AllowLists(catalogue), form(range(2_000)) if form is list else form(list(range(2_000)))
+    first = lists.mask(Request({}, allow=keys).allow)
+    assert first.sum() == 2_000
+    assert lists.mask(Request({}, allow=keys).allow) is first
+    for count in range(2_001, 2_008):  # more than are kept
+        assert lists.mask(Request({}, allow=form(list(range(count)))).allow).sum() == count
+    keys[0] = 4_999
+    changed = lists.mask(Request({}, allow=keys).allow)
+    assert changed[4_999]
+    assert not changed[0]
+    assert not first[4_999]
+    for other in (form([float(key) for key in range(2_000)]), form([bool(key) for key in range(2_000)])):
+        with pytest.raises(DataError):  # equal to Python, and of another type
+            lists.mask(Request({}, allow=other).allow)
+
+
+def test_threads_get_the_masks_of_their_own_lists():
+    songs = pl.DataFrame({"song": range(5_000)})
+    catalogue = rr.FeatureSpace({"song": rr.features.Categorical()}).fit(songs).catalogue(songs, key="song")
+    lists, columns = AllowLists(catalogue), [pl.Series(range(1_000 + n)) for n in range(8)]
+
+    def ask(number):
+        return int(lists.mask(columns[number % 8]).sum()) == 1_000 + number % 8
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(800)))
 
 
 @pytest.mark.parametrize(

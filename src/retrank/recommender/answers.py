@@ -75,10 +75,9 @@ def rules_of(parts: Parts, request: Request) -> Rules:
         parts.require_own_process("a condition")
     allowed = None if request.where is None else parts.candidates.conditions.mask(request.where)
     if request.allow is not None:
-        only = torch.zeros(len(catalogue), dtype=torch.bool)
-        only[rows_of_keys(catalogue, request.allow, "allow", warn=True)] = True
+        only = parts.candidates.allow_lists.mask(request.allow)
         allowed = only if allowed is None else only & allowed
-    rows = rows_of_keys(catalogue, request.deny, "deny", warn=False)
+    rows = rows_of_keys(catalogue, request.deny)
     denied = Jagged.single(rows)
     return Rules(min(request.k, len(catalogue)), request.exclude_seen, allowed, denied)
 

@@ -32,7 +32,7 @@ from retrank.recommender.frozen import FrozenModel
 from retrank.recommender.popularity import PopularCandidates
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.request import Key
-from retrank.recommender.rules import Conditions, rows_of_keys
+from retrank.recommender.rules import AllowLists, Conditions, rows_of_keys
 from retrank.recommender.stages import ListScorer, QueryEncoder, list_scorer, query_encoder, serving_index
 from retrank.training.model import Model
 
@@ -54,7 +54,7 @@ class CandidateTable:
 
     def __init__(self, table: pl.DataFrame, column: str, catalogue: Catalogue) -> None:
         self.table, self.column, self.catalogue = table, column, catalogue
-        self.conditions = Conditions(table)
+        self.conditions, self.allow_lists = Conditions(table), AllowLists(catalogue)
 
     @classmethod
     def of(cls, table: pl.DataFrame, space: FeatureSpace, candidate_id: str) -> "CandidateTable":
@@ -166,7 +166,7 @@ class Parts:
     def without_candidates(self, keys: Iterable[Key]) -> "Parts":
         """Remove candidates; see `Recommender.without_candidates`."""
         old, gone = self.candidates, list(keys)
-        rows = rows_of_keys(old.catalogue, gone, "keys", warn=False)
+        rows = rows_of_keys(old.catalogue, gone)
         if len(rows) < len(set(gone)):
             unknown = next(key for key in gone if int(old.catalogue.rows([key])[0]) < 0)
             raise DataError("keys of candidates", repr(unknown), "without_candidates")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
 import polars as pl
 
 from retrank.core.errors import ConfigError, DataError
@@ -16,7 +17,7 @@ Key = str | int | bool
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # expressions and columns have no truth of being equal
 class Request:
     """One query, and the rules of its list.
 
@@ -26,7 +27,8 @@ class Request:
         exclude_seen: leave out what the query interacted with, also what it brings as recent candidates.
         where: a condition on the columns of the catalogue; a candidate for which it is unknown (null or NaN) is left
             out.
-        allow: the only candidate keys that may be recommended; None allows all.
+        allow: the only candidate keys that may be recommended; None allows all. Many are quickest as a polars Series or
+            a NumPy array of integers, above all if they are the same in every request.
         deny: candidate keys that must not be recommended.
 
     Raises:
@@ -58,7 +60,9 @@ class Request:
             fix = 'write an expression, e.g. pl.col("year") >= 1990'
             raise ConfigError("a polars expression", repr(where), "where", fix)
         if self.allow is not None:
-            object.__setattr__(self, "allow", _keys(self.allow, "allow"))
+            object.__setattr__(
+                self, "allow", _column(self.allow) if _is_column(self.allow) else _keys(self.allow, "allow")
+            )
         object.__setattr__(self, "deny", _keys(self.deny, "deny"))
 
 
@@ -75,6 +79,17 @@ def _length(k: object) -> int:
     if length < 1 or isinstance(k, bool):
         raise ConfigError("an integer k >= 1", repr(k), "k")
     return length
+
+
+def _is_column(given: object) -> bool:
+    return isinstance(given, pl.Series) or (
+        isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype.kind in "iu"
+    )
+
+
+def _column(given: Iterable[Key]) -> pl.Series:
+    """Take keys that need not become Python objects; a copy, so that nobody changes them."""
+    return given.clone() if isinstance(given, pl.Series) else pl.Series("allow", np.array(given))
 
 
 def _keys(given: Iterable[Key], name: str) -> tuple[Key, ...]:

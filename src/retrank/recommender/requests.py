@@ -63,7 +63,8 @@ def _groups(requests: Sequence[Request]) -> list[list[int]]:
     groups: dict[object, list[int]] = {}
     for place, request in enumerate(requests):
         where = None if request.where is None else condition_text(request.where) or place
-        groups.setdefault((request.k, request.exclude_seen, where, request.allow), []).append(place)
+        allow = id(request.allow) if isinstance(request.allow, pl.Series) else request.allow
+        groups.setdefault((request.k, request.exclude_seen, where, allow), []).append(place)
     return list(groups.values())
 
 

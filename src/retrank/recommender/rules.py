@@ -1,10 +1,11 @@
 """Which candidates may be recommended at all: conditions, allow-lists and deny-lists as rows of the catalogue."""
 
+import operator
 import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import polars as pl
 import torch
@@ -14,9 +15,11 @@ from retrank.core.errors import DataError, RetrankWarning
 from retrank.features.catalogue import Catalogue
 from retrank.recommender.request import Key
 
-__all__ = ["Conditions", "condition_text", "rows_of_keys"]
+__all__ = ["AllowLists", "Conditions", "condition_text", "rows_of_keys"]
 
 _KEPT_BYTES: Final = 2**26  # of masks, a byte per candidate
+_KEPT_LISTS: Final = 4
+_LONG: Final = 1_000  # keys; fewer are looked up as quickly
 
 
 @final
@@ -83,6 +86,62 @@ class Conditions:
         return torch.from_numpy(result.to_series().fill_null(False).to_numpy(writable=True))
 
 
+@final
+class AllowLists:
+    """Turns lists of allowed keys into masks, and keeps those of the latest long ones.
+
+    To compare a list with an earlier one costs a hundredth of looking up its keys.
+
+    Args:
+        catalogue: the candidates.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._kept: tuple[_AllowList, ...] = ()  # the latest first; threads replace it as a whole
+
+    def mask(self, keys: Iterable[Key] | pl.Series) -> Tensor:
+        """Return `(candidates,)` bool, which candidates are listed.
+
+        Args:
+            keys: of candidates; a warning tells how many are not.
+
+        Raises:
+            DataError: keys of another type than the catalogue's.
+        """
+        keys = keys if isinstance(keys, pl.Series) else tuple(keys)
+        found = next((kept for kept in self._kept if _same(kept.keys, keys)), None)
+        if found is None:
+            rows = self._catalogue.rows(keys if isinstance(keys, pl.Series) else list(keys))
+            mask, is_known = torch.zeros(len(self._catalogue), dtype=torch.bool), rows >= 0
+            mask[rows[is_known]] = True
+            found = _AllowList(keys, mask, len(rows) - int(is_known.sum()))
+            if len(keys) >= _LONG:
+                self._kept = (found, *self._kept)[:_KEPT_LISTS]
+        _warn_of_unknown(found.num_unknown, len(keys), "allow")
+        return found.mask
+
+
+class _AllowList(NamedTuple):
+    keys: tuple[Key, ...] | pl.Series
+    mask: Tensor
+    num_unknown: int
+
+
+def _same(one: tuple[Key, ...] | pl.Series, other: tuple[Key, ...] | pl.Series) -> bool:
+    if len(one) != len(other):
+        return False
+    if isinstance(one, pl.Series) and isinstance(other, pl.Series):
+        return one.equals(other, check_dtypes=True, null_equal=True)
+    # Numbers of another type may be equal, and are refused: a key that is the same object is of the same type.
+    return isinstance(one, tuple) and isinstance(other, tuple) and all(map(operator.is_, one, other))
+
+
+def _warn_of_unknown(count: int, asked: int, name: str) -> None:
+    if count:
+        warnings.warn(f"{name}: {count} of {asked} keys are no candidates", RetrankWarning, stacklevel=3)
+
+
 def condition_text(where: pl.Expr) -> bytes | None:
     """Return what tells conditions apart.
 
@@ -98,14 +157,12 @@ def condition_text(where: pl.Expr) -> bytes | None:
         return None
 
 
-def rows_of_keys(catalogue: Catalogue, keys: Iterable[Key], name: str, *, warn: bool) -> Tensor:
+def rows_of_keys(catalogue: Catalogue, keys: Iterable[Key]) -> Tensor:
     """Look up the candidates that a rule names.
 
     Args:
         catalogue: the candidates.
-        keys: of candidates.
-        name: of the rule, for messages.
-        warn: whether to warn of keys that are no candidates.
+        keys: of candidates; those of others fall out.
 
     Returns:
         Distinct ascending int64 rows.
@@ -117,8 +174,5 @@ def rows_of_keys(catalogue: Catalogue, keys: Iterable[Key], name: str, *, warn: 
     if not asked:
         return torch.empty(0, dtype=torch.int64)
     rows = catalogue.rows(asked)
-    unknown = int((rows < 0).sum())
-    if unknown and warn:
-        warnings.warn(f"{name}: {unknown} of {len(asked)} keys are no candidates", RetrankWarning, stacklevel=2)
     distinct: Tensor = torch.unique(rows[rows >= 0])
     return distinct

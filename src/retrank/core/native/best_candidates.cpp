@@ -8,6 +8,7 @@
 
 namespace {
 constexpr int64_t WORK = 1 << 20;  // multiplications that are worth a thread
+constexpr int64_t GAP = 8;         // panels in a row that are read though nobody may get their candidates
 
 typedef int8_t ByteVec __attribute__((vector_size(LANES)));
 
@@ -120,6 +121,12 @@ struct Segment {
 
     int64_t row_of(int64_t place) const { return rows ? rows[place] : first_row + place; }
 
+    // Return the first panel from one on in which there is a candidate, and its lanes.
+    int64_t next(int64_t panel, IntVec (&lanes)[2]) const {
+        while (panel < last_panel && !open(panel, lanes)) panel++;
+        return panel;
+    }
+
     // Return whether there is a candidate, for all lanes.
     bool open(int64_t panel, IntVec (&lanes)[2]) const {
         const int64_t first = panel * WIDTH, count = std::min<int64_t>(WIDTH, num_candidates - first);
@@ -139,6 +146,13 @@ struct Segment {
         return any(lanes[0] | lanes[1]);
     }
 };
+
+// Read on where nothing is wanted: the processor fetches ahead only while there is no gap, which costs more than it saves.
+inline void pass_over(const float *from, int64_t count) {
+    float sum = 0;
+    for (int64_t at = 0; at < count; at += 16) sum += from[at];
+    [[maybe_unused]] volatile float read = sum;  // or the compiler would leave it out
+}
 
 template <int COUNT>
 inline void offer(const Tile &tile, const float *panel, int64_t dim, const IntVec (&open)[2], const Segment &segment,
@@ -166,7 +180,9 @@ inline void offer(const Tile &tile, const float *panel, int64_t dim, const IntVe
 void scan(const Tiles &tiles, int64_t dim, const Segment &segment, Contest &contest) {
     IntVec open[2];
     for (int64_t panel = segment.first_panel; panel < segment.last_panel; panel++) {
-        if (!segment.open(panel, open)) continue;
+        const int64_t next = segment.next(panel, open);
+        if (next - panel <= GAP) pass_over(segment.panels + panel * dim * WIDTH, (next - panel) * dim * WIDTH);
+        if ((panel = next) == segment.last_panel) break;
         const float *at = segment.panels + panel * dim * WIDTH;
         for (const Tile &tile : tiles)
             with_rows(tile.rows, [&](auto rows) { offer<rows>(tile, at, dim, open, segment, panel * WIDTH, contest); });
