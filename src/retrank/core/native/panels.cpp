@@ -1,6 +1,23 @@
 // Candidates laid out as panels (dim, WIDTH): each dimension of WIDTH neighbours side by side, as `score_tile` reads them.
 #include "scores.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace {
+constexpr int64_t LARGE = 1 << 25;  // bytes
+
+// Ask for pages of 2 MiB: a scan of small ones waits for their addresses. Where there are none, nothing changes.
+void ask_for_large_pages(float *start, int64_t floats) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr uintptr_t PAGE = 1 << 21;
+    const uintptr_t first = (uintptr_t(start) + PAGE - 1) / PAGE * PAGE, last = uintptr_t(start + floats) / PAGE * PAGE;
+    if (floats * 4 >= LARGE && first < last) madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
+}  // namespace
+
 extern "C" {
 
 // The rows and columns of a tile, and the lanes of a register, to which other layouts are filled up.
@@ -10,6 +27,7 @@ void tile_shape(int64_t, int64_t *shape) { shape[0] = ROWS, shape[1] = WIDTH, sh
 void pack_panels(int64_t threads, const float *candidates, const int64_t *order, int64_t count, int64_t dim,
                  float *panels) {
     const int64_t num_panels = (count + WIDTH - 1) / WIDTH;
+    ask_for_large_pages(panels, num_panels * dim * WIDTH);
 #pragma omp parallel for num_threads(threads)
     for (int64_t panel = 0; panel < num_panels; panel++) {
         float *to = panels + panel * dim * WIDTH;
