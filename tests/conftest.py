@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from retrank.core import native
 from retrank.core.notices import forget_warnings
@@ -12,6 +13,10 @@ from tests import fake_movielens
 
 # The tests compute little, and two threads on a busy machine wait for each other; the sanitizers want to see them.
 torch.set_num_threads(int(os.environ.get("RETRANK_TEST_THREADS", "1")))
+
+# No test may fail because a machine is busy.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(autouse=True)
