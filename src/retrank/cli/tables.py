@@ -88,7 +88,7 @@ def read_interactions(path: Path, keys: Mapping[str, pl.DataType]) -> pl.DataFra
         DataError: the file cannot be read, a key column is missing, or a key is not of its type.
     """
     guessed = path.suffix.lower() in _TEXT_FILES
-    table = FileSource(path, types=dict.fromkeys(keys, pl.String) if guessed else None).frame()
+    table = FileSource(path, schema=dict.fromkeys(keys, pl.String) if guessed else None).frame()
     require_columns(table, keys, str(path))
     return table.with_columns(_keys_as(table[name], dtype, str(path), guessed) for name, dtype in keys.items())
 
