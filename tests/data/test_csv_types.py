@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import retrank as rr
 from retrank.data.csv_types import guessed_of_text
 
-UTC = dt.timezone.utc
+UTC = dt.UTC
 MOMENT = dt.datetime(2024, 1, 31, 10, 30, 5)
 
 

@@ -283,5 +283,7 @@ def _space(config: RunConfig) -> FeatureSpace:
             kinds[name] = kind(**entry.arguments)
         except TypeError as error:
             raise ConfigError(f"arguments of {entry.kind}", str(error), f"features.{name}") from error
+        except ConfigError as error:
+            raise ConfigError(error.expected, error.got, f"features.{name}, {error.where}", error.fix) from error
     crosses = [features.Cross(*cross.features, bins=cross.bins) for cross in config.crosses]
     return FeatureSpace(kinds, crosses)
