@@ -96,6 +96,17 @@ def test_recommend_says_what_the_bundle_says(trained, world):
     assert here == trained["recommendations"]
 
 
+def test_every_user_that_is_named_is_answered(trained, world):
+    arguments = ("recommend", world / "bundle", "-k", 3)
+    alone = [retrank(*arguments, "--user", user, "--json").stdout for user in (42, 43)]
+    both = retrank(*arguments, "--user", 42, "--user", 43, "--json").stdout
+    assert both == "".join(alone)
+    assert [json.loads(line)["query"] for line in both.splitlines()] == [{"person": 42}, {"person": 43}]
+    shown = retrank(*arguments, "--user", 42, "--user", 43).stdout
+    assert "for person 42" in shown
+    assert "for person 43" in shown
+
+
 def test_recommend_to_a_newcomer_with_a_condition(trained, world):
     result = retrank(
         "recommend", world / "bundle", "--query", "person=999", "--query", "age=30", "--query", "recent=s1,s2",
@@ -131,14 +142,16 @@ def test_every_flag_has_help():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["recommend", "nowhere", "--user", "1"], "nowhere"),
+        (["recommend", "nowhere", "--user", "1"], "nowhere: expected the directory of a bundle, got nothing there"),
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["quickstart", "--data", "nowhere"], "--data"),
         (["recommend", "{bundle}", "--query", "person"], "COLUMN=VALUE"),
         (["recommend", "{bundle}", "--user", "x"], "'person'"),
         (["recommend", "{bundle}", "--query", "height=3"], "height"),
         (["recommend", "{bundle}", "--user", "1", "--where", "genre ="], "--where"),
-        (["recommend", "{bundle}"], "'person'"),
+        (["recommend", "{bundle}"], "expected either --user or --query person=..., got neither; write e.g. --user"),
+        (["recommend", "{bundle}", "--user", "1", "--query", "person=1"], "got both"),
+        (["recommend", "{bundle}", "--query", "age=30"], "got neither"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(trained, world, arguments, message):
