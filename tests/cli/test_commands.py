@@ -149,6 +149,7 @@ def test_every_flag_has_help():
         (["recommend", "{bundle}", "--user", "x"], "'person'"),
         (["recommend", "{bundle}", "--query", "height=3"], "height"),
         (["recommend", "{bundle}", "--user", "1", "--where", "genre ="], "--where"),
+        (["recommend", "{bundle}", "--user", "1", "--where", "genres = 'a'"], "genres"),
         (["recommend", "{bundle}"], "expected either --user or --query person=..., got neither; write e.g. --user"),
         (["recommend", "{bundle}", "--user", "1", "--query", "person=1"], "got both"),
         (["recommend", "{bundle}", "--query", "age=30"], "got neither"),
@@ -158,6 +159,7 @@ def test_bad_input_is_one_line_and_exit_code_2(trained, world, arguments, messag
     result = retrank(*(a.format(bundle=world / "bundle") for a in arguments))
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
 

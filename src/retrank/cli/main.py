@@ -119,7 +119,8 @@ def main() -> None:
     try:
         app()
     except RetrankError as error:
-        typer.echo(f"error: {error}", err=True)
+        lines = (line.strip() for line in str(error).splitlines())
+        typer.echo(f"error: {' '.join(filter(None, lines))}", err=True)
         sys.exit(2)
 
 
