@@ -85,6 +85,9 @@ def test_train_writes_a_bundle_and_says_how_good_it_is(trained, world):
     assert len(trained["recommendations"]) == 10
     recommender = rr.Recommender.load(world / "bundle")
     assert "ndcg@10" in recommender.card.to_markdown()
+    assert recommender.card.data.startswith("plays.parquet: ")
+    for file in ("card.json", "README.md"):
+        assert str(world) not in (world / "bundle" / file).read_text()  # no path of the machine
     assert [path.name for path in world.iterdir() if "checkpoint" in path.name] == []
 
 
@@ -122,7 +125,7 @@ def test_recommend_to_a_newcomer_with_a_condition(trained, world):
 
 def test_evaluate_compares_with_baselines(trained, world):
     table = pl.read_parquet(world / "plays.parquet")
-    _, test = rr.data.leave_last_split(table, query="person", time="time", fraction=0.2)
+    _, test = rr.data.leave_last_split(table, query="person", time="time", test_size=0.2)
     test.write_csv(world / "test.csv")
     result = retrank("evaluate", world / "bundle", "--test", world / "test.csv", "-k", 10, "--json")
     rows = {(r["system"], r["metric"]): r["mean"] for r in json.loads(result.stdout)["rows"]}
@@ -132,7 +135,7 @@ def test_evaluate_compares_with_baselines(trained, world):
 
 
 def test_every_flag_has_help():
-    for command in ("quickstart", "train", "config", "evaluate", "recommend", "doctor"):
+    for command in ("quickstart", "train", "config", "evaluate", "recommend", "similar", "clean", "doctor"):
         shown = retrank(command, "--help").stdout
         for line in shown.splitlines():
             if line.lstrip("│ *").startswith("--"):

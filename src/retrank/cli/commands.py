@@ -181,9 +181,10 @@ def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -
 
 def _card(config: RunConfig, tables: Tables, report: Report, seeds: int) -> Card:
     split = config.split
+    source = config.data.dataset or Path(config.data.interactions or "").name  # no folders of this machine
     return Card(
         title=config.title,
-        data=f"{config.data.dataset or config.data.interactions}: {len(tables.train):,} training interactions of "
+        data=f"{source}: {len(tables.train):,} training interactions of "
         f"{len(tables.queries):,} queries with {len(tables.candidates):,} candidates.",
         split=f"The last {split.test:.0%} of each query's interactions by {config.data.time} are the test part; "
         "equal times in the order of the table.",

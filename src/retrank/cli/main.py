@@ -1,4 +1,4 @@
-"""The command line: `retrank quickstart | train | evaluate | recommend | similar | doctor`."""
+"""The command line: `retrank quickstart | train | evaluate | recommend | similar | clean | doctor`."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from retrank.cli import commands
+from retrank.cli import cleaning, commands
 from retrank.cli.config import DataConfig, RunConfig, load_config, quickstart_config
 from retrank.cli.doctor import doctor as tell
 from retrank.core.errors import ConfigError, RetrankError
@@ -103,6 +103,17 @@ def similar(
 ) -> None:
     """List the candidates of a bundle that are most like one of them."""
     commands.similar(bundle, candidate, k=k, where=where, as_json=as_json)
+
+
+@app.command()
+def clean(
+    folder: Annotated[Path, typer.Argument(help="Where to look: in it, and in the folders in it.")] = Path(),
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
+    hours: Annotated[float, typer.Option(min=0, help="Leave out what was written less than so long ago.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """List the checkpoints of runs that were stopped and never went on; with --delete, delete them."""
+    cleaning.clean(folder, hours=hours, delete=delete, as_json=as_json)
 
 
 @app.command()

@@ -159,7 +159,7 @@ class Pipeline:
 
     def _last(self, table: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
         data = self.config.data
-        return leave_last_split(table, query=data.query, time=data.time, fraction=fraction)
+        return leave_last_split(table, query=data.query, time=data.time, test_size=fraction)
 
     def _checkpoints(self, tables: Tables, stage: str = "") -> Path | None:
         return None if self.folder is None else self.folder / f"{self.config.fingerprint}-{tables.digest}" / stage
