@@ -28,6 +28,6 @@ def load_parts(directory: str | Path) -> Parts:
         place = Path(directory)
         if (place / MANIFEST).exists():
             raise
-        got = "a directory of other things" if place.is_dir() else "a file" if place.exists() else "nothing there"
+        got = f"a directory without {MANIFEST}" if place.is_dir() else "a file" if place.exists() else "nothing there"
         fix = "fix the path; Recommender.save and `retrank train` write bundles"
         raise StorageError("the directory of a bundle", got, str(directory), fix) from error
