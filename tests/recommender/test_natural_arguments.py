@@ -79,7 +79,11 @@ def test_a_path_without_a_bundle_says_so(tmp_path, recommender):
     (tmp_path / "letter").write_text("x")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.jpg").write_text("x")
-    for name, got in (("nowhere", "nothing there"), ("letter", "a file"), ("photos", r"a directory without manifest\.json")):
+    for name, got in (
+        ("nowhere", "nothing there"),
+        ("letter", "a file"),
+        ("photos", r"a directory without manifest\.json"),
+    ):
         with pytest.raises(StorageError, match=f"{name}: expected the directory of a bundle, got {got}"):
             rr.Recommender.load(tmp_path / name)
     recommender.save(tmp_path / "bundle")

@@ -18,6 +18,7 @@ __all__ = ["Abandoned", "abandoned", "clean"]
 
 _NAME: Final = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")
 _HOUR: Final = 3600
+_MEGABYTE: Final = 1_000_000
 
 
 @final
@@ -104,4 +105,4 @@ def _measured(place: Path) -> Abandoned:
         with suppress(FileNotFoundError):  # a run that goes on replaces its files
             entries.append(entry.lstat())
     latest = max(entry.st_mtime for entry in entries)
-    return Abandoned(place, sum(entry.st_size for entry in entries) / 1e6, (time.time() - latest) / _HOUR)
+    return Abandoned(place, sum(entry.st_size for entry in entries) / _MEGABYTE, (time.time() - latest) / _HOUR)

@@ -138,7 +138,8 @@ def reading(file: Path) -> Iterator[None]:
             "a readable table",
             f"{type(error).__name__}: {summary}",
             str(file),
-            "the file is damaged, cut short or of another kind; for CSV whose types were guessed wrongly, pass schema=",
+            "the file is damaged, cut short or of another kind; for CSV whose types were guessed wrongly, pass schema= "
+            "(in TOML: [data.types])",
         ) from error
 
 
