@@ -1,6 +1,5 @@
 """Short texts, such as titles, as lists of word ids."""
 
-import warnings
 from typing import ClassVar, Final, final
 
 import numpy as np
@@ -8,8 +7,9 @@ import polars as pl
 import torch
 
 from retrank.core.arguments import check_count
-from retrank.core.errors import DataError, RetrankWarning
+from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
+from retrank.core.notices import warn_once
 from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import Nulls
@@ -23,7 +23,7 @@ __all__ = ["Text"]
 
 _TEXT: Final = pl.first().str.to_lowercase().str.replace_all(r"[[:punct:]]", "").str.replace_all(r"[\s--[ ]]", " ")
 _WORDS: Final = _TEXT.str.split(" ").list.eval(pl.element().filter(pl.element() != ""))  # far faster than \S+
-_BETWEEN: Final = {"|": r"\w ?\| ?\w", ";": r"\w;\w", ",": r"[^\W\d],[^\W\d]"}
+_BETWEEN: Final = {"|": r"\w ?\| ?\w", ";": r"[^\W\d];[^\W\d]", ",": r"[^\W\d],[^\W\d]"}
 _LIKELY: Final = 0.1  # of all texts; many lists have one key
 _MANY: Final = 4096  # rows from which on it pays to look for texts that repeat
 
@@ -108,11 +108,10 @@ def _warn_of_lists(texts: pl.Series) -> None:
     """Warn where a sign binds words together, as in `drama|war`: without it that is the one word `dramawar`."""
     for sign, pattern in _BETWEEN.items():
         if len(texts) and (texts.str.contains(pattern).sum() or 0) >= len(texts) * _LIKELY:
-            warnings.warn(
+            warn_once(
                 f"column '{texts.name}' looks like lists of keys with {sign!r} between them, of which Text makes one "
                 f"word; use CategoricalList(separator={sign!r})",
-                RetrankWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
             return
 
