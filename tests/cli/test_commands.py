@@ -85,6 +85,9 @@ def test_train_writes_a_bundle_and_says_how_good_it_is(trained, world):
     assert len(trained["recommendations"]) == 10
     recommender = rr.Recommender.load(world / "bundle")
     assert "ndcg@10" in recommender.card.to_markdown()
+    assert recommender.card.data.startswith("plays.parquet: ")
+    for file in ("card.json", "README.md"):
+        assert str(world) not in (world / "bundle" / file).read_text()  # no path of the machine
     assert [path.name for path in world.iterdir() if "checkpoint" in path.name] == []
 
 
@@ -94,6 +97,17 @@ def test_recommend_says_what_the_bundle_says(trained, world):
     recommender = rr.Recommender.load(world / "bundle")
     here = recommender.recommend({"person": trained["query"]}, k=10).to_dicts()
     assert here == trained["recommendations"]
+
+
+def test_every_user_that_is_named_is_answered(trained, world):
+    arguments = ("recommend", world / "bundle", "-k", 3)
+    alone = [retrank(*arguments, "--user", user, "--json").stdout for user in (42, 43)]
+    both = retrank(*arguments, "--user", 42, "--user", 43, "--json").stdout
+    assert both == "".join(alone)
+    assert [json.loads(line)["query"] for line in both.splitlines()] == [{"person": 42}, {"person": 43}]
+    shown = retrank(*arguments, "--user", 42, "--user", 43).stdout
+    assert "for person 42" in shown
+    assert "for person 43" in shown
 
 
 def test_recommend_to_a_newcomer_with_a_condition(trained, world):
@@ -111,7 +125,7 @@ def test_recommend_to_a_newcomer_with_a_condition(trained, world):
 
 def test_evaluate_compares_with_baselines(trained, world):
     table = pl.read_parquet(world / "plays.parquet")
-    _, test = rr.data.leave_last_split(table, query="person", time="time", fraction=0.2)
+    _, test = rr.data.leave_last_split(table, query="person", time="time", test_size=0.2)
     test.write_csv(world / "test.csv")
     result = retrank("evaluate", world / "bundle", "--test", world / "test.csv", "-k", 10, "--json")
     rows = {(r["system"], r["metric"]): r["mean"] for r in json.loads(result.stdout)["rows"]}
@@ -121,7 +135,7 @@ def test_evaluate_compares_with_baselines(trained, world):
 
 
 def test_every_flag_has_help():
-    for command in ("quickstart", "train", "config", "evaluate", "recommend", "doctor"):
+    for command in ("quickstart", "train", "config", "evaluate", "recommend", "similar", "clean", "doctor"):
         shown = retrank(command, "--help").stdout
         for line in shown.splitlines():
             if line.lstrip("│ *").startswith("--"):
@@ -131,20 +145,24 @@ def test_every_flag_has_help():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["recommend", "nowhere", "--user", "1"], "nowhere"),
+        (["recommend", "nowhere", "--user", "1"], "nowhere: expected the directory of a bundle, got nothing there"),
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["quickstart", "--data", "nowhere"], "--data"),
         (["recommend", "{bundle}", "--query", "person"], "COLUMN=VALUE"),
         (["recommend", "{bundle}", "--user", "x"], "'person'"),
         (["recommend", "{bundle}", "--query", "height=3"], "height"),
         (["recommend", "{bundle}", "--user", "1", "--where", "genre ="], "--where"),
-        (["recommend", "{bundle}"], "'person'"),
+        (["recommend", "{bundle}", "--user", "1", "--where", "genres = 'a'"], "genres"),
+        (["recommend", "{bundle}"], "expected either --user or --query person=..., got neither; write e.g. --user"),
+        (["recommend", "{bundle}", "--user", "1", "--query", "person=1"], "got both"),
+        (["recommend", "{bundle}", "--query", "age=30"], "got neither"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(trained, world, arguments, message):
     result = retrank(*(a.format(bundle=world / "bundle") for a in arguments))
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -158,7 +176,17 @@ def test_wrong_flags_are_usage_errors():
     ("old", "new", "message"),
     [
         ("epochs = 2", "epochs = 0", r"retrieval\.epochs"),
-        ("dim = 8", "dimm = 8", r"retrieval\.dimm"),
+        ("dim = 8", "dimm = 8", r"retrieval\.dimm .*did you mean 'dim'"),
+        ("dim = 8", 'dropout = "0.2"', r"retrieval\.dropout .*a valid number, got '0.2'"),
+        ("dim = 8", "dim = 8.5", r"retrieval\.dim .*got 8.5"),
+        ("dim = 8", "dim = true", r"retrieval\.dim .*got True"),
+        ("dim = 8", 'dim = "8"', r"retrieval\.dim .*got '8'"),
+        ("layers = [8]", 'layers = ["8"]', r"retrieval\.layers\.0 .*got '8'"),
+        ('time = "time"', "time = 3", r"data\.time .*got 3"),
+        ('title = "Songs"', "title = 3", r"title .*got 3"),
+        ("boundaries = [20, 40, 60]", 'boundaries = "20"', r"features\.age"),
+        ('kind = "Recent"', 'kind = "Recent"\ndecay = "0.1"', r"features\.recent.*decay"),
+        ('kind = "Recent"', 'kind = "Recent"\nmax_length = "5"', r"features\.recent.*max_length"),
         ('query = "person"', "", r"data\.query"),
         ('kind = "Recent"', 'kind = "Recently"', r"features\.recent\.kind"),
         ("boundaries = [20, 40, 60]", "edges = [1]", r"features\.age"),

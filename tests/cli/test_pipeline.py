@@ -249,3 +249,11 @@ def test_evaluation_of_other_keys_says_so(world, bundle, change, message):
     assert message in result.stderr
     plays()[:2].drop("song").write_csv("test.csv")
     assert "'song'" in retrank("evaluate", bundle, "--test", "test.csv").stderr
+
+
+def test_lists_of_csv_files_are_split_at_their_separator(world):
+    pl.DataFrame({"song": [f"{s:02}" for s in range(20)], "genres": ["rock|pop", "pop"] * 10}).write_csv("songs.csv")
+    genres = '[features.genres]\nkind = "CategoricalList"\nseparator = "|"\n[retrieval]'
+    config = CONFIG.replace("songs.parquet", "songs.csv").replace("[retrieval]", genres)
+    tables = pipeline_of(world, config.replace('["song"]', '["song", "genres"]')).load()
+    assert [len(ids) for ids in tables.catalogue.batch["genres"].to_lists()] == [2, 1] * 10

@@ -55,6 +55,70 @@ def test_csv_keys_that_are_not_of_the_wanted_type_are_named(tmp_path):
     assert read_interactions(tmp_path / "plays.csv", {"person": pl.String()})["person"].to_list() == ["1", "2", "abc"]
 
 
+def test_a_padded_key_is_no_number(tmp_path):
+    PLAYS.with_columns(person=pl.Series(["007", "8", "9"])).write_csv(tmp_path / "plays.csv")
+    with pytest.raises(DataError, match=r"'person', row 0 of .*plays.csv: .*got '007'.*\[data.types\]"):
+        read_interactions(tmp_path / "plays.csv", {"person": pl.Int64(), "song": pl.String()})
+
+
+def test_declared_types_hold_in_all_csv_tables(tmp_path):
+    numbers = {"person": ["1", "2", "3"], "song": ["7", "8", "7"], "time": [1, 2, 3]}
+    pl.DataFrame(numbers).write_csv(tmp_path / "interactions.csv")
+    pl.DataFrame({"song": ["07", "7", "8"], "year": ["1990", "2000", "2010"]}).write_csv(tmp_path / "candidates.csv")
+    paths = {name: tmp_path / f"{name}.csv" for name in ("interactions", "candidates")}
+    with pytest.raises(DataError, match="got '07'"):
+        read_tables(DataConfig(**NAMES, **paths))
+    types = {"song": "text", "year": "number", "time": "number"}
+    interactions, candidates, _ = read_tables(DataConfig(**NAMES, **paths, types=types))
+    assert interactions["song"].to_list() == ["7", "8", "7"]
+    assert interactions["year"].to_list() == [2000.0, 2010.0, 2000.0]
+    assert (interactions.schema["time"], candidates.schema["year"]) == (pl.Float64, pl.Float64)
+    with pytest.raises(ConfigError, match="'sonk'; did you mean 'song'"):
+        read_tables(DataConfig(**NAMES, **paths, types=types | {"sonk": "text"}))
+    PLAYS.write_csv(tmp_path / "plays.csv")
+    SONGS.write_parquet(tmp_path / "songs.parquet")
+    with pytest.raises(ConfigError, match="'genre'; Parquet files say"):
+        files = {**paths, "interactions": tmp_path / "plays.csv", "candidates": tmp_path / "songs.parquet"}
+        read_tables(DataConfig(**NAMES, **files, types={"genre": "text"}))
+
+
+def test_times_written_out_are_read(tmp_path):
+    PLAYS.with_columns(time=pl.lit("2024-01-01 10:00:00")).write_csv(tmp_path / "interactions.csv")
+    SONGS.write_csv(tmp_path / "candidates.csv")
+    paths = {name: tmp_path / f"{name}.csv" for name in ("interactions", "candidates")}
+    assert read_tables(DataConfig(**NAMES, **paths))[0]["time"].to_list() == [dt.datetime(2024, 1, 1, 10)] * 3
+    PLAYS.with_columns(time=pl.lit("31/12/2024")).write_csv(tmp_path / "interactions.csv")
+    with pytest.raises(DataError, match=r"'time' of .*interactions.csv.*such as '31/12/2024'; write times in ISO 8601"):
+        read_tables(DataConfig(**NAMES, **paths))
+
+
+def test_a_key_without_details_is_named(tmp_path):
+    parts = {"interactions": (PLAYS, "parquet"), "candidates": (SONGS[:1], "csv")}
+    with pytest.raises(DataError, match=r"'song', row 1 of .*interactions.parquet: .*candidates.csv has, got 's2'"):
+        read_tables(data_of(tmp_path, **parts))
+    parts = {"interactions": (PLAYS, "csv"), "candidates": (SONGS, "csv"), "queries": (PEOPLE[1:], "csv")}
+    with pytest.raises(DataError, match=r"'person', row 0 of .*interactions.csv: .*queries.csv has, got '01'"):
+        read_tables(data_of(tmp_path, **parts))
+    parts = {"interactions": (PLAYS, "parquet"), "candidates": (SONGS[:1].select("song"), "csv")}
+    assert len(read_tables(data_of(tmp_path, **parts))[0]) == 3  # nothing is known of any candidate
+
+
+def test_a_table_with_a_header_only_is_named(tmp_path):
+    tables = {"interactions": PLAYS, "candidates": SONGS, "queries": PEOPLE}
+    for name in tables:
+        parts = {part: (table.clear() if part == name else table, "csv") for part, table in tables.items()}
+        with pytest.raises(DataError, match=rf"{name}\.csv: expected at least one row, got an empty table"):
+            read_tables(data_of(tmp_path, **parts))
+
+
+def test_a_key_column_that_is_not_there_is_suggested(tmp_path):
+    parts = {"interactions": (PLAYS, "csv"), "candidates": (SONGS, "csv")}
+    for name, wrong in (("query", "persons"), ("candidate", "sng"), ("time", "tme")):
+        data = data_of(tmp_path, **parts).model_copy(update={name: wrong})
+        with pytest.raises(DataError, match=f"expected a column '{wrong}'.*did you mean '{NAMES[name]}'"):
+            read_tables(data)
+
+
 def test_integers_of_another_width_are_the_same_keys(tmp_path):
     narrow = pl.DataFrame({"person": pl.Series([1, 2], dtype=pl.Int32)})
     narrow.write_parquet(tmp_path / "narrow.parquet")

@@ -162,21 +162,26 @@ def test_files_must_be_alike(tmp_path):
 
 def test_csv_types(tmp_path):
     path = tmp_path / "users.tsv"
-    path.write_text("id\tzip\n1\t00123\n2\t00456\n")
-    assert rr.data.frame(path)["zip"].to_list() == [123, 456]
-    assert rr.data.FileSource(path, types={"zip": pl.String}).frame()["zip"].to_list() == ["00123", "00456"]
+    path.write_text("id\tzip\n1\t0.50\n2\t1.5\n")
+    assert rr.data.frame(path)["zip"].to_list() == [0.5, 1.5]
+    assert rr.data.FileSource(path, schema={"zip": pl.String}).frame()["zip"].to_list() == ["0.50", "1.5"]
+    assert rr.data.frame(path, ["zip"], schema={"zip": pl.String})["zip"].to_list() == ["0.50", "1.5"]
     with pytest.raises(rr.errors.DataError, match="'zap'"):
-        rr.data.FileSource(path, types={"zap": pl.String})
+        rr.data.FileSource(path, schema={"zap": pl.String})
     TABLE.write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(rr.errors.ConfigError, match="types"):
-        rr.data.FileSource(tmp_path / "a.parquet", types={"x": pl.Int8})
+    with pytest.raises(rr.errors.ConfigError, match="schema"):
+        rr.data.FileSource(tmp_path / "a.parquet", schema={"x": pl.Int8})
+    with pytest.raises(rr.errors.ConfigError, match="schema"):
+        rr.data.frame(TABLE, schema={"x": pl.Int8})
+    with pytest.raises(rr.errors.DataError, match="files of one kind"):
+        rr.data.source(f"{tmp_path}/*.*")
 
 
 def test_csv_that_changes_type_after_the_guess(tmp_path):
     (tmp_path / "a.csv").write_text("x\n" + "1\n" * 10_001 + "one\n")
     table = rr.data.source(tmp_path / "a.csv")
     for read in (table.frame, lambda: list(table.frames())):
-        with pytest.raises(rr.errors.DataError, match=r"a\.csv.*`one`.*types="):
+        with pytest.raises(rr.errors.DataError, match=r"a\.csv.*`one`.*schema="):
             read()
 
 

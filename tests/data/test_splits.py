@@ -124,14 +124,13 @@ def last_rows(rows, how_many):
 @given(LOG, st.integers(1, 4) | st.sampled_from([0.1, 0.25, 0.5, 0.9]))
 def test_leave_last_split_against_the_slow_rule(rows, size):
     table = log(rows)
-    rule = {"n": size} if isinstance(size, int) else {"fraction": size}
     how_many = (lambda m: size) if isinstance(size, int) else (lambda m: max(1, int(size * m + 1e-9)))
     wanted = last_rows(rows, how_many)
     if not wanted:
         with pytest.raises(rr.errors.DataError, match="column 'q'"):
-            rr.data.leave_last_split(table, query="q", time="t", **rule)
+            rr.data.leave_last_split(table, query="q", time="t", test_size=size)
         return
-    train, test = rr.data.leave_last_split(table, query="q", time="t", **rule)
+    train, test = rr.data.leave_last_split(table, query="q", time="t", test_size=size)
     assert test["row"].to_list() == sorted(wanted)
     assert train["row"].to_list() == sorted(set(range(len(rows))) - wanted)
     assert train.columns == test.columns == table.columns
@@ -144,9 +143,9 @@ def test_equal_times_keep_the_order_of_the_table():
 
 def test_leave_last_split_refuses_bad_rules_and_rows():
     table = log([("a", 1), ("a", 2)])
-    for rule in ({"n": 0}, {"fraction": 0.0}, {"fraction": 1.0}, {"n": 1, "fraction": 0.5}):
-        with pytest.raises(rr.errors.ConfigError, match="leave_last_split"):
-            rr.data.leave_last_split(table, query="q", time="t", **rule)
+    for size in (0, -1, 0.0, 1.0, 1.5, float("nan"), True):
+        with pytest.raises(rr.errors.ConfigError, match="test_size"):
+            rr.data.leave_last_split(table, query="q", time="t", test_size=size)
     with pytest.raises(rr.errors.DataError, match="column 'q', row 1"):
         rr.data.leave_last_split(table.with_columns(q=pl.Series(["a", None])), query="q", time="t")
     with pytest.raises(rr.errors.DataError, match="column 't', row 0"):

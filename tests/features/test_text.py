@@ -22,6 +22,7 @@ TITLES = st.lists(
 )
 
 
+@pytest.mark.filterwarnings("ignore:column 't' looks like lists")  # as some texts of chance do
 @given(TITLES, st.integers(1, 3))
 def test_texts_are_cleaned_split_counted_and_cut(titles, max_length):
     titles = [*titles, "word"]

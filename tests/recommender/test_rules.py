@@ -146,5 +146,7 @@ def test_requests_are_checked_as_they_are_made():
     with pytest.raises(ConfigError, match="exclude_seen"):
         Request({"user": "a"}, exclude_seen="no")
     with pytest.raises(ConfigError, match="expression"):
-        Request({"user": "a"}, where="year > 1990")
+        Request({"user": "a"}, where=1990)
+    with pytest.raises(ConfigError, match="where: expected a condition in SQL, got 'year >'"):
+        Request({"user": "a"}, where="year >")
     assert Request({"user": "a"}, deny=pl.Series(["x"])).deny == ("x",)

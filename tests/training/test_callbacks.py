@@ -110,7 +110,7 @@ def test_bad_arguments(arguments):
 def test_csv_log_holds_the_history(tmp_path):
     _, history = run([3.0, 2.0, 1.0], rr.training.CSVLog(tmp_path / "logs" / "run.csv"), validation_every=2)
     written = pl.read_csv(tmp_path / "logs" / "run.csv")
-    assert written.columns == history.frame().columns
+    assert written.columns == history.frame.columns
     assert written["val_loss"].to_list() == [None, 2.0, 1.0]
 
 

@@ -172,7 +172,7 @@ def test_fit_learns_and_reports_metrics_of_tasks():
         assert row["total_loss"] == pytest.approx(row["loss"] + row["regularization_loss"], rel=1e-6)
         assert row["val_rmse"] == pytest.approx(math.sqrt(row["val_loss"]), rel=1e-5)
         assert row["label_mean"] == pytest.approx(data["label"].mean().item(), rel=1e-6)
-    assert history.frame().shape == (10, 11)
+    assert history.frame.shape == (10, 11)
     assert len(history.seconds) == 10
 
 
@@ -343,7 +343,7 @@ def test_validation_every_keeps_the_last_epoch():
         progress=False,
     )
     assert [row["epoch"] for row in history if "val_loss" in row] == [2, 4, 5]
-    assert history.frame()["val_loss"].null_count() == 2
+    assert history.frame["val_loss"].null_count() == 2
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights():

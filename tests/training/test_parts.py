@@ -25,7 +25,7 @@ def test_history_is_a_table_and_compares_by_its_numbers():
     assert history["val_loss"] == [2.0]
     assert history.best("loss")["epoch"] == 2
     assert history.best("loss", mode="max")["epoch"] == 1
-    assert history.frame().equals(
+    assert history.frame.equals(
         pl.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 1.0, 1.0], "val_loss": [None, 2.0, None]})
     )
     for read in (lambda: history["auc"], lambda: history.best("auc")):

@@ -15,14 +15,15 @@ from retrank.cli.output import print_json, table_of
 from retrank.cli.pipeline import Pipeline
 from retrank.cli.showing import Showing
 from retrank.cli.tables import Tables, read_interactions
-from retrank.cli.values import cast, condition
+from retrank.cli.values import cast
 from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.version import __version__
 from retrank.evaluation import Recommends, Report, baselines, evaluate
 from retrank.recommender import Card, Recommender
+from retrank.recommender.conditions import condition
 
-__all__ = ["evaluate_bundle", "recommend", "run"]
+__all__ = ["evaluate_bundle", "recommend", "run", "similar"]
 
 _METRICS: Final = ["ndcg@10", "recall@10", "hit_rate@10", "mrr@10"]
 
@@ -87,37 +88,43 @@ def recommend(
     bundle: Path,
     query: Mapping[str, str],
     *,
-    key: str | None,
+    keys: Sequence[str],
     k: int,
     where: str | None,
     include_seen: bool,
     as_json: bool,
 ) -> None:
-    """Recommend to one query from a bundle.
+    """Recommend to queries from a bundle.
 
     Args:
         bundle: the directory.
         query: column name to value, as typed.
-        key: the query's key, in place of its column in `query`.
-        k: the length of the list.
+        keys: the keys of the queries, in place of their column in `query`; one list each.
+        k: the length of a list.
         where: a condition on the catalogue in SQL.
         include_seen: whether to recommend what the query has already.
-        as_json: print JSON instead of a table.
+        as_json: print JSON, a line for each query, instead of tables.
 
     Raises:
-        ConfigError: the condition is not SQL, or a value does not fit its column.
+        ConfigError: no key is given, or two; the condition is not SQL, or a value does not fit its column.
     """
     recommender = Recommender.load(bundle)
-    query = dict(query) if key is None else {recommender.query: key, **query}
-    typed = _typed(recommender, query)
-    lists = recommender.recommend(
-        typed, k, exclude_seen=not include_seen, where=None if where is None else condition(where, "--where")
-    )
-    if as_json:
-        print_json({"query": typed, "recommendations": lists.to_dicts()})
-    else:
-        title = f"for {', '.join(f'{name} {value}' for name, value in query.items())}"
-        Console().print(table_of(lists.drop("stage"), title))
+    name = recommender.query
+    only = None if where is None else condition(where, "--where")
+    known = _typed(recommender, query)
+    if bool(keys) == (name in query):
+        example = "KEY" if recommender.queries.index.keys.is_empty() else recommender.queries.index.keys[0]
+        got = "both" if keys else "neither"
+        raise ConfigError(f"either --user or --query {name}=...", got, "recommend", f"write e.g. --user {example}")
+    asked = [{name: key, **query} for key in keys] or [dict(query)]
+    typed = [known | _typed(recommender, {name: one[name]}) for one in asked]
+    for one, values in zip(asked, typed, strict=True):
+        lists = recommender.recommend(values, k, exclude_seen=not include_seen, where=only)
+        if as_json:
+            print_json({"query": values, "recommendations": lists.to_dicts()})
+        else:
+            title = f"for {', '.join(f'{column} {value}' for column, value in one.items())}"
+            Console().print(table_of(lists.drop("stage"), title))
 
 
 def similar(bundle: Path, candidate: str, *, k: int, where: str | None, as_json: bool) -> None:
@@ -174,9 +181,10 @@ def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -
 
 def _card(config: RunConfig, tables: Tables, report: Report, seeds: int) -> Card:
     split = config.split
+    source = config.data.dataset or Path(config.data.interactions or "").name  # no folders of this machine
     return Card(
         title=config.title,
-        data=f"{config.data.dataset or config.data.interactions}: {len(tables.train):,} training interactions of "
+        data=f"{source}: {len(tables.train):,} training interactions of "
         f"{len(tables.queries):,} queries with {len(tables.candidates):,} candidates.",
         split=f"The last {split.test:.0%} of each query's interactions by {config.data.time} are the test part; "
         "equal times in the order of the table.",

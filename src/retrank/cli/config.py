@@ -1,9 +1,10 @@
 """What a run is made of, as a TOML file: checked before anything is computed."""
 
+import difflib
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, final
+from typing import Annotated, Any, Literal, Self, final, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,28 +27,39 @@ __all__ = [
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+ColumnType = Literal["text", "integer", "number", "boolean", "date", "datetime"]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 @final
 class DataConfig(_Strict):
-    """Where the tables are and which columns matter.
+    """Where the tables are and which of their columns matter."""
 
-    `recent` gives every interaction the column "recent": so many of the candidates that its query had before.
-    """
-
-    dataset: Literal["movielens_100k", "movielens_1m", "movielens_20m"] | None = None
-    root: Path | None = None
-    interactions: Path | None = None
-    candidates: Path | None = None
-    queries: Path | None = None
-    query: str
-    candidate: str
-    time: str
-    recent: Count | None = None
+    dataset: Literal["movielens_100k", "movielens_1m", "movielens_20m"] | None = Field(
+        default=None, description="A data set that brings its own tables, in place of files."
+    )
+    root: Path | None = Field(default=None, description="The folder of the data set; it is downloaded by default.")
+    interactions: Path | None = Field(
+        default=None, description="A Parquet or CSV file, or a glob: what was chosen, one row an interaction."
+    )
+    candidates: Path | None = Field(default=None, description="A file or glob with one row for each candidate.")
+    queries: Path | None = Field(
+        default=None,
+        description="A file or glob with one row for each query; by default their features are in `interactions`.",
+    )
+    query: str = Field(description="The column of query keys, such as users.")
+    candidate: str = Field(description="The column of candidate keys.")
+    time: str = Field(description="The column of times: numbers, dates, or times written in ISO 8601.")
+    types: dict[str, ColumnType] = Field(
+        default={}, description='The types of columns of CSV files that must not be guessed, e.g. `zip_code = "text"`.'
+    )
+    recent: Count | None = Field(
+        default=None, description='Makes the column "recent": of each interaction\'s past, the last so many candidates.'
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -65,17 +77,19 @@ class DataConfig(_Strict):
 class SplitConfig(_Strict):
     """Which of each query's last interactions are held back, and for what."""
 
-    test: Fraction = 0.2
-    ranking: Fraction = 0.15
+    test: Fraction = Field(default=0.2, description="The part to test on.")
+    ranking: Fraction = Field(
+        default=0.15, description="Of the rest, the part held back from retrieval to train ranking."
+    )
 
 
 @final
 class FeatureConfig(BaseModel):
     """A feature kind by name, and its arguments."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
-    kind: str
+    kind: str = Field(description="A name in `rr.features`, e.g. `Categorical`; its arguments are further entries.")
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -87,76 +101,84 @@ class FeatureConfig(BaseModel):
 class CrossConfig(_Strict):
     """A cross of features."""
 
-    features: list[str]
-    bins: Count
+    features: list[str] = Field(description="Names of features; the cross is called `a_x_b`.")
+    bins: Count = Field(description="Rows of its embedding table.")
 
 
 @final
 class RetrievalConfig(_Strict):
     """Two towers and how they are trained."""
 
-    query: list[str]
-    candidate: list[str]
-    query_residual: str | None = None
-    candidate_residual: str | None = None
-    layers: list[Count] = [128, 64]
-    dim: Count = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    temperature: Positive = 0.1
-    epochs: Count = 3
-    batch_size: Count = 1024
-    lr: Positive = 0.002
+    query: list[str] = Field(description="Features of a query, first the one that identifies it.")
+    candidate: list[str] = Field(description="Features of a candidate, first the one that identifies it.")
+    query_residual: str | None = Field(
+        default=None, description="A feature whose vector is added to the output of the query tower."
+    )
+    candidate_residual: str | None = Field(
+        default=None, description="The same for candidates; with both, the two share one table."
+    )
+    layers: list[Count] = Field(default=[128, 64], description="Widths of the layers of each tower.")
+    dim: Count = Field(default=32, description="Width of the embedding tables.")
+    dropout: Dropout = Field(default=0.0, description="The part of activations that is dropped in training.")
+    temperature: Positive = Field(
+        default=0.1, description="What scores are divided by; smaller looks at the hardest negatives."
+    )
+    epochs: Count = Field(default=3, description="How often training goes through the interactions.")
+    batch_size: Count = Field(default=1024, description="Interactions in a step.")
+    lr: Positive = Field(default=0.002, description="The learning rate, which falls to 0.")
 
 
 @final
 class RankingConfig(_Strict):
     """A reranker and how it is trained."""
 
-    features: list[str]
-    recent: str | None = None
-    retrieved: Count = 100
-    max_lists: Count | None = None
-    layers: list[Count] = [64]
-    dim: Count = 8
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    epochs: Count = 1
-    batch_size: Count = 64
-    lr: Positive = 0.002
+    features: list[str] = Field(description="Features of queries and candidates.")
+    recent: str | None = Field(default=None, description="The `Recent` feature that candidates are compared with.")
+    retrieved: Count = Field(default=100, description="How many candidates are retrieved for ranking.")
+    max_lists: Count | None = Field(
+        default=None, description="Train on so many lists, drawn at random; all by default."
+    )
+    layers: list[Count] = Field(default=[64], description="Widths of the layers.")
+    dim: Count = Field(default=8, description="Width of the embedding tables.")
+    dropout: Dropout = Field(default=0.1, description="The part of activations that is dropped in training.")
+    epochs: Count = Field(default=1, description="How often training goes through the lists.")
+    batch_size: Count = Field(default=64, description="Lists in a step.")
+    lr: Positive = Field(default=0.002, description="The learning rate, which falls to 0.")
 
 
 @final
 class BaselinesConfig(_Strict):
     """Settings of the baselines, tuned on a validation part of train."""
 
-    ease_l2: Positive = 500.0
-    ease_decay: Positive = 0.1
-    knn_neighbors: Count = 100
-    knn_shrink: Annotated[float, Field(ge=0)] = 0.0
+    ease_l2: Positive = Field(default=500.0, description="The penalty of EASE.")
+    ease_decay: Positive = Field(default=0.1, description='How fast a history fades for "EASE, recent first".')
+    knn_neighbors: Count = Field(default=100, description="Neighbours of item-kNN.")
+    knn_shrink: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Added to the norms of item-kNN, against pairs that met rarely."
+    )
 
 
 @final
 class ShowConfig(_Strict):
-    """The query whose recommendations are shown in the end.
+    """The query whose recommendations are shown in the end."""
 
-    `query` is its key, the first one by default; `liked` a condition in SQL on its interactions; `columns` those of the
-    candidates to show, all by default.
-    """
-
-    query: str | int | None = None
-    liked: str | None = None
-    columns: list[str] | None = None
+    query: str | int | None = Field(default=None, description="Its key; the first one by default.")
+    liked: str | None = Field(default=None, description="A condition in SQL on which of its interactions are shown.")
+    columns: list[str] | None = Field(default=None, description="Columns of candidates to show; all by default.")
 
 
 @final
 class RunConfig(_Strict):
     """A whole run: data, split, features, models, baselines, and what is shown of it."""
 
-    title: str = "A recommender"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    title: str = Field(default="A recommender", description="The title of the bundle's card.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="Of weights, order and dropout.")
     data: DataConfig
     split: SplitConfig = SplitConfig()
-    features: dict[str, FeatureConfig]
-    crosses: list[CrossConfig] = []
+    features: dict[str, FeatureConfig] = Field(
+        description="What columns mean: each entry is named after its column, or says `column = ...`."
+    )
+    crosses: list[CrossConfig] = Field(default=[], description="Combinations of features as features of their own.")
     retrieval: RetrievalConfig
     ranking: RankingConfig | None = None
     baselines: BaselinesConfig = BaselinesConfig()
@@ -192,7 +214,7 @@ def load_config(path: str | Path) -> RunConfig:
     if isinstance(data, dict):
         for name in ("root", "interactions", "candidates", "queries"):
             if isinstance(data.get(name), str):
-                data[name] = str(path.parent / data[name])
+                data[name] = path.parent / data[name]
     return _checked(content, str(path))
 
 
@@ -207,5 +229,30 @@ def _checked(content: dict[str, Any], where: str) -> RunConfig:
         return RunConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError("a valid configuration", f"{first['msg']} ({place})", where) from error
+        raise _refusal(first["type"], first["loc"], first["msg"], first["input"], where) from error
+
+
+def _refusal(kind: str, place: tuple[int | str, ...], message: str, value: Any, where: str) -> ConfigError:
+    """Say what pydantic refuses as our errors do."""
+    entry = ".".join(map(str, place)) or "the file"
+    if kind == "missing":
+        return ConfigError("an entry", "none", f"{entry} in {where}", "see docs/configuration.md")
+    if kind == "extra_forbidden":
+        known = _entries(place[:-1])
+        near = difflib.get_close_matches(str(place[-1]), known, n=1)
+        fix = f"did you mean '{near[0]}'?" if near else None
+        return ConfigError(f"one of {known}", f"'{place[-1]}'", f"{entry} in {where}", fix)
+    if kind == "value_error":
+        return ConfigError("a valid configuration", message.removeprefix("Value error, "), f"{entry} in {where}")
+    return ConfigError(message.removeprefix("Input should be "), repr(value), f"{entry} in {where}")
+
+
+def _entries(place: tuple[int | str, ...]) -> list[str]:
+    """Return the entries that a part of the file may have."""
+    part: type[BaseModel] = RunConfig
+    for step in place:
+        field = part.model_fields.get(str(step))
+        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        inner += [deeper for one in inner for deeper in get_args(one)]
+        part = next((one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)), part)
+    return list(part.model_fields)

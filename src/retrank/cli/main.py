@@ -1,4 +1,4 @@
-"""The command line: `retrank quickstart | train | evaluate | recommend | similar | doctor`."""
+"""The command line: `retrank quickstart | train | evaluate | recommend | similar | clean | doctor`."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from retrank.cli import commands
+from retrank.cli import cleaning, commands
 from retrank.cli.config import DataConfig, RunConfig, load_config, quickstart_config
 from retrank.cli.doctor import doctor as tell
 from retrank.core.errors import ConfigError, RetrankError
@@ -20,7 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines; text goes to standard error.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON for machines, one object a line; text goes to standard error.")
+]
 Seeds = Annotated[int, typer.Option(min=1, help="How many models are trained and averaged; the first one is saved.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="The first seed; 0 by default.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs of retrieval, in place of the configured ones.")]
@@ -81,14 +83,14 @@ def evaluate(
 def recommend(
     bundle: Bundle,
     query: Annotated[list[str], typer.Option(help="COLUMN=VALUE of the query; repeat for more columns.")] = [],  # noqa: B006
-    user: Annotated[str | None, typer.Option(help="The query's key, in short.")] = None,
+    user: Annotated[list[str], typer.Option(help="The query's key, in short; repeat for several queries.")] = [],  # noqa: B006
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the list.")] = 10,
     where: Annotated[str | None, typer.Option(help="A condition on the catalogue, in SQL: 'year >= 1990'.")] = None,
     include_seen: Annotated[bool, typer.Option(help="Also recommend what the query has already.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Recommend to one query from a bundle."""
-    commands.recommend(bundle, _pairs(query), key=user, k=k, where=where, include_seen=include_seen, as_json=as_json)
+    """Recommend to one query or several from a bundle."""
+    commands.recommend(bundle, _pairs(query), keys=user, k=k, where=where, include_seen=include_seen, as_json=as_json)
 
 
 @app.command()
@@ -101,6 +103,17 @@ def similar(
 ) -> None:
     """List the candidates of a bundle that are most like one of them."""
     commands.similar(bundle, candidate, k=k, where=where, as_json=as_json)
+
+
+@app.command()
+def clean(
+    folder: Annotated[Path, typer.Argument(help="Where to look: in it, and in the folders in it.")] = Path(),
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
+    hours: Annotated[float, typer.Option(min=0, help="Leave out what was written less than so long ago.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """List the checkpoints of runs that were stopped and never went on; with --delete, delete them."""
+    cleaning.clean(folder, hours=hours, delete=delete, as_json=as_json)
 
 
 @app.command()
@@ -117,7 +130,8 @@ def main() -> None:
     try:
         app()
     except RetrankError as error:
-        typer.echo(f"error: {error}", err=True)
+        lines = (line.strip() for line in str(error).splitlines())
+        typer.echo(f"error: {' '.join(filter(None, lines))}", err=True)
         sys.exit(2)
 
 

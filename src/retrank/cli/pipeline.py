@@ -159,7 +159,7 @@ class Pipeline:
 
     def _last(self, table: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
         data = self.config.data
-        return leave_last_split(table, query=data.query, time=data.time, fraction=fraction)
+        return leave_last_split(table, query=data.query, time=data.time, test_size=fraction)
 
     def _checkpoints(self, tables: Tables, stage: str = "") -> Path | None:
         return None if self.folder is None else self.folder / f"{self.config.fingerprint}-{tables.digest}" / stage
@@ -283,5 +283,7 @@ def _space(config: RunConfig) -> FeatureSpace:
             kinds[name] = kind(**entry.arguments)
         except TypeError as error:
             raise ConfigError(f"arguments of {entry.kind}", str(error), f"features.{name}") from error
+        except ConfigError as error:
+            raise ConfigError(error.expected, error.got, f"features.{name}, {error.where}", error.fix) from error
     crosses = [features.Cross(*cross.features, bins=cross.bins) for cross in config.crosses]
     return FeatureSpace(kinds, crosses)

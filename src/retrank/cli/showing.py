@@ -8,9 +8,10 @@ from rich.console import Console
 from retrank.cli.config import RunConfig
 from retrank.cli.output import table_of
 from retrank.cli.tables import Tables
-from retrank.cli.values import cast, condition
+from retrank.cli.values import cast
 from retrank.core.errors import ConfigError
 from retrank.recommender import Recommender
+from retrank.recommender.conditions import condition
 
 __all__ = ["Showing"]
 

@@ -1,4 +1,4 @@
-"""What is typed on the command line, or written in a configuration, as values and conditions of tables."""
+"""What is typed on the command line, or written in a configuration, as values of tables."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import polars as pl
 
 from retrank.core.errors import ConfigError
 
-__all__ = ["cast", "condition"]
+__all__ = ["cast"]
 
 
 def cast(value: str, dtype: pl.DataType, where: str) -> Any:
@@ -35,24 +35,3 @@ def cast(value: str, dtype: pl.DataType, where: str) -> Any:
         return pl.Series([value]).cast(dtype)[0]
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"a value of type {dtype}", repr(value), where) from error
-
-
-def condition(sql: str, where: str) -> pl.Expr:
-    """Read a condition.
-
-    Args:
-        sql: in SQL.
-        where: where it is from, for the message.
-
-    Returns:
-        The expression.
-
-    Raises:
-        ConfigError: it is not SQL.
-    """
-    try:
-        return pl.sql_expr(sql)
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(
-            "a condition in SQL", str(error).strip().splitlines()[0], where, "write e.g. 'year >= 1990'"
-        ) from error

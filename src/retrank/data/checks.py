@@ -135,11 +135,12 @@ def require_time(frame: pl.DataFrame, name: str, where: str = "table") -> None:
     require_columns(frame, [name], where)
     column = frame[name]
     if not (column.dtype.is_numeric() or column.dtype.is_temporal()):
+        example = "" if column.null_count() == len(column) else f", such as {column.drop_nulls()[0]!r}"
         raise DataError(
             "a number, date or datetime",
-            str(column.dtype),
+            f"{column.dtype}{example}",
             f"column '{name}' of {where}",
-            "parse it first, e.g. with str.to_datetime()",
+            "write times in ISO 8601, or parse them first, e.g. with str.to_datetime()",
         )
     require_no_nulls(frame, [name], where)
     if column.dtype.is_float():

@@ -6,7 +6,8 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import polars as pl
 
-from retrank.core.errors import DataError
+from retrank.core.errors import ConfigError, DataError
+from retrank.data.csv_types import Types
 from retrank.data.file_source import FileSource
 from retrank.data.frame_source import FrameSource
 from retrank.data.source import Source
@@ -27,29 +28,34 @@ TableLike: TypeAlias = Source | pl.DataFrame | pl.LazyFrame | ArrowCapsule | str
 """What every function that takes a table accepts."""
 
 
-def source(table: TableLike) -> Source:
+def source(table: TableLike, *, schema: Types | None = None) -> Source:
     """Make a `Source` of anything tabular.
 
     Args:
         table: a data frame of any library with the Arrow PyCapsule interface, a polars `LazyFrame` (collected at once),
             the path or glob of Parquet or CSV files (read when needed), or a `Source` (returned as it is).
+        schema: types of columns of CSV files that must not be guessed; see `FileSource`.
 
     Returns:
         The source.
 
     Raises:
         DataError: not a table, or one that cannot be read.
+        ConfigError: a `schema` for a table that says its own types.
 
     Example:
         >>> import polars as pl, retrank as rr
         >>> rr.data.source(pl.DataFrame({"user_id": ["a", "b"]})).num_rows
         2
     """
+    if schema and not isinstance(table, str | Path):
+        fix = "cast the columns instead"
+        raise ConfigError("a schema for CSV files only", f"one for a {type(table).__name__}", "schema", fix)
     match table:
         case Source():
             return table
         case str() | Path():
-            return FileSource(table)
+            return FileSource(table, schema=schema)
         case pl.DataFrame():
             return FrameSource(table)
         case pl.LazyFrame():
@@ -64,25 +70,27 @@ def source(table: TableLike) -> Source:
     )
 
 
-def frame(table: TableLike, columns: Sequence[str] | None = None) -> pl.DataFrame:
+def frame(table: TableLike, columns: Sequence[str] | None = None, *, schema: Types | None = None) -> pl.DataFrame:
     """Read anything tabular into memory.
 
     Args:
         table: see `source`.
         columns: the columns to read, in this order; all by default.
+        schema: types of columns of CSV files that must not be guessed; see `FileSource`.
 
     Returns:
         A polars table.
 
     Raises:
         DataError: not a table, one that cannot be read, or a named column that is missing or nested.
+        ConfigError: a `schema` for a table that says its own types.
 
     Example:
         >>> import polars as pl, retrank as rr
         >>> rr.data.frame(pl.LazyFrame({"a": [1], "b": [2]}), ["b"]).columns
         ['b']
     """
-    return source(table).frame(columns)
+    return source(table, schema=schema).frame(columns)
 
 
 def _collected(table: pl.LazyFrame) -> pl.DataFrame:

@@ -90,7 +90,7 @@ def time_split(
 
 
 def leave_last_split(
-    table: TableLike, *, query: str, time: str, n: int | None = None, fraction: float | None = None
+    table: TableLike, *, query: str, time: str, test_size: int | float = 1
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split off each query's last rows.
 
@@ -101,14 +101,14 @@ def leave_last_split(
         table: the rows.
         query: the column of query keys.
         time: the column of times: numbers, dates or datetimes.
-        n: rows of each query to test on; 1 if `fraction` is not given either.
-        fraction: the part of each query's rows to test on, instead of `n`; rounded down, but at least one row.
+        test_size: rows of each query to test on, or the fraction of each query's rows, rounded down, but at least one
+            row.
 
     Returns:
         The train and the test table, both in the order of the table.
 
     Raises:
-        ConfigError: both `n` and `fraction`, or one out of range.
+        ConfigError: a number of rows below 1, or a fraction that is not between 0 and 1.
         DataError: an empty table, a bad key or time, or no query with two rows.
 
     Example:
@@ -122,13 +122,12 @@ def leave_last_split(
     require_rows(rows)
     require_keys(rows, query)
     require_time(rows, time)
-    if n is not None and fraction is not None:
-        raise ConfigError("n or fraction", "both", "leave_last_split")
-    if (n is not None and n < 1) or (fraction is not None and not 0 < fraction < 1):
-        raise ConfigError("n >= 1 or 0 < fraction < 1", f"n={n}, fraction={fraction}", "leave_last_split")
+    is_fraction = isinstance(test_size, float)
+    if isinstance(test_size, bool) or not (0 < test_size < 1 if is_fraction else test_size >= 1):
+        raise ConfigError("at least 1 row, or a fraction between 0 and 1", repr(test_size), "test_size")
     sorted_rows = rows.select(query=query, time=time).with_row_index("row").sort("query", "time", "row")
     length = pl.len().over("query")
-    wanted = pl.lit(n or 1) if fraction is None else (fraction * length + 1e-9).floor().clip(1)
+    wanted = (test_size * length + 1e-9).floor().clip(1) if is_fraction else pl.lit(test_size)
     is_last = pl.int_range(pl.len()).over("query") >= length - pl.min_horizontal(wanted, length - 1)
     is_test = sorted_rows.select("row", is_last=is_last).sort("row")["is_last"]
     if not is_test.any():

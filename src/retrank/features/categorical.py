@@ -2,23 +2,25 @@
 
 import warnings
 from abc import abstractmethod
-from typing import ClassVar, final
+from typing import ClassVar, Final, final
 
 import polars as pl
 from torch import Tensor
 
 from retrank.core.arguments import check_count
-from retrank.core.errors import DataError, RetrankWarning, StorageError
+from retrank.core.errors import ConfigError, DataError, RetrankWarning, StorageError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
 from retrank.data.keys import Nulls, as_keys, check_nulls, key_type
 from retrank.features.kinds import Emits, Feature, fitted
-from retrank.features.list_columns import flatten
+from retrank.features.list_columns import Lists, flatten
 from retrank.features.state import State
 from retrank.features.statistics import KeyCounts, Summary
 from retrank.features.vocabulary import Vocabulary
 
 __all__ = ["Categorical", "CategoricalList", "VocabularyFeature"]
+
+_FILLED: Final = pl.element().filter(pl.element() != "")
 
 
 class VocabularyFeature(Feature):
@@ -153,30 +155,54 @@ class CategoricalList(VocabularyFeature):
         max_size: at most this many keys are kept, the most frequent; None keeps all.
         nulls: "error" refuses null lists and nulls in lists; "unknown" makes a null list empty and gives a null in
             a list id 1.
+        separator: what stands between the keys of a list where the column holds text, as `"|"` in `drama|war`; spaces
+            around keys and empty keys are left out. Lists stay lists.
         column: the column to read; the feature's name by default.
 
     Raises:
-        ConfigError: an argument out of range.
+        ConfigError: an argument out of range, or an empty separator.
 
     Example:
         >>> import polars as pl, retrank as rr
         >>> films = pl.DataFrame({"genres": [["drama", "war"], [], ["drama"]]})
         >>> rr.FeatureSpace({"genres": rr.features.CategoricalList()}).fit(films).transform(films)["genres"].to_lists()
         [[2, 3], [], [2]]
+        >>> texts = pl.DataFrame({"genres": ["drama|war", "", "drama"]})
+        >>> space = rr.FeatureSpace({"genres": rr.features.CategoricalList(separator="|")}).fit(texts)
+        >>> space.transform(texts)["genres"].to_lists()
+        [[2, 3], [], [2]]
     """
 
     emits: ClassVar[Emits] = "lists of ids"
 
     def __init__(
-        self, *, min_count: int = 1, max_size: int | None = None, nulls: Nulls = "error", column: str | None = None
+        self,
+        *,
+        min_count: int = 1,
+        max_size: int | None = None,
+        nulls: Nulls = "error",
+        separator: str | None = None,
+        column: str | None = None,
     ) -> None:
         super().__init__(min_count, max_size, nulls, column)
+        if separator is not None and not (isinstance(separator, str) and separator):
+            raise ConfigError("what stands between keys, e.g. '|'", repr(separator), "separator of CategoricalList")
+        self.separator = separator
 
     def _keys(self, values: pl.Series) -> pl.Series:
-        return flatten(values, self.nulls).keys(None)
+        return self._lists(values).keys(None)
+
+    def _lists(self, values: pl.Series) -> Lists:
+        if values.dtype not in (pl.String, pl.Categorical, pl.Enum):
+            return flatten(values, self.nulls)
+        if self.separator is None:
+            fix = "say what separates them, e.g. separator='|', or use Categorical for one key a row"
+            raise DataError("lists of keys", str(values.dtype), f"column '{values.name}'", fix)
+        split = pl.first().cast(pl.String).str.split(self.separator).list.eval(pl.element().str.strip_chars())
+        return flatten(values.to_frame().select(split.list.eval(_FILLED)).to_series(), self.nulls)
 
     def transform(self, values: pl.Series, name: str) -> Jagged:  # noqa: ARG002
         """Turn lists of keys into a `Jagged` of ids, in the order of the list; see `Feature.transform`."""
         vocabulary = self.vocabulary
-        lists = flatten(values, self.nulls)
+        lists = self._lists(values)
         return lists.jagged(vocabulary.ids(lists.keys(vocabulary.key_type)))

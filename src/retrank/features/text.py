@@ -9,6 +9,7 @@ import torch
 from retrank.core.arguments import check_count
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
+from retrank.core.notices import warn_once
 from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import Nulls
@@ -22,6 +23,8 @@ __all__ = ["Text"]
 
 _TEXT: Final = pl.first().str.to_lowercase().str.replace_all(r"[[:punct:]]", "").str.replace_all(r"[\s--[ ]]", " ")
 _WORDS: Final = _TEXT.str.split(" ").list.eval(pl.element().filter(pl.element() != ""))  # far faster than \S+
+_BETWEEN: Final = {"|": r"\w ?\| ?\w", ";": r"[^\W\d];[^\W\d]", ",": r"[^\W\d],[^\W\d]"}
+_LIKELY: Final = 0.1  # of all texts; many lists have one key
 _MANY: Final = 4096  # rows from which on it pays to look for texts that repeat
 
 
@@ -80,6 +83,7 @@ class Text(VocabularyFeature):
     def summarize(self, values: pl.Series) -> KeyCounts:
         """Count the words of a part, a text that repeats only once and times its count; see `Feature.summarize`."""
         texts = self._texts(values)
+        _warn_of_lists(texts)
         if not _repeat(texts):
             return super().summarize(values)
         distinct = KeyCounts.of(texts).frame
@@ -98,6 +102,18 @@ class Text(VocabularyFeature):
     def _ids(self, texts: pl.Series) -> Jagged:
         vocabulary, words = self.vocabulary, _words(texts, self.max_length)
         return words.jagged(vocabulary.ids(words.values))
+
+
+def _warn_of_lists(texts: pl.Series) -> None:
+    """Warn where a sign binds words together, as in `drama|war`: without it that is the one word `dramawar`."""
+    for sign, pattern in _BETWEEN.items():
+        if len(texts) and (texts.str.contains(pattern).sum() or 0) >= len(texts) * _LIKELY:
+            warn_once(
+                f"column '{texts.name}' looks like lists of keys with {sign!r} between them, of which Text makes one "
+                f"word; use CategoricalList(separator={sign!r})",
+                stacklevel=3,
+            )
+            return
 
 
 def _repeat(texts: pl.Series) -> bool:

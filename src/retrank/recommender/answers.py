@@ -12,6 +12,7 @@ from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
 from retrank.data.keys import as_key
 from retrank.models.pairs import Candidates
+from retrank.recommender.conditions import condition
 from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import AskedQueries
 from retrank.recommender.request import Key, Request
@@ -73,7 +74,7 @@ def rules_of(parts: Parts, request: Request) -> Rules:
     catalogue = parts.candidates.catalogue
     if request.where is not None:
         parts.require_own_process("a condition")
-    allowed = None if request.where is None else parts.candidates.conditions.mask(request.where)
+    allowed = None if request.where is None else parts.candidates.conditions.mask(condition(request.where, "where"))
     if request.allow is not None:
         only = parts.candidates.allow_lists.mask(request.allow)
         allowed = only if allowed is None else only & allowed

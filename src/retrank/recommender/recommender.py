@@ -1,10 +1,11 @@
 """`Recommender`: retrieve, filter, rank; the product that the rest of the library leads to."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, final
 
+import numpy as np
 import polars as pl
 
 from retrank.core.errors import ConfigError
@@ -15,15 +16,16 @@ from retrank.features.space import FeatureSpace
 from retrank.index.index import Index
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.answers import answer, rules_of, similar_candidates
-from retrank.recommender.asking import ask_one, ask_table
-from retrank.recommender.bundle import read_bundle, write_bundle
+from retrank.recommender.asking import ask_one
+from retrank.recommender.bundle import write_bundle
 from retrank.recommender.card import Card
 from retrank.recommender.frozen import FrozenModel
-from retrank.recommender.lists import list_with_details, table_of_lists
+from retrank.recommender.lists import list_with_details
+from retrank.recommender.loading import load_parts
 from retrank.recommender.parts import Parts, build_parts
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.request import Key, Request
-from retrank.recommender.requests import answer_requests
+from retrank.recommender.requests import ManyQueries, answer_many
 from retrank.training.model import Model
 
 __all__ = ["Recommender"]
@@ -109,22 +111,23 @@ class Recommender:
 
     def recommend(
         self,
-        query: Mapping[str, Any],
+        query: Mapping[str, Any] | Key,
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        where: pl.Expr | None = None,
+        where: pl.Expr | str | None = None,
         allow: Iterable[Key] | None = None,
         deny: Iterable[Key] = (),
     ) -> pl.DataFrame:
         """Recommend to one query.
 
         Args:
-            query: its key and, if they are new or have changed, its feature values, by column name. A missing value is
-                None or NaN.
+            query: its key alone, or with feature values that are new or have changed, by column name; a missing value
+                is None or NaN.
             k: the length of the list; shorter where fewer candidates are allowed.
             exclude_seen: leave out what the query interacted with, also what it brings as recent candidates.
-            where: a condition on the columns of the catalogue; where it is null, the candidate is left out.
+            where: a condition on the columns of the catalogue, as a polars expression or in SQL; where it is null, the
+                candidate is left out.
             allow: the only candidate keys that may be recommended.
             deny: candidate keys that must not be recommended.
 
@@ -137,25 +140,26 @@ class Recommender:
             DataError: the query lacks its key, a value is of another kind than in training, or the condition cannot be
                 applied.
         """
+        query = {self.query: query} if isinstance(query, str | int | np.generic) else query
         request = Request(query, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
         rules = rules_of(self._parts, request)
         return list_with_details(self._parts, answer(self._parts, ask_one(self._parts, request.query), rules))
 
     def recommend_many(
         self,
-        queries: TableLike | Sequence[Request],
+        queries: ManyQueries,
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        where: pl.Expr | None = None,
+        where: pl.Expr | str | None = None,
         allow: Iterable[Key] | None = None,
         deny: Iterable[Key] = (),
     ) -> pl.DataFrame:
         """Recommend to many queries; each gets, to the last bit, what `recommend` would give it alone.
 
         Args:
-            queries: one row per query: its key and, if they are new or have changed, its feature columns; or requests,
-                each with rules of its own.
+            queries: one row per query: its key and, if they are new or have changed, its feature columns; or a list or
+                column of keys alone; or requests, each with rules of its own.
             k: the length of a list; this and what follows is for rows, as in `recommend`. Requests say their own.
             exclude_seen: leave out what a query interacted with.
             where: a condition on the columns of the catalogue.
@@ -180,19 +184,15 @@ class Recommender:
             >>> recommender.recommend_many(requests).select("user", "song").rows()
             [('a', 'z')]
         """
-        parts = self._parts
-        if isinstance(queries, Sequence) and not isinstance(queries, str):
-            return answer_requests(parts, queries)
-        request = Request({}, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
-        asked = ask_table(parts, frame(queries))
-        return table_of_lists(parts, asked.keys, answer(parts, asked, rules_of(parts, request)))
+        rules = Request({}, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
+        return answer_many(self._parts, queries, rules)
 
     def similar(
         self,
         candidate: Key,
         k: int = 10,
         *,
-        where: pl.Expr | None = None,
+        where: pl.Expr | str | None = None,
         allow: Iterable[Key] | None = None,
         deny: Iterable[Key] = (),
     ) -> pl.DataFrame:
@@ -278,7 +278,7 @@ class Recommender:
             StorageError: a file is missing, damaged, half written or of another version; or a model's class is not
                 known here: import the module that defines it first.
         """
-        return cls._of(read_bundle(directory))
+        return cls._of(load_parts(directory))
 
     @property
     def retrieval(self) -> RetrievalModel:

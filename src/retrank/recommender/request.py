@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from retrank.core.errors import ConfigError, DataError
+from retrank.recommender.conditions import condition
 
 __all__ = ["Key", "Request"]
 
@@ -25,8 +26,8 @@ class Request:
         query: its key and, if they are new or have changed, its feature values, by column name.
         k: the length of the list; shorter where fewer candidates are allowed.
         exclude_seen: leave out what the query interacted with, also what it brings as recent candidates.
-        where: a condition on the columns of the catalogue; a candidate for which it is unknown (null or NaN) is left
-            out.
+        where: a condition on the columns of the catalogue, as a polars expression or in SQL (kept as an expression); a
+            candidate for which it is unknown (null or NaN) is left out.
         allow: the only candidate keys that may be recommended; None allows all. Many are quickest as a polars Series or
             a NumPy array of integers, above all if they are the same in every request.
         deny: candidate keys that must not be recommended.
@@ -43,7 +44,7 @@ class Request:
     query: Mapping[str, Any]
     k: int = 10
     exclude_seen: bool = True
-    where: pl.Expr | None = None
+    where: pl.Expr | str | None = None
     allow: Iterable[Key] | None = None
     deny: Iterable[Key] = ()
 
@@ -56,9 +57,8 @@ class Request:
         object.__setattr__(self, "k", _length(self.k))
         if not isinstance(exclude_seen, bool):
             raise ConfigError("True or False", repr(exclude_seen), "exclude_seen")
-        if where is not None and not isinstance(where, pl.Expr):
-            fix = 'write an expression, e.g. pl.col("year") >= 1990'
-            raise ConfigError("a polars expression", repr(where), "where", fix)
+        if where is not None:
+            object.__setattr__(self, "where", condition(where, "where"))
         if self.allow is not None:
             object.__setattr__(
                 self, "allow", _column(self.allow) if _is_column(self.allow) else _keys(self.allow, "allow")

@@ -1,40 +1,68 @@
-"""Many requests, each with rules of its own: those that share rules are answered together."""
+"""Many queries at once: rows of a table, keys, or requests, of which those that share rules are answered together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
+from retrank.data.keys import as_key
+from retrank.data.sources import TableLike, frame
 from retrank.recommender.answers import Answers, answer, rules_of
-from retrank.recommender.asking import ask_one
+from retrank.recommender.asking import ask_one, ask_table
+from retrank.recommender.conditions import condition
 from retrank.recommender.lists import table_of_lists
 from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import AskedQueries
-from retrank.recommender.request import Request
+from retrank.recommender.request import Key, Request
 from retrank.recommender.rules import condition_text
 
-__all__ = ["answer_requests"]
+__all__ = ["ManyQueries", "answer_many"]
+
+ManyQueries = TableLike | Sequence["Request | Key"] | npt.NDArray[Any]
+"""A table with a row per query, a list or column of their keys, or requests."""
 
 
-def answer_requests(parts: Parts, requests: Sequence[Request]) -> pl.DataFrame:
-    """Recommend to the query of each request by its rules.
+def answer_many(parts: Parts, queries: ManyQueries, rules: Request) -> pl.DataFrame:
+    """Recommend to many queries.
 
     Args:
         parts: the recommender.
-        requests: in any order, with any rules.
+        queries: rows, keys or requests.
+        rules: of rows and keys; its query does not matter.
 
     Returns:
-        The query key, the candidate key, `rank`, `score` and `stage`, requests in their order, best first.
+        The query key, the candidate key, `rank`, `score` and `stage`, queries in their order, best first.
 
     Raises:
-        DataError: not a request, or one that cannot be answered, with its place.
+        DataError: a query that cannot be answered, with its place.
     """
+    name, listed = parts.queries.query, queries.tolist() if isinstance(queries, np.ndarray) else queries
+    if isinstance(listed, pl.Series):
+        table = listed.alias(name).to_frame()
+    elif isinstance(listed, Sequence) and not isinstance(listed, str):
+        if any(isinstance(query, Request) for query in listed):
+            return _answer_requests(parts, cast("Sequence[Request]", listed))
+        if any(isinstance(query, Mapping) for query in listed):
+            raise DataError("keys, or a rr.recommender.Request each", "column names and values", "queries")
+        kind = parts.queries.key_type
+        keys = [as_key(key, kind, f"query {place}") for place, key in enumerate(listed)]
+        table = pl.DataFrame({name: keys}, schema={name: parts.queries.index.dtype})
+    else:
+        table = frame(listed)
+    asked = ask_table(parts, table)
+    return table_of_lists(parts, asked.keys, answer(parts, asked, rules_of(parts, rules)))
+
+
+def _answer_requests(parts: Parts, requests: Sequence[Request]) -> pl.DataFrame:
     for place, request in enumerate(requests):
         if not isinstance(request, Request):
-            raise DataError("a rr.recommender.Request", repr(request), f"request {place}")
+            raise DataError("a rr.recommender.Request, as the others are", repr(request), f"request {place}")
     asked = [_at(place, parts, request) for place, request in enumerate(requests)]
     k = max((request.k for request in requests), default=1)
     k = min(k, len(parts.candidates))
@@ -62,7 +90,7 @@ def _groups(requests: Sequence[Request]) -> list[list[int]]:
     """Return the places of requests that differ in their query and what they deny alone."""
     groups: dict[object, list[int]] = {}
     for place, request in enumerate(requests):
-        where = None if request.where is None else condition_text(request.where) or place
+        where = None if request.where is None else condition_text(condition(request.where, "where")) or place
         allow = id(request.allow) if isinstance(request.allow, pl.Series) else request.allow
         groups.setdefault((request.k, request.exclude_seen, where, allow), []).append(place)
     return list(groups.values())

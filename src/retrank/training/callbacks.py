@@ -220,7 +220,7 @@ class CSVLog(Callback):
 
     def on_epoch_end(self, run: Run, row: Mapping[str, float]) -> None:  # noqa: ARG002
         """Write the file."""
-        write_text(self.path, run.history.frame().write_csv())
+        write_text(self.path, run.history.frame.write_csv())
 
 
 @final

@@ -85,8 +85,9 @@ class TrainingHistory:
             look_up(self.rows[-1] if self.rows else {}, monitor, "TrainingHistory.best")
         return (min if mode == "min" else max)(rows, key=lambda row: row[monitor])
 
+    @property
     def frame(self) -> pl.DataFrame:
-        """Return the rows as a table; null where an epoch was not validated."""
+        """The rows as a table; null where an epoch was not validated."""
         return pl.DataFrame(self.rows, infer_schema_length=None)
 
 

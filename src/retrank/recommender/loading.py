@@ -1,0 +1,33 @@
+"""Loading a bundle, and what is said where there is none."""
+
+from pathlib import Path
+
+from retrank.core.errors import StorageError
+from retrank.core.manifest import MANIFEST
+from retrank.recommender.bundle import read_bundle
+from retrank.recommender.parts import Parts
+
+__all__ = ["load_parts"]
+
+
+def load_parts(directory: str | Path) -> Parts:
+    """Read the parts of a bundle.
+
+    Args:
+        directory: where it is.
+
+    Returns:
+        The parts.
+
+    Raises:
+        StorageError: there is no bundle, or it is damaged.
+    """
+    try:
+        return read_bundle(directory)
+    except StorageError as error:
+        place = Path(directory)
+        if (place / MANIFEST).exists():
+            raise
+        got = f"a directory without {MANIFEST}" if place.is_dir() else "a file" if place.exists() else "nothing there"
+        fix = "fix the path; Recommender.save and `retrank train` write bundles"
+        raise StorageError("the directory of a bundle", got, str(directory), fix) from error
