@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 import torch
 from torch import Tensor
@@ -84,6 +84,8 @@ class FullCorpusTopK(SumMetric):
     Source: `FactorizedTopK` of TensorFlow Recommenders, without its optimism about ties: see `rank_of_positive`.
     """
 
+    larger_is_better: ClassVar[bool | None] = True
+
     def __init__(
         self,
         ks: Sequence[int] = (1, 5, 10, 50, 100),
@@ -97,10 +99,15 @@ class FullCorpusTopK(SumMetric):
         if not ks or min(ks) < 1:
             raise ConfigError("at least one k, all at least 1", str(list(ks)), "FullCorpusTopK", "e.g. ks=(10, 100)")
         self.ks, self.metrics = tuple(ks), tuple(metrics)
-        self.names = tuple(
+        self._names = tuple(
             label for metric in metrics for label in ([f"{metric}@{k}" for k in ks] if metric in _AT_K else [metric])
         )
-        super().__init__(name, num_sums=len(self.names) + 2)
+        super().__init__(name, num_sums=len(self._names) + 2)
+
+    @property
+    def result_names(self) -> tuple[str, ...]:
+        """The names of the values, such as `"ndcg@10"`."""
+        return self._names
 
     @torch.no_grad()
     def update(
@@ -130,7 +137,7 @@ class FullCorpusTopK(SumMetric):
         ranks, bad = _ranks(queries, candidates, positives, exclude)
         weight = torch.ones_like(ranks) if weight is None else weight.to(ranks)
         bad |= ~(weight.isfinite() & (weight >= 0))
-        values = torch.stack([self._value(name, ranks) for name in self.names])
+        values = torch.stack([self._value(name, ranks) for name in self._names])
         self._add(torch.cat([values @ weight, weight.sum()[None], bad.sum()[None]]))
         self.num_rows += len(ranks)
 
@@ -145,7 +152,7 @@ class FullCorpusTopK(SumMetric):
         """
         *totals, weight, num_bad = self._sums
         self._check_bad_rows(num_bad, f"{_EXPECTED}, and weights of at least 0")
-        return {name: total / weight for name, total in zip(self.names, totals, strict=True)}
+        return {name: total / weight for name, total in zip(self._names, totals, strict=True)}
 
     def _value(self, name: str, ranks: Tensor) -> Tensor:
         metric, _, k = name.partition("@")

@@ -1,7 +1,7 @@
 """`GroupedAUC`: the area under the ROC curve within each group, e.g. each query."""
 
 from collections.abc import Mapping
-from typing import Literal, Self, final
+from typing import ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class GroupedAUC(Metric):
 
     Source: Zhou et al. (2018), "Deep Interest Network for Click-Through Rate Prediction".
     """
+
+    larger_is_better: ClassVar[bool | None] = True
 
     def __init__(self, *, average: Literal["rows", "groups"] = "rows", name: str = "grouped_auc") -> None:
         super().__init__(name)

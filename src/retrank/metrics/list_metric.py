@@ -51,6 +51,8 @@ class ListMetric(SumMetric):
         ConfigError: a k below 1 or an unknown rule.
     """
 
+    larger_is_better: ClassVar[bool | None] = True
+
     default_name: ClassVar[str]
     """Under which results of this kind are reported, followed by `@k`, unless they are given a name."""
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -23,10 +23,18 @@ class Metric(Configurable, ABC):
         name: under which the result is reported.
     """
 
+    larger_is_better: ClassVar[bool | None] = None
+    """Whether a larger value is a better one; None where neither is, as of a mean of labels. Callbacks go by it."""
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.num_rows = 0
         """Rows counted since the last reset."""
+
+    @property
+    def result_names(self) -> tuple[str, ...]:
+        """The names that `compute` gives its values: the metric's own, unless there are several."""
+        return (self.name,)
 
     @abstractmethod
     def compute(self) -> Tensor | dict[str, Tensor]:
