@@ -11,6 +11,7 @@ from retrank.core.arguments import check_number
 from retrank.core.errors import DataError, StorageError
 from retrank.core.schema import ColumnSchema
 from retrank.core.values import checked
+from retrank.data.keys import holds_nothing
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.list_columns import flatten
 from retrank.features.numbers import FLOAT32_MAX, Floats32, read_numbers, to_float32
@@ -55,7 +56,11 @@ class Passthrough(Feature):
         self._width: int | None = None
 
     def _read(self, values: pl.Series) -> tuple[Floats32, int]:
-        if not isinstance(values.dtype, pl.List | pl.Array):
+        if holds_nothing(values) and self._width is not None:  # whatever its type, it may be one of numbers
+            is_list = self._width > 1
+        else:
+            is_list = isinstance(values.dtype, pl.List | pl.Array)
+        if not is_list:
             return self._to_float32(values, 1), 1
         lists = flatten(values, "unknown")
         width = int(lists.lengths[0]) if len(lists.lengths) else (self._width or 1)
