@@ -12,7 +12,7 @@ __all__ = ["KeyType", "Nulls", "as_key", "as_keys", "check_nulls", "holds_nothin
 KeyType = Literal["string", "integer", "boolean"]
 """The three types that a key may have; every integer width is one type, and so are all kinds of text."""
 Nulls = Literal["error", "unknown"]
-"""What to do with a null: raise `DataError`, or give it the unknown id."""
+"""What to do with a null: raise `DataError`, or give it the unknown id (a label: NaN)."""
 
 _DTYPES: Final[dict[KeyType, type[pl.DataType]]] = {"string": pl.String, "integer": pl.Int64, "boolean": pl.Boolean}
 

@@ -41,7 +41,7 @@ class Feature(Configurable, ABC):
 
     @property
     def accepts_nulls(self) -> bool:
-        """Whether a null has a meaning: the unknown key, or the number that fills it."""
+        """Whether a null has a meaning: the unknown key, an unknown number, or the number that fills it."""
         return getattr(self, "nulls", "error") == "unknown" or getattr(self, "fill", None) is not None
 
     @abstractmethod

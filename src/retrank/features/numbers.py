@@ -44,7 +44,7 @@ def read_numbers(values: pl.Series, fill: float | None, *, width: int = 1, limit
         if fill is None:
             place = int(missing.argmax())
             got = "null" if values[place] is None else str(values[place])
-            fix = "drop the row, or give the feature fill="
+            fix = "drop the row, or give the feature fill= (a label that may be missing: Passthrough(nulls='unknown'))"
             raise DataError("a finite number", got, f"column '{values.name}'", fix, row=place // width)
         numbers = np.where(missing, fill, numbers)
     if limit < np.inf and (beyond := np.abs(numbers) > limit).any():  # NaN, as a fill, is not beyond
