@@ -192,6 +192,8 @@ class RetrievalModel(Configurable, Model, ABC):
         return source.loss(
             RetrievalStep(
                 task=self.task,
+                batch=batch,
+                query_id=self.query_id,
                 queries=queries,
                 ids=ids,
                 rows=rows,
