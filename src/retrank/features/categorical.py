@@ -5,6 +5,7 @@ from abc import abstractmethod
 from typing import ClassVar, final
 
 import polars as pl
+import torch
 from torch import Tensor
 
 from retrank.core.arguments import check_count
@@ -14,6 +15,7 @@ from retrank.core.schema import ColumnSchema
 from retrank.data.keys import Nulls, as_keys, check_nulls, key_type
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.list_columns import flatten
+from retrank.features.list_weights import read_weights
 from retrank.features.state import State
 from retrank.features.statistics import KeyCounts, Summary
 from retrank.features.vocabulary import Vocabulary
@@ -153,6 +155,9 @@ class CategoricalList(VocabularyFeature):
         max_size: at most this many keys are kept, the most frequent; None keeps all.
         nulls: "error" refuses null lists and nulls in lists; "unknown" makes a null list empty and gives a null in
             a list id 1.
+        weights: a second column, of lists of numbers from 0 up, as many as the keys: how much each key counts when
+            embeddings are pooled. None for equal weights. Only features of candidates, and of models that are not
+            asked through a `Recommender`, can have them.
         column: the column to read; the feature's name by default.
 
     Raises:
@@ -160,17 +165,32 @@ class CategoricalList(VocabularyFeature):
 
     Example:
         >>> import polars as pl, retrank as rr
-        >>> films = pl.DataFrame({"genres": [["drama", "war"], [], ["drama"]]})
+        >>> films = pl.DataFrame({"genres": [["drama", "war"], [], ["drama"]], "shares": [[0.8, 0.2], [], [1.0]]})
         >>> rr.FeatureSpace({"genres": rr.features.CategoricalList()}).fit(films).transform(films)["genres"].to_lists()
         [[2, 3], [], [2]]
+        >>> space = rr.FeatureSpace({"genres": rr.features.CategoricalList(weights="shares")}).fit(films)
+        >>> space.transform(films)["genres"].weights
+        tensor([0.8000, 0.2000, 1.0000])
     """
 
     emits: ClassVar[Emits] = "lists of ids"
 
     def __init__(
-        self, *, min_count: int = 1, max_size: int | None = None, nulls: Nulls = "error", column: str | None = None
+        self,
+        *,
+        min_count: int = 1,
+        max_size: int | None = None,
+        nulls: Nulls = "error",
+        weights: str | None = None,
+        column: str | None = None,
     ) -> None:
         super().__init__(min_count, max_size, nulls, column)
+        self.weights = weights
+
+    @property
+    def other_columns(self) -> tuple[str, ...]:
+        """The column of weights, if there is one."""
+        return () if self.weights is None else (self.weights,)
 
     def _keys(self, values: pl.Series) -> pl.Series:
         return flatten(values, self.nulls).keys(None)
@@ -180,3 +200,12 @@ class CategoricalList(VocabularyFeature):
         vocabulary = self.vocabulary
         lists = flatten(values, self.nulls)
         return lists.jagged(vocabulary.ids(lists.keys(vocabulary.key_type)))
+
+    def transform_rows(self, rows: pl.DataFrame, name: str) -> Jagged:
+        """Turn lists of keys into a `Jagged` of ids, with the weights of their column; see `Feature.transform_rows`."""
+        keys = rows.get_column(self.column or name)
+        ids = self.transform(keys, name)
+        if self.weights is None:
+            return ids
+        weights = read_weights(rows.get_column(self.weights), ids.lengths().numpy(), keys.name, self.nulls)
+        return Jagged.unchecked(ids.values, ids.offsets, torch.from_numpy(weights))
