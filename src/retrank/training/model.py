@@ -265,10 +265,11 @@ class Model(Trainable):
             progress: whether to show a bar.
 
         Returns:
-            The outputs of all batches on the CPU, `(rows, ...)`.
+            The outputs of all batches on the CPU, `(rows, ...)`, in the order of the rows.
 
         Raises:
-            ConfigError: `forward` returns something other than one tensor, or `batches` is no loader.
+            ConfigError: `forward` returns something other than one tensor, or `batches` is no loader, shuffles, or
+                leaves out rows.
             DataError: there are no rows.
         """
         require_batches(batches, "batches of predict")
