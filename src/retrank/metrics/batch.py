@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
-from retrank.core.tensors import can_look
+from retrank.core.tensors import as_tensor, as_tensor_or_none, can_look
 from retrank.metrics.metric import SumMetric
 
 __all__ = ["BatchTopK", "LossMean"]
@@ -66,6 +66,9 @@ class BatchTopK(SumMetric):
             ShapeError: tensors that do not fit.
             DataError: a positive outside of the columns. On a GPU torch's assertion stops the program instead.
         """
+        where = f"metric '{self.name}'"
+        scores, positives = as_tensor(scores, "scores", where), as_tensor(positives, "positives", where)
+        weight = as_tensor_or_none(weight, "weight", where)
         rows = scores.shape[:1]
         if scores.dim() != 2 or positives.shape != rows or (weight is not None and weight.shape != rows):
             raise ShapeError(

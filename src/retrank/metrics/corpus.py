@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
-from retrank.core.jagged import Jagged
 from retrank.core.seeds import generator
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.metrics.metric import SumMetric
 from retrank.ops.ranks import count_better
-from retrank.ops.score_checks import as_float32, largest_magnitude, may_overflow
+from retrank.ops.score_checks import RowLists, as_float32, largest_magnitude, may_overflow
 
 __all__ = ["FullCorpusTopK", "rank_of_positive"]
 
@@ -21,7 +21,7 @@ _EXPECTED: Final = "finite embeddings, and positives that are candidate rows or 
 
 
 def rank_of_positive(
-    queries: Tensor, candidates: Tensor, positives: Tensor, *, exclude: Jagged | None = None
+    queries: Tensor, candidates: Tensor, positives: Tensor, *, exclude: RowLists | None = None
 ) -> Tensor:
     """Rank each query's positive among all candidates by dot product.
 
@@ -116,7 +116,7 @@ class FullCorpusTopK(SumMetric):
         candidates: Tensor,
         positives: Tensor,
         *,
-        exclude: Jagged | None = None,
+        exclude: RowLists | None = None,
         weight: Tensor | None = None,
     ) -> None:
         """Rank a batch of positives.
@@ -132,6 +132,10 @@ class FullCorpusTopK(SumMetric):
             ShapeError: tensors that do not fit.
             DataError: an excluded row that is no candidate.
         """
+        where = f"metric '{self.name}'"
+        queries, candidates = as_tensor(queries, "queries", where), as_tensor(candidates, "candidates", where)
+        positives = as_tensor(positives, "positives", where)
+        weight = as_tensor_or_none(weight, "weight", where)
         if weight is not None and weight.shape != positives.shape:
             raise _shape_error(f"weight of shape {tuple(positives.shape)}", weight)
         ranks, bad = _ranks(queries, candidates, positives, exclude)
@@ -163,7 +167,7 @@ class FullCorpusTopK(SumMetric):
 
 
 @torch.no_grad()
-def _ranks(queries: Tensor, candidates: Tensor, positives: Tensor, exclude: Jagged | None) -> tuple[Tensor, Tensor]:
+def _ranks(queries: Tensor, candidates: Tensor, positives: Tensor, exclude: RowLists | None) -> tuple[Tensor, Tensor]:
     """Return the ranks, and which of them mean nothing because their input was bad."""
     if positives.shape != queries.shape[:1] or positives.dtype != torch.int64:
         raise _shape_error(f"int64 positives of shape ({len(queries)},)", positives)

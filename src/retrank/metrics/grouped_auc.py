@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.metrics.metric import Metric
 
 __all__ = ["GroupedAUC"]
@@ -61,6 +62,12 @@ class GroupedAUC(Metric):
         Raises:
             ShapeError: shapes or dtypes that do not fit.
         """
+        where = f"metric '{self.name}'"
+        predictions, labels = as_tensor(predictions, "predictions", where), as_tensor(labels, "labels", where)
+        weight, groups = (
+            as_tensor_or_none(weight, "weight", where),
+            as_tensor(groups, "groups", where),
+        )
         shape = predictions.shape
         for what, tensor in (("labels", labels), ("weight", weight), ("groups", groups)):
             if predictions.dim() != 1 or (tensor is not None and tensor.shape != shape):

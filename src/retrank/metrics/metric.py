@@ -9,6 +9,7 @@ from torch import Tensor
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 
 __all__ = ["Metric", "PointwiseMetric", "SumMetric", "WeightedMean"]
 
@@ -79,7 +80,7 @@ class Metric(Configurable, ABC):
 
 
 class PointwiseMetric(Metric):
-    """A metric of one prediction and one label per row."""
+    """A metric of one prediction and one label per row; NumPy arrays are taken, too."""
 
     @abstractmethod
     def update(self, predictions: Tensor, labels: Tensor, weight: Tensor | None = None) -> None:
@@ -104,12 +105,15 @@ class PointwiseMetric(Metric):
 
     def _checked(self, predictions: Tensor, labels: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return detached float64 predictions, labels and weights of one shape, and count the rows."""
+        where = f"metric '{self.name}'"
+        predictions, labels = as_tensor(predictions, "predictions", where), as_tensor(labels, "labels", where)
+        weight = as_tensor_or_none(weight, "weight", where)
         for what, tensor in (("labels", labels), ("weight", weight)):
             if tensor is not None and tensor.shape != predictions.shape:
                 raise ShapeError(
                     f"{what} of the predictions' shape {tuple(predictions.shape)}",
                     str(tuple(tensor.shape)),
-                    f"metric '{self.name}'",
+                    where,
                     "reshape one of them, e.g. with .squeeze(1)",
                 )
         self.num_rows += predictions.numel()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.losses.checks import FINITE, checked, checked_weight
 from retrank.losses.list_loss import ListLoss
 from retrank.tasks.row_weights import as_row_weights
@@ -112,7 +113,9 @@ class Ranking(Task[TaskMetric]):
             DataError: labels that the loss cannot take (a loss of your own must say so itself), or weights that are
                 negative or not finite. On a GPU the loss becomes NaN instead.
         """
-        weight = as_row_weights(weight, predictions)
+        labels, predictions = as_tensor(labels, "labels", "Ranking"), as_tensor(predictions, "predictions", "Ranking")
+        mask = as_tensor_or_none(mask, "mask", "Ranking")
+        weight = as_row_weights(weight, predictions, "Ranking")
         self._check(labels, predictions, weight, mask)
         if isinstance(self.loss, ListLoss):
             mask = ~(labels < 0) if mask is None else mask & ~(labels < 0)  # metrics refuse NaN

@@ -16,6 +16,7 @@ from retrank.core.collectives import world_size
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.notices import warn_once
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.losses.checks import checked_log_q, checked_weight
 from retrank.losses.softmax import softmax_cross_entropy
 from retrank.ops.softmax import dot_product_cross_entropy
@@ -162,7 +163,13 @@ class Retrieval(Task[CorpusMetric]):
                 above 0 or not finite; the latter two make the loss NaN on a GPU instead.
             ConfigError: `candidate_ids` or `log_q` are needed and not given; `positives` of a symmetric loss.
         """
-        weight = as_row_weights(weight, query_embeddings)
+        query_embeddings = as_tensor(query_embeddings, "query_embeddings", "Retrieval")
+        candidate_embeddings = as_tensor(candidate_embeddings, "candidate_embeddings", "Retrieval")
+        positives = as_tensor_or_none(positives, "positives", "Retrieval")
+        candidate_ids = as_tensor_or_none(candidate_ids, "candidate_ids", "Retrieval")
+        log_q = as_tensor_or_none(log_q, "log_q", "Retrieval")
+        score_mask = as_tensor_or_none(score_mask, "score_mask", "Retrieval")
+        weight = as_row_weights(weight, query_embeddings, "Retrieval")
         self._check(query_embeddings, candidate_embeddings, positives, weight, score_mask)
         if self.log_q is not True and log_q is not None:
             warn_once("log_q is ignored: build the task as Retrieval(log_q=True) to use it")
