@@ -290,7 +290,7 @@ def test_bad_arguments():
 def test_is_rebuilt_from_json():
     metric = FullCorpusTopK(ks=(3, 7), metrics=("mrr", "hit_rate"))
     again = rr.core.from_config(rr.core.to_config(metric))
-    assert again.names == metric.names == ("mrr", "hit_rate@3", "hit_rate@7")
+    assert again.result_names == metric.result_names == ("mrr", "hit_rate@3", "hit_rate@7")
 
 
 def test_autocast_does_not_change_ranks():

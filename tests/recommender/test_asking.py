@@ -10,7 +10,7 @@ from tests.recommender.comparison import same_lists
 
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError
-from retrank.recommender.typed_columns import kind_of_values
+from retrank.recommender.typed_columns import as_trained, kind_of_values
 
 F = rr.features
 NOW = datetime(2024, 1, 15, 20, 30)
@@ -224,3 +224,11 @@ def test_a_history_without_times_that_feeds_a_feature_of_recent_candidates_is_re
     kinds = {"recent": F.Recent("song")}
     with pytest.raises(ConfigError, match="time="):
         serve([], table.drop("at", "zoned", "day", "seconds"), kinds, time=None)
+
+
+def test_nothing_but_nulls_may_have_any_type():
+    for dtype in (pl.String(), pl.Null(), pl.List(pl.Int64()), pl.Datetime("us")):
+        column = as_trained(pl.Series("age", [None, None], dtype=dtype), pl.Float64())
+        assert (column.name, column.dtype, column.to_list()) == ("age", pl.Float64(), [None, None])
+    with pytest.raises(rr.errors.DataError, match="number values"):
+        as_trained(pl.Series("age", [None, "a"]), pl.Float64())

@@ -92,6 +92,19 @@ def test_any_number_of_leading_dimensions():
         assert places.shape == (2, 3)
 
 
+def test_one_row_without_a_batch():
+    scores, positive = torch.tensor([1.0, 5.0, 3.0, 4.0]), torch.tensor(2)
+    found, place = mine_hard_negatives(scores, positive, 2)
+    assert (found.tolist(), place.tolist()) == ([3.0, 5.0, 4.0], 0)
+    removed = remove_accidental_hits(scores, torch.tensor([7, 8, 8, 9]), positive)
+    assert removed.tolist() == [1.0, -math.inf, 3.0, 4.0]
+    assert HardNegativeMining(2)(scores, positive)[0].tolist() == found.tolist()
+    with pytest.raises(DataError, match="positives: expected a column"):
+        mine_hard_negatives(scores, torch.tensor(4), 1)
+    with pytest.raises(ShapeError, match="scores"):
+        mine_hard_negatives(torch.tensor(1.0), positive, 1)
+
+
 def test_score_mask():
     scores, mask = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True), torch.tensor([[True, False, True]])
     masked = apply_score_mask(scores, mask)

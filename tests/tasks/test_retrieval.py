@@ -152,7 +152,7 @@ def test_bad_arguments():
     with pytest.raises(ShapeError, match="same dim"):
         Retrieval()(torch.ones(3, 2), torch.ones(3, 4))
     with pytest.raises(ShapeError, match="weight"):
-        Retrieval()(torch.ones(3, 2), torch.ones(3, 2), weight=torch.ones(3, 1))
+        Retrieval()(torch.ones(3, 2), torch.ones(3, 2), weight=torch.ones(3, 2))
 
 
 def test_metrics_are_fed_reported_and_reset():

@@ -61,6 +61,115 @@ def test_early_stopping_for_large_values():
     assert (len(history), int(model.epoch)) == (4, 2)
 
 
+class Judged(rr.Model):
+    """A model whose metrics follow a script, one value an epoch; its weight counts the epochs."""
+
+    def __init__(self, values, *metrics):
+        super().__init__()
+        self.values = values
+        self.epoch = torch.nn.Parameter(torch.zeros(1))
+        self.task = rr.tasks.Ranking(torch.nn.MSELoss(), metrics=metrics)
+
+    def compute_loss(self, batch, training=False):
+        if training:
+            return -self.epoch.sum()
+        rows = torch.full((4,), self.values[int(self.epoch) - 1])
+        return self.task(labels=torch.tensor([0.0, 1.0, 1.0, 1.0]), predictions=rows)
+
+
+class Last(rr.metrics.WeightedMean):
+    """A metric of one's own that says nothing of its direction."""
+
+    def _values(self, predictions, labels):
+        return predictions
+
+
+class LastSaid(Last):
+    larger_is_better = True
+
+
+def judged(values, metric, callback, **options):
+    model = Judged(values, *([] if metric is None else [metric]))
+    data = loader(line_batch(), batch_size=10)
+    history = model.fit(
+        data, optimizer=rr.optim.SGD(lr=1.0), epochs=len(values), validation=data, callbacks=[callback],
+        device="cpu", progress=False, **options,
+    )  # fmt: skip
+    return model, history
+
+
+@pytest.mark.parametrize(
+    ("metric", "monitor", "best"),
+    [
+        (rr.metrics.BinaryAccuracy(threshold=0.5), "val_accuracy", 2),
+        (rr.metrics.MeanAbsoluteError(name="val_error"), "val_val_error", 2),
+        (LastSaid("last"), "val_last", 3),
+        (None, "val_loss", 2),
+    ],
+)
+def test_the_metric_says_which_values_are_better(tmp_path, metric, monitor, best):
+    values = [0.4, 0.75, 2.5, 0.0]
+    model, history = judged(values, metric, rr.training.EarlyStopping(monitor, patience=9))
+    assert int(model.epoch) == best == history.best(monitor)["epoch"]
+    kept = rr.training.BestCheckpoint(tmp_path / "best", monitor)
+    model, _ = judged(values, metric, kept)
+    assert kept.restore(model)["epoch"] == best
+
+
+def test_what_the_caller_says_counts_more():
+    _, history = judged([1.0, 2.0, 3.0], None, rr.training.EarlyStopping("val_loss", mode="max", patience=1))
+    assert len(history) == 3
+    assert history.best("val_loss", mode="max")["epoch"] == 3
+
+
+@pytest.mark.parametrize("metric", [Last("last"), rr.metrics.Calibration(name="last")])
+def test_nobody_guesses_which_values_are_better(tmp_path, metric):
+    known = r"mode='min' or mode='max'.*'loss'.*'val_last' without a mode.*larger_is_better"
+    for callback in (rr.training.EarlyStopping("val_last"), rr.training.BestCheckpoint(tmp_path / "b", "val_last")):
+        model = Judged([0.5, 0.6], metric)
+        data = loader(line_batch(), batch_size=10)
+        with pytest.raises(rr.errors.ConfigError, match=known):
+            model.fit(data, optimizer=rr.optim.SGD(lr=1.0), epochs=2, validation=data, callbacks=[callback])
+        assert int(model.epoch) == 0  # before the first step
+    _, history = judged([0.5, 0.6], metric, rr.training.EarlyStopping("val_last", mode="max"))
+    with pytest.raises(rr.errors.ConfigError, match=known):
+        history.best("val_last")
+    assert history.best("val_last", "max")["epoch"] == 2
+
+
+def test_names_of_several_tasks_are_found(tmp_path):
+    class Two(rr.Model):
+        def __init__(self, *metrics):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+            self.first, self.second = (rr.tasks.Ranking(torch.nn.MSELoss(), metrics=[metric]) for metric in metrics)
+
+        def compute_loss(self, batch, training=False):
+            rows = self.weight * torch.ones(4)
+            labels = torch.tensor([0.0, 1.0, 1.0, 1.0])
+            return self.first(labels=labels, predictions=rows) + self.second(labels=labels, predictions=rows)
+
+    data = loader(line_batch(), batch_size=10)
+    fit = {"optimizer": rr.optim.SGD(lr=0.1), "epochs": 3, "validation": data, "device": "cpu", "progress": False}
+    alike = Two(rr.metrics.MeanSquaredError(), rr.metrics.MeanSquaredError())
+    history = alike.fit(data, callbacks=[rr.training.EarlyStopping("val_second.mse")], **fit)
+    assert history.best("val_second.mse")["epoch"] == 3
+    differing = Two(rr.metrics.MeanSquaredError(name="x"), rr.metrics.BinaryAccuracy(name="x"))
+    assert differing.fit(data, callbacks=[rr.training.EarlyStopping("val_second.x")], **fit).best("val_first.x")
+    with pytest.raises(rr.errors.ConfigError, match=r"mode='min' or mode='max'"):
+        differing.fit(data, callbacks=[rr.training.EarlyStopping("val_x")], **fit)
+
+
+def test_a_resumed_run_knows_which_values_are_better(tmp_path):
+    for epochs in (2, 4):
+        model = ratings_model()
+        history = model.fit(
+            loader(ratings_batch()), optimizer=rr.optim.Adagrad(), epochs=epochs, progress=False,
+            validation=loader(ratings_batch()), checkpoint=tmp_path / "checkpoint",
+        )  # fmt: skip
+    assert history.best("val_loss")["val_loss"] == min(history["val_loss"])
+
+
 def test_early_stopping_counts_only_validated_epochs():
     losses = [1.0, 5.0, 9.0, 4.0, 9.0, 4.5, 9.0, 4.6, 9.0, 9.0]
     _, history = run(losses, rr.training.EarlyStopping(patience=2), validation_every=2)

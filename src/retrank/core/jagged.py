@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import DataError, ShapeError
+from retrank.core.padding import kept_places
 from retrank.core.tensors import can_look
 
 __all__ = ["Jagged"]
@@ -39,16 +40,11 @@ class Jagged:
 
     def __init__(self, values: Tensor, offsets: Tensor, weights: Tensor | None = None) -> None:
         if any(tensor is not None and tensor.is_nested for tensor in (values, offsets, weights)):
-            raise ShapeError(
-                "tensors with a shape", "nested ones", "Jagged", "pass the values and offsets of a nested one"
-            )
+            raise ShapeError("tensors with a shape", "nested ones", "Jagged", "pass the values and offsets of one")
         if offsets.dim() != 1 or offsets.dtype != torch.int64 or len(offsets) == 0 or values.dim() == 0:
-            raise ShapeError(
-                "values of shape (total, ...) and int64 offsets of shape (rows + 1,)",
-                f"values {tuple(values.shape)}, offsets {tuple(offsets.shape)} {offsets.dtype}",
-                "Jagged",
-                "offsets begin with 0 and end with the number of values",
-            )
+            expected = "values of shape (total, ...) and int64 offsets of shape (rows + 1,)"
+            got = f"values {tuple(values.shape)}, offsets {tuple(offsets.shape)} {offsets.dtype}"
+            raise ShapeError(expected, got, "Jagged", "offsets begin with 0 and end with the number of values")
         if weights is not None and weights.shape != values.shape[:1]:
             raise ShapeError(f"weights of shape ({len(values)},)", str(tuple(weights.shape)), "Jagged")
         self.values, self.offsets, self.weights = values, offsets, weights
@@ -64,12 +60,9 @@ class Jagged:
             return
         first, last = int(self.offsets[0]), int(self.offsets[-1])
         if first != 0 or last != len(self.values) or bool((self.offsets[1:] < self.offsets[:-1]).any()):
-            raise ShapeError(
-                f"offsets that ascend from 0 to the number of values, {len(self.values)}",
-                _excerpt(self.offsets),
-                "Jagged",
-                "row r has the values from offsets[r] to offsets[r + 1]",
-            )
+            expected = f"offsets that ascend from 0 to the number of values, {len(self.values)}"
+            fix = "row r has the values from offsets[r] to offsets[r + 1]"
+            raise ShapeError(expected, _excerpt(self.offsets), "Jagged", fix)
 
     @classmethod
     def unchecked(cls, values: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Self:
@@ -132,6 +125,30 @@ class Jagged:
         return cls(values, offsets, weights)
 
     @classmethod
+    def from_padded(cls, values: Tensor, kept: Tensor, weights: Tensor | None = None) -> Self:
+        """Build from a rectangle of padded rows.
+
+        Args:
+            values: `(rows, columns, ...)`.
+            kept: `(rows,)` integer lengths, or a `(rows, columns)` bool mask, False for padding anywhere in a row.
+            weights: `(rows, columns)` or None.
+
+        Returns:
+            A `Jagged` with as many rows, without the padding.
+
+        Raises:
+            ShapeError: tensors that do not fit, or a length that is negative or beyond the columns.
+
+        Example:
+            >>> import torch, retrank as rr
+            >>> ids = torch.tensor([[4, 2, 0], [7, 0, 0]])
+            >>> rr.Jagged.from_padded(ids, torch.tensor([2, 1])).to_lists()
+            [[4, 2], [7]]
+        """
+        mask = kept_places(values, kept, weights)
+        return cls.from_lengths(values[mask], mask.sum(dim=1), None if weights is None else weights[mask])
+
+    @classmethod
     def group(cls, rows: Tensor, values: Tensor, num_rows: int) -> Self:
         """Collect values by row number, keeping the order in which they came.
 
@@ -163,9 +180,8 @@ class Jagged:
         Returns:
             A `Jagged` with `num_rows` empty rows.
         """
-        return cls(
-            torch.empty(0, dtype=dtype, device=device), torch.zeros(num_rows + 1, dtype=torch.int64, device=device)
-        )
+        offsets = torch.zeros(num_rows + 1, dtype=torch.int64, device=device)
+        return cls(torch.empty(0, dtype=dtype, device=device), offsets)
 
     @classmethod
     def concat(cls, parts: Sequence["Jagged"]) -> Self:
@@ -181,9 +197,8 @@ class Jagged:
             ShapeError: no parts, or only some have weights.
         """
         if not parts or len({part.weights is None for part in parts}) != 1:
-            raise ShapeError(
-                "at least one part, all with weights or all without", f"{len(parts)} parts", "Jagged.concat"
-            )
+            expected = "at least one part, all with weights or all without"
+            raise ShapeError(expected, f"{len(parts)} parts", "Jagged.concat")
         weights = [part.weights for part in parts if part.weights is not None]
         return cls.from_lengths(
             torch.cat([part.values for part in parts]),
@@ -265,9 +280,8 @@ class Jagged:
             ShapeError: another number of values.
         """
         if values.shape[:1] != self.values.shape[:1]:
-            raise ShapeError(
-                f"{len(self.values)} values", f"shape {tuple(values.shape)}", "Jagged.with_values", "replace each"
-            )
+            expected, got = f"{len(self.values)} values", f"shape {tuple(values.shape)}"
+            raise ShapeError(expected, got, "Jagged.with_values", "replace each")
         return Jagged.unchecked(values, self.offsets, self.weights)
 
     def to_lists(self) -> list[list[Any]]:
@@ -326,8 +340,7 @@ class Jagged:
     def _require_rows(self, index: Tensor) -> None:
         if not can_look(index) or index.numel() == 0:
             return
-        outside = (index < 0) | (index >= len(self))
-        if bool(outside.any()):
+        if bool((outside := (index < 0) | (index >= len(self))).any()):
             place = int(outside.nonzero()[0])
             raise DataError(f"rows in [0, {len(self)})", str(int(index[place])), f"Jagged.take, place {place}", "check")
 

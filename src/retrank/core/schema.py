@@ -27,9 +27,10 @@ class ColumnSchema(Configurable):
         is_jagged: whether a row holds a list of any length.
         num_ids: for ids, the number of table rows they need, padding and unknown included; None for numbers.
         width: for numbers, the values in a row.
+        may_be_nan: for numbers, whether NaN stands for what is unknown. A label may be; what a model reads may not.
 
     Raises:
-        ConfigError: ids without `num_ids`, numbers with it, or a size below 1.
+        ConfigError: ids without `num_ids`, numbers with it, ids that may be NaN, or a size below 1.
 
     Example:
         >>> import retrank as rr
@@ -42,6 +43,7 @@ class ColumnSchema(Configurable):
     is_jagged: bool = False
     num_ids: int | None = None
     width: int = 1
+    may_be_nan: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("ids", "number"):
@@ -52,6 +54,8 @@ class ColumnSchema(Configurable):
                 f"kind={self.kind!r}, num_ids={self.num_ids}",
                 f"schema of column '{self.name}'",
             )
+        if self.kind == "ids" and self.may_be_nan:
+            raise ConfigError("numbers, for may_be_nan", "ids", f"schema of column '{self.name}'")
         if self.width < 1 or (self.num_ids is not None and self.num_ids < NUM_SPECIAL_IDS):
             raise ConfigError(
                 f"width >= 1 and num_ids >= {NUM_SPECIAL_IDS} (padding and unknown)",

@@ -1,13 +1,61 @@
-"""`is_plain` and `can_look`: what may be done with the memory of a tensor."""
+"""What is taken for a tensor, and what may be done with the memory of one."""
 
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["can_look", "is_plain", "is_traced"]
+from retrank.core.errors import ShapeError
+
+__all__ = ["as_tensor", "as_tensor_or_none", "can_look", "is_plain", "is_traced"]
 
 _PLAIN: Final = (Tensor, torch.nn.Parameter)
+
+
+def as_tensor(value: object, name: str, where: str) -> Tensor:
+    """Take a tensor, or a NumPy array of numbers, which is copied.
+
+    Args:
+        value: what was given.
+        name: what it is, for the message.
+        where: to what it was given, for the message.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ShapeError: anything else, such as a list, whose dtype would have to be guessed.
+
+    Example:
+        >>> import numpy as np
+        >>> from retrank.core.tensors import as_tensor
+        >>> as_tensor(np.array([1.0, 2.0]), "labels", "AUC")
+        tensor([1., 2.], dtype=torch.float64)
+    """
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.tensor(value)
+    got = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    raise ShapeError(f"a tensor as {name}", got, where, "convert it first, with torch.as_tensor()")
+
+
+def as_tensor_or_none(value: object, name: str, where: str) -> Tensor | None:
+    """Take a tensor, an array or None; see `as_tensor`.
+
+    Args:
+        value: what was given.
+        name: what it is, for the message.
+        where: to what it was given, for the message.
+
+    Returns:
+        The tensor, or None.
+
+    Raises:
+        ShapeError: anything else.
+    """
+    return None if value is None else as_tensor(value, name, where)
 
 
 def is_plain(tensor: Tensor) -> bool:

@@ -7,12 +7,12 @@ import polars as pl
 
 from retrank.core.errors import ConfigError, DataError
 
-__all__ = ["KeyType", "Nulls", "as_key", "as_keys", "check_nulls", "key_type"]
+__all__ = ["KeyType", "Nulls", "as_key", "as_keys", "check_nulls", "holds_nothing", "key_type"]
 
 KeyType = Literal["string", "integer", "boolean"]
 """The three types that a key may have; every integer width is one type, and so are all kinds of text."""
 Nulls = Literal["error", "unknown"]
-"""What to do with a null: raise `DataError`, or give it the unknown id."""
+"""What to do with a null: raise `DataError`, or give it the unknown id (a label: NaN)."""
 
 _DTYPES: Final[dict[KeyType, type[pl.DataType]]] = {"string": pl.String, "integer": pl.Int64, "boolean": pl.Boolean}
 
@@ -41,11 +41,23 @@ def key_type(values: pl.Series) -> KeyType:
     raise DataError("keys that are strings, integers or booleans", str(values.dtype), f"column '{values.name}'", fix)
 
 
+def holds_nothing(values: pl.Series) -> bool:
+    """Tell whether a column is nothing but nulls. Then its type says nothing: pandas has none for such a column.
+
+    Args:
+        values: `(rows,)` the column.
+
+    Returns:
+        Whether there are rows, and every one is null.
+    """
+    return len(values) > 0 and values.null_count() == len(values)
+
+
 def as_keys(values: pl.Series, expected: KeyType | None, nulls: Nulls) -> pl.Series:
     """Bring a column of keys to one dtype a key type.
 
     Args:
-        values: the column.
+        values: the column; one of nothing but nulls may have any type.
         expected: the key type that was learned, or None to accept any.
         nulls: "error" refuses nulls, "unknown" leaves them in place.
 
@@ -55,7 +67,9 @@ def as_keys(values: pl.Series, expected: KeyType | None, nulls: Nulls) -> pl.Ser
     Raises:
         DataError: another type, an integer beyond 64 bits, or a null that is not allowed.
     """
-    found = expected if values.dtype == pl.Null and expected is not None else key_type(values)
+    if expected is not None and (values.dtype == pl.Null or holds_nothing(values)):
+        values = pl.Series(values.name, [None] * len(values), dtype=_DTYPES[expected])
+    found = key_type(values)
     if expected is not None and found != expected:
         raise DataError(
             f"{expected} keys, as it was fitted on", f"{found} keys ({values.dtype})", f"column '{values.name}'",

@@ -81,6 +81,16 @@ class Loader:
         """Rows of a batch."""
         return self._batch_size
 
+    @property
+    def is_shuffled(self) -> bool:
+        """Whether rows come in another order than that of the columns."""
+        return self._shuffle
+
+    @property
+    def drops_rows(self) -> bool:
+        """Whether `drop_last` leaves out rows."""
+        return self._drop_last and len(self._columns) % self._batch_size > 0
+
     def __len__(self) -> int:
         """Return the batches in a whole epoch."""
         whole, rest = divmod(len(self._columns), self._batch_size)

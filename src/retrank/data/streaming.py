@@ -88,6 +88,19 @@ class StreamingLoader:
         """Rows of a batch."""
         return self._batch_size
 
+    @property
+    def is_shuffled(self) -> bool:
+        """Whether rows come in another order than that of the table."""
+        return self._window > 0
+
+    @property
+    def drops_rows(self) -> bool:
+        """Whether `drop_last` leaves out rows; True where the source cannot know."""
+        try:
+            return self._drop_last and self.num_rows % self._batch_size > 0
+        except ConfigError:
+            return True
+
     def __len__(self) -> int:
         """Return the batches in a whole epoch.
 

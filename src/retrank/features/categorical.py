@@ -5,6 +5,7 @@ from abc import abstractmethod
 from typing import ClassVar, Final, final
 
 import polars as pl
+import torch
 from torch import Tensor
 
 from retrank.core.arguments import check_count
@@ -14,6 +15,7 @@ from retrank.core.schema import ColumnSchema
 from retrank.data.keys import Nulls, as_keys, check_nulls, key_type
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.list_columns import Lists, flatten
+from retrank.features.list_weights import read_weights
 from retrank.features.state import State
 from retrank.features.statistics import KeyCounts, Summary
 from retrank.features.vocabulary import Vocabulary
@@ -157,6 +159,9 @@ class CategoricalList(VocabularyFeature):
             a list id 1.
         separator: what stands between the keys of a list where the column holds text, as `"|"` in `drama|war`; spaces
             around keys and empty keys are left out. Lists stay lists.
+        weights: a second column, of lists of numbers from 0 up, as many as the keys: how much each key counts when
+            embeddings are pooled. None for equal weights. Only features of candidates, and of models that are not
+            asked through a `Recommender`, can have them.
         column: the column to read; the feature's name by default.
 
     Raises:
@@ -164,13 +169,16 @@ class CategoricalList(VocabularyFeature):
 
     Example:
         >>> import polars as pl, retrank as rr
-        >>> films = pl.DataFrame({"genres": [["drama", "war"], [], ["drama"]]})
+        >>> films = pl.DataFrame({"genres": [["drama", "war"], [], ["drama"]], "shares": [[0.8, 0.2], [], [1.0]]})
         >>> rr.FeatureSpace({"genres": rr.features.CategoricalList()}).fit(films).transform(films)["genres"].to_lists()
         [[2, 3], [], [2]]
         >>> texts = pl.DataFrame({"genres": ["drama|war", "", "drama"]})
         >>> space = rr.FeatureSpace({"genres": rr.features.CategoricalList(separator="|")}).fit(texts)
         >>> space.transform(texts)["genres"].to_lists()
         [[2, 3], [], [2]]
+        >>> space = rr.FeatureSpace({"genres": rr.features.CategoricalList(weights="shares")}).fit(films)
+        >>> space.transform(films)["genres"].weights
+        tensor([0.8000, 0.2000, 1.0000])
     """
 
     emits: ClassVar[Emits] = "lists of ids"
@@ -182,12 +190,18 @@ class CategoricalList(VocabularyFeature):
         max_size: int | None = None,
         nulls: Nulls = "error",
         separator: str | None = None,
+        weights: str | None = None,
         column: str | None = None,
     ) -> None:
         super().__init__(min_count, max_size, nulls, column)
         if separator is not None and not (isinstance(separator, str) and separator):
             raise ConfigError("what stands between keys, e.g. '|'", repr(separator), "separator of CategoricalList")
-        self.separator = separator
+        self.separator, self.weights = separator, weights
+
+    @property
+    def other_columns(self) -> tuple[str, ...]:
+        """The column of weights, if there is one."""
+        return () if self.weights is None else (self.weights,)
 
     def _keys(self, values: pl.Series) -> pl.Series:
         return self._lists(values).keys(None)
@@ -206,3 +220,12 @@ class CategoricalList(VocabularyFeature):
         vocabulary = self.vocabulary
         lists = self._lists(values)
         return lists.jagged(vocabulary.ids(lists.keys(vocabulary.key_type)))
+
+    def transform_rows(self, rows: pl.DataFrame, name: str) -> Jagged:
+        """Turn lists of keys into a `Jagged` of ids, with the weights of their column; see `Feature.transform_rows`."""
+        keys = rows.get_column(self.column or name)
+        ids = self.transform(keys, name)
+        if self.weights is None:
+            return ids
+        weights = read_weights(rows.get_column(self.weights), ids.lengths().numpy(), keys.name, self.nulls)
+        return Jagged.unchecked(ids.values, ids.offsets, torch.from_numpy(weights))

@@ -12,7 +12,7 @@ from retrank.data.sources import TableLike, source
 from retrank.features.kinds import Feature
 from retrank.features.statistics import Summary
 
-__all__ = ["TableSummary", "column_of", "summarize_table"]
+__all__ = ["TableSummary", "column_of", "columns_of", "summarize_table"]
 
 _ROWS: Final = 2**20
 
@@ -65,7 +65,7 @@ def summarize_table(table: TableLike, features: Mapping[str, Feature], shard: tu
         DataError: a missing column, or a value that a kind refuses, with its row in the whole table.
     """
     rows = source(table)
-    columns = list(dict.fromkeys(column_of(name, feature) for name, feature in features.items()))
+    columns = list(dict.fromkeys(column for name, feature in features.items() for column in columns_of(name, feature)))
     require_columns(rows.columns, columns)
     first_row = shard_range(rows.num_rows, shard)[0] if shard[0] else 0
     total = TableSummary(0, {})
@@ -91,3 +91,13 @@ def column_of(name: str, feature: Feature) -> str:
         The kind's own column, or the name.
     """
     return feature.column or name
+
+
+def columns_of(name: str, feature: Feature) -> tuple[str, ...]:
+    """Return all columns that a feature reads, that of `column_of` first.
+
+    Args:
+        name: the feature's name.
+        feature: its kind.
+    """
+    return (column_of(name, feature), *feature.other_columns)

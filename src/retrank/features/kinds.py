@@ -41,8 +41,13 @@ class Feature(Configurable, ABC):
 
     @property
     def accepts_nulls(self) -> bool:
-        """Whether a null has a meaning: the unknown key, or the number that fills it."""
+        """Whether a null has a meaning: the unknown key, an unknown number, or the number that fills it."""
         return getattr(self, "nulls", "error") == "unknown" or getattr(self, "fill", None) is not None
+
+    @property
+    def other_columns(self) -> tuple[str, ...]:
+        """The columns that `transform_rows` reads besides `column`."""
+        return ()
 
     @abstractmethod
     def summarize(self, values: pl.Series) -> Summary:
@@ -95,6 +100,22 @@ class Feature(Configurable, ABC):
             DataError: a value that the kind refuses, with its row.
             NotFittedError: there is something to learn first.
         """
+
+    def transform_rows(self, rows: pl.DataFrame, name: str) -> Column:
+        """Turn the columns that the kind reads into a tensor.
+
+        Args:
+            rows: a table that has them.
+            name: the feature's name.
+
+        Returns:
+            What `transform` makes of the column; a kind with `other_columns` adds what they say.
+
+        Raises:
+            DataError: a value that the kind refuses, with its row.
+            NotFittedError: there is something to learn first.
+        """
+        return self.transform(rows.get_column(self.column or name), name)
 
     @abstractmethod
     def schema(self, name: str) -> ColumnSchema:

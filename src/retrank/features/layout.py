@@ -13,7 +13,7 @@ from retrank.core.schema import Schema
 from retrank.data.checks import require_columns
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.cross import Cross
-from retrank.features.fitting import TableSummary, column_of
+from retrank.features.fitting import TableSummary, column_of, columns_of
 from retrank.features.kinds import Feature
 from retrank.features.recent import share_vocabularies
 from retrank.features.vocabulary import Vocabulary
@@ -137,7 +137,8 @@ class Layout(NamedTuple):
 
     def columns(self, names: Iterable[str]) -> list[str]:
         """Return the distinct table columns that features and crosses read."""
-        return list(dict.fromkeys(map(self.column, self.parts(names))))
+        read = (columns_of(name, self.features[name]) for name in self.parts(names))
+        return list(dict.fromkeys(column for columns in read for column in columns))
 
     def transform(self, rows: pl.DataFrame, names: Sequence[str]) -> Batch:
         """Turn columns into tensors.
@@ -151,7 +152,7 @@ class Layout(NamedTuple):
         """
         require_columns(rows, self.columns(names))
         parts = self.parts(names)
-        made = {name: self.features[name].transform(rows.get_column(self.column(name)), name) for name in parts}
+        made = {name: self.features[name].transform_rows(rows, name) for name in parts}
         return self.combine(made, names)
 
     def combine(self, made: Mapping[str, Column], names: Sequence[str]) -> Batch:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
-from retrank.data.keys import KeyType, Nulls, as_keys
+from retrank.data.keys import KeyType, Nulls, as_keys, holds_nothing
 
 __all__ = ["Lists", "flatten"]
 
@@ -35,8 +35,11 @@ class Lists(NamedTuple):
 
     def keys(self, expected: KeyType | None) -> pl.Series:
         """Return the values as `as_keys` does, nulls in place; its errors name the row of the list."""
+        values = self.values
+        if expected is not None and not len(values):  # lists that are all empty have no type to check
+            values = pl.Series(values.name, [], dtype=pl.Null)
         try:
-            return as_keys(self.values, expected, "unknown")
+            return as_keys(values, expected, "unknown")
         except DataError as error:
             if error.row is None:
                 raise
@@ -58,7 +61,7 @@ def flatten(values: pl.Series, nulls: Nulls) -> Lists:
     """Take a list column apart.
 
     Args:
-        values: `(rows,)` lists or fixed-size arrays of scalars.
+        values: `(rows,)` lists or fixed-size arrays of scalars, or nothing but nulls of any type.
         nulls: "error" refuses null lists and nulls in lists; "unknown" empties a null list and keeps nulls in lists.
 
     Returns:
@@ -69,6 +72,8 @@ def flatten(values: pl.Series, nulls: Nulls) -> Lists:
     """
     where = f"column '{values.name}'"
     lists = values.arr.to_list() if isinstance(values.dtype, pl.Array) else values
+    if holds_nothing(lists) and not isinstance(lists.dtype, pl.List):
+        lists = pl.Series(lists.name, [None] * len(lists), dtype=pl.List(pl.Null))
     if not isinstance(lists.dtype, pl.List) or isinstance(lists.dtype.inner, pl.List | pl.Array | pl.Struct):
         raise DataError("lists of keys", str(values.dtype), where, "split or flatten the column into lists of scalars")
     if nulls == "error" and lists.null_count():

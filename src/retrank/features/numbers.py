@@ -7,6 +7,7 @@ import numpy.typing as npt
 import polars as pl
 
 from retrank.core.errors import DataError
+from retrank.data.keys import holds_nothing
 
 __all__ = ["FLOAT32_MAX", "Floats", "Floats32", "known_numbers", "read_numbers", "to_float32"]
 
@@ -21,7 +22,8 @@ def read_numbers(values: pl.Series, fill: float | None, *, width: int = 1, limit
     """Read a column of numbers.
 
     Args:
-        values: `(rows * width,)` integers, floats, decimals or booleans (0 and 1). Integers beyond 2**53 are rounded.
+        values: `(rows * width,)` integers, floats, decimals or booleans (0 and 1), or nothing but nulls of any type.
+            Integers beyond 2**53 are rounded.
         fill: what stands for null, NaN and infinity; None refuses them.
         width: values in a row, for messages.
         limit: the greatest absolute value that is accepted.
@@ -33,14 +35,16 @@ def read_numbers(values: pl.Series, fill: float | None, *, width: int = 1, limit
         DataError: another type, a value that is not finite without `fill`, or one beyond the limit.
     """
     if not (values.dtype.is_numeric() or values.dtype in (pl.Boolean, pl.Null)):
-        raise DataError("numbers", str(values.dtype), f"column '{values.name}'", _remedy(values.dtype))
+        if not holds_nothing(values):
+            raise DataError("numbers", str(values.dtype), f"column '{values.name}'", _remedy(values.dtype))
+        values = pl.Series(values.name, [None] * len(values), dtype=pl.Float64)
     numbers = values.cast(pl.Float64).to_numpy()
     missing = ~np.isfinite(numbers)
     if missing.any():
         if fill is None:
             place = int(missing.argmax())
             got = "null" if values[place] is None else str(values[place])
-            fix = "drop the row, or give the feature fill="
+            fix = "drop the row, or give the feature fill= (a label that may be missing: Passthrough(nulls='unknown'))"
             raise DataError("a finite number", got, f"column '{values.name}'", fix, row=place // width)
         numbers = np.where(missing, fill, numbers)
     if limit < np.inf and (beyond := np.abs(numbers) > limit).any():  # NaN, as a fill, is not beyond

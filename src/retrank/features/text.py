@@ -12,7 +12,7 @@ from retrank.core.jagged import Jagged
 from retrank.core.notices import warn_once
 from retrank.core.schema import NUM_SPECIAL_IDS
 from retrank.data.key_index import KeyIndex
-from retrank.data.keys import Nulls
+from retrank.data.keys import Nulls, holds_nothing
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.counting import count_keys
 from retrank.features.kinds import Emits
@@ -69,6 +69,8 @@ class Text(VocabularyFeature):
         self.max_length = max_length
 
     def _texts(self, values: pl.Series) -> pl.Series:
+        if holds_nothing(values):
+            values = pl.Series(values.name, [None] * len(values), dtype=pl.String)
         if values.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
             raise DataError("texts", str(values.dtype), f"column '{values.name}'", "cast the column to strings")
         texts = values.cast(pl.String)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, StorageError
 from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID, ColumnSchema
-from retrank.data.keys import Nulls, check_nulls
+from retrank.data.keys import Nulls, check_nulls, holds_nothing
 from retrank.features.kinds import Emits, Feature
 from retrank.features.state import State
 from retrank.features.statistics import Agreement, Summary
@@ -78,6 +78,8 @@ class TimestampPart(Feature):
     def _times(self, values: pl.Series) -> pl.Series:
         """Return dates or datetimes, checked."""
         times = values.fill_nan(None) if values.dtype.is_float() else values
+        if holds_nothing(times):
+            times = pl.Series(times.name, [None] * len(times), dtype=pl.Datetime("us"))
         if self.nulls == "error" and times.null_count():
             row, fix = int(times.is_null().arg_max() or 0), "drop the row, or use nulls='unknown'"
             raise DataError("a timestamp", "null or NaN", f"column '{values.name}'", fix, row=row)
@@ -105,7 +107,7 @@ class TimestampPart(Feature):
 
     def _on_fitted_clock(self, values: pl.Series) -> pl.Series:
         clock = _clock(values.dtype)
-        if self._clock is None or clock is None or clock == self._clock:
+        if self._clock is None or clock is None or clock == self._clock or holds_nothing(values):
             return values
         if not {clock, self._clock} & {_NAIVE, _NUMBERS}:
             return values.dt.convert_time_zone(self._clock)
@@ -115,7 +117,8 @@ class TimestampPart(Feature):
     def summarize(self, values: pl.Series) -> Agreement:
         """Check the timestamps and tell what they count from; see `Feature.summarize`."""
         self._times(values)
-        return Agreement(_clock(values.dtype))
+        clock = _clock(values.dtype)
+        return Agreement(None if clock == _NUMBERS and holds_nothing(values) else clock)
 
     def learn(self, summary: Summary, *, where: str) -> None:  # noqa: ARG002
         """Keep what the timestamps count from; see `Feature.learn`."""

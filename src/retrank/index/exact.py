@@ -7,7 +7,6 @@ from torch import Tensor
 
 from retrank.core.directories import atomic_directory
 from retrank.core.errors import ShapeError
-from retrank.core.jagged import Jagged
 from retrank.core.manifest import write_manifest
 from retrank.core.snapshots import Snapshot
 from retrank.index.index import Index, SearchResult
@@ -15,7 +14,7 @@ from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, r
 from retrank.index.storage import KEYS_FILE, check_format, read_embeddings, read_keys, write_embeddings, write_keys
 from retrank.ops.best_candidates import Allowed, best_candidates
 from retrank.ops.prepared_candidates import PreparedCandidates, prepare_candidates
-from retrank.ops.score_checks import as_float32, check_finite
+from retrank.ops.score_checks import RowLists, as_float32, check_finite
 
 __all__ = ["Exact"]
 
@@ -75,7 +74,7 @@ class Exact(Index):
         return self._blocks.num_candidates
 
     def search_rows(
-        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Allowed | None = None
+        self, queries: Tensor, k: int, *, exclude: RowLists | None = None, allow: Allowed | None = None
     ) -> SearchResult:
         """Find the best candidates as rows; see `Index.search_rows`.
 

@@ -13,7 +13,6 @@ from retrank.core.directories import atomic_directory
 from retrank.core.errors import ConfigError, ShapeError, StorageError
 from retrank.core.extras import optional
 from retrank.core.files import write_json
-from retrank.core.jagged import Jagged
 from retrank.core.manifest import write_manifest
 from retrank.core.snapshots import Snapshot
 from retrank.core.values import checked
@@ -24,7 +23,7 @@ from retrank.index.keys import KeysLike, RawKeys, appended, keys_of, raw_keys, r
 from retrank.index.post_filter import PostFilter
 from retrank.index.storage import KEYS_FILE, check_format, read_embeddings, read_keys, write_embeddings, write_keys
 from retrank.ops.best_candidates import Allowed
-from retrank.ops.score_checks import as_float32, check_finite
+from retrank.ops.score_checks import RowLists, as_float32, check_finite
 
 __all__ = ["Faiss"]
 
@@ -168,7 +167,7 @@ class Faiss(Index):
         return other
 
     def search_rows(
-        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Allowed | None = None
+        self, queries: Tensor, k: int, *, exclude: RowLists | None = None, allow: Allowed | None = None
     ) -> SearchResult:
         """Find good candidates as rows; see `Index.search_rows`.
 

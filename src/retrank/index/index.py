@@ -13,6 +13,7 @@ from retrank.core.snapshots import Snapshot, read_directory
 from retrank.core.values import built_from
 from retrank.index.keys import KeysLike, RawKeys, find_rows, keys_of, same_keys
 from retrank.ops.best_candidates import Allowed
+from retrank.ops.score_checks import RowLists
 
 __all__ = ["Index", "KeyedResult", "SearchResult"]
 
@@ -82,14 +83,15 @@ class Index(ABC):
 
     @abstractmethod
     def search_rows(
-        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Allowed | None = None
+        self, queries: Tensor, k: int, *, exclude: RowLists | None = None, allow: Allowed | None = None
     ) -> SearchResult:
         """Find the best candidates as rows.
 
         Args:
             queries: `(batch, dim)` float32, float16 or bfloat16.
             k: how many, at most `num_candidates`.
-            exclude: one list per query of candidate rows that must not be returned, of any length.
+            exclude: one list per query of candidate rows that must not be returned, of any length; a `Jagged` or a
+                list of lists.
             allow: the only candidates that may be returned: a bool mask `(num_candidates,)`, or a `Jagged` of candidate
                 rows, with one list for all queries or one per query; all by default. `exclude` still holds.
 
@@ -103,7 +105,7 @@ class Index(ABC):
         """
 
     def search(
-        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Allowed | None = None
+        self, queries: Tensor, k: int, *, exclude: RowLists | None = None, allow: Allowed | None = None
     ) -> KeyedResult:
         """Find the best candidates as raw keys; arguments and errors are those of `search_rows`.
 
@@ -191,7 +193,7 @@ class Index(ABC):
         k: int,
         exact: "Index",
         *,
-        exclude: Jagged | None = None,
+        exclude: RowLists | None = None,
         allow: Allowed | None = None,
     ) -> float:
         """Measure the recall against an exact index of the same candidates.

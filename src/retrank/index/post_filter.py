@@ -7,7 +7,7 @@ from torch import Tensor
 
 from retrank.core.jagged import Jagged
 from retrank.ops.best_candidates import Allowed
-from retrank.ops.score_checks import checked_lists, checked_mask, is_shared
+from retrank.ops.score_checks import RowLists, checked_lists, checked_mask, is_shared
 from retrank.ops.top_k import pack, unpack
 
 __all__ = ["PostFilter"]
@@ -30,7 +30,7 @@ class PostFilter:
         DataError: a row that is no candidate.
     """
 
-    def __init__(self, num_candidates: int, num_queries: int, exclude: Jagged | None, allow: Allowed | None) -> None:
+    def __init__(self, num_candidates: int, num_queries: int, exclude: RowLists | None, allow: Allowed | None) -> None:
         self._num_candidates, cpu = num_candidates, torch.device("cpu")
         if exclude is None:
             exclude = Jagged.empty(num_queries)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from retrank.core.directories import atomic_directory
 from retrank.core.errors import DataError, ShapeError, StorageError
-from retrank.core.jagged import Jagged
 from retrank.core.manifest import write_manifest
 from retrank.core.parquet import write_parquet
 from retrank.core.parquet_counts import check_counts
@@ -24,7 +23,7 @@ from retrank.index.streams import CandidateStream, table_stream
 from retrank.ops.best_candidates import Allowed, best_of_stream
 from retrank.ops.prepared_candidates import PreparedCandidates, prepare_candidates
 from retrank.ops.score_blocks import group_width
-from retrank.ops.score_checks import as_float32, check_finite
+from retrank.ops.score_checks import RowLists, as_float32, check_finite
 
 __all__ = ["Streaming"]
 
@@ -102,7 +101,7 @@ class Streaming(Index):
         return self._num_candidates
 
     def search_rows(
-        self, queries: Tensor, k: int, *, exclude: Jagged | None = None, allow: Allowed | None = None
+        self, queries: Tensor, k: int, *, exclude: RowLists | None = None, allow: Allowed | None = None
     ) -> SearchResult:
         """Find the best candidates as rows, in one pass for all queries; see `Index.search_rows`.
 

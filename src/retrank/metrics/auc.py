@@ -1,7 +1,7 @@
 """`AUC`: the area under the ROC curve, exact."""
 
 from collections.abc import Mapping
-from typing import Self, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class AUC(PointwiseMetric):
 
     Source: Mann and Whitney (1947). Keras' `AUC` interpolates between 200 thresholds.
     """
+
+    larger_is_better: ClassVar[bool | None] = True
 
     def __init__(self, *, name: str = "auc") -> None:
         super().__init__(name)

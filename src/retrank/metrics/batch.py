@@ -1,13 +1,13 @@
 """Training progress: where positives rank among their batch, and the mean of the losses."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
-from retrank.core.tensors import can_look
+from retrank.core.tensors import as_tensor, as_tensor_or_none, can_look
 from retrank.metrics.metric import SumMetric
 
 __all__ = ["BatchTopK", "LossMean"]
@@ -40,11 +40,18 @@ class BatchTopK(SumMetric):
     Source: `TopKCategoricalAccuracy` of Keras, a batch metric of TensorFlow Recommenders, where every tie is a hit.
     """
 
+    larger_is_better: ClassVar[bool | None] = True
+
     def __init__(self, ks: Sequence[int] = (1, 5, 10), *, name: str = "batch") -> None:
         if not ks or min(ks) < 1:
             raise ConfigError("at least one k, all at least 1", str(list(ks)), "BatchTopK", "e.g. ks=(1, 10)")
         self.ks = tuple(ks)
         super().__init__(name, num_sums=len(self.ks) + 2)
+
+    @property
+    def result_names(self) -> tuple[str, ...]:
+        """The names of the values, such as `"batch_hit_rate@10"`."""
+        return tuple(f"{self.name}_hit_rate@{k}" for k in self.ks)
 
     @torch.no_grad()
     def update(self, scores: Tensor, positives: Tensor, weight: Tensor | None = None) -> None:
@@ -59,6 +66,9 @@ class BatchTopK(SumMetric):
             ShapeError: tensors that do not fit.
             DataError: a positive outside of the columns. On a GPU torch's assertion stops the program instead.
         """
+        where = f"metric '{self.name}'"
+        scores, positives = as_tensor(scores, "scores", where), as_tensor(positives, "positives", where)
+        weight = as_tensor_or_none(weight, "weight", where)
         rows = scores.shape[:1]
         if scores.dim() != 2 or positives.shape != rows or (weight is not None and weight.shape != rows):
             raise ShapeError(
@@ -90,7 +100,7 @@ class BatchTopK(SumMetric):
         """
         *totals, weight, num_bad = self._sums
         self._check_bad_rows(num_bad, "scores that are numbers, and weights of at least 0")
-        return {f"{self.name}_hit_rate@{k}": total / weight for k, total in zip(self.ks, totals, strict=True)}
+        return {name: total / weight for name, total in zip(self.result_names, totals, strict=True)}
 
 
 @final
@@ -113,6 +123,8 @@ class LossMean(SumMetric):
     Source: `Mean` of Keras as a loss metric of TensorFlow Recommenders, which gives a short last batch the weight of a
         full one.
     """
+
+    larger_is_better: ClassVar[bool | None] = False
 
     def __init__(self, name: str = "task_loss") -> None:
         super().__init__(name, num_sums=2)

@@ -1,6 +1,6 @@
 """Calibration: whether predicted probabilities match frequencies."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -81,6 +81,8 @@ class NormalizedEntropy(SumMetric, PointwiseMetric):
     Source: He et al. (2014), "Practical Lessons from Predicting Clicks on Ads at Facebook".
     """
 
+    larger_is_better: ClassVar[bool | None] = False
+
     def __init__(self, *, name: str = "normalized_entropy") -> None:
         super().__init__(name, num_sums=4)
 
@@ -134,6 +136,8 @@ class CalibrationError(SumMetric, PointwiseMetric):
 
     Source: Naeini et al. (2015), expected calibration error.
     """
+
+    larger_is_better: ClassVar[bool | None] = False
 
     def __init__(self, num_bins: int = 15, *, name: str = "calibration_error") -> None:
         if num_bins < 1:

@@ -1,6 +1,6 @@
 """How well predicted probabilities separate labels 1 from labels 0."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class BinaryAccuracy(WeightedMean):
         0.667
     """
 
+    larger_is_better: ClassVar[bool | None] = True
+
     def __init__(self, *, threshold: float = 0.5, name: str = "accuracy") -> None:
         super().__init__(name)
         if not 0 <= threshold <= 1:
@@ -59,6 +61,8 @@ class LogLoss(WeightedMean):
     Source: `log_loss` of scikit-learn. As there, probabilities of exactly 0 and 1, which a float32 sigmoid reaches, are
         moved inside by the precision of float32.
     """
+
+    larger_is_better: ClassVar[bool | None] = False
 
     def __init__(self, *, name: str = "log_loss") -> None:
         super().__init__(name)

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
-from retrank.core.jagged import Jagged
 from retrank.core.seeds import generator
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.metrics.metric import SumMetric
 from retrank.ops.ranks import count_better
-from retrank.ops.score_checks import as_float32, largest_magnitude, may_overflow
+from retrank.ops.score_checks import RowLists, as_float32, largest_magnitude, may_overflow
 
 __all__ = ["FullCorpusTopK", "rank_of_positive"]
 
@@ -21,7 +21,7 @@ _EXPECTED: Final = "finite embeddings, and positives that are candidate rows or 
 
 
 def rank_of_positive(
-    queries: Tensor, candidates: Tensor, positives: Tensor, *, exclude: Jagged | None = None
+    queries: Tensor, candidates: Tensor, positives: Tensor, *, exclude: RowLists | None = None
 ) -> Tensor:
     """Rank each query's positive among all candidates by dot product.
 
@@ -84,6 +84,8 @@ class FullCorpusTopK(SumMetric):
     Source: `FactorizedTopK` of TensorFlow Recommenders, without its optimism about ties: see `rank_of_positive`.
     """
 
+    larger_is_better: ClassVar[bool | None] = True
+
     def __init__(
         self,
         ks: Sequence[int] = (1, 5, 10, 50, 100),
@@ -97,10 +99,15 @@ class FullCorpusTopK(SumMetric):
         if not ks or min(ks) < 1:
             raise ConfigError("at least one k, all at least 1", str(list(ks)), "FullCorpusTopK", "e.g. ks=(10, 100)")
         self.ks, self.metrics = tuple(ks), tuple(metrics)
-        self.names = tuple(
+        self._names = tuple(
             label for metric in metrics for label in ([f"{metric}@{k}" for k in ks] if metric in _AT_K else [metric])
         )
-        super().__init__(name, num_sums=len(self.names) + 2)
+        super().__init__(name, num_sums=len(self._names) + 2)
+
+    @property
+    def result_names(self) -> tuple[str, ...]:
+        """The names of the values, such as `"ndcg@10"`."""
+        return self._names
 
     @torch.no_grad()
     def update(
@@ -109,7 +116,7 @@ class FullCorpusTopK(SumMetric):
         candidates: Tensor,
         positives: Tensor,
         *,
-        exclude: Jagged | None = None,
+        exclude: RowLists | None = None,
         weight: Tensor | None = None,
     ) -> None:
         """Rank a batch of positives.
@@ -125,12 +132,16 @@ class FullCorpusTopK(SumMetric):
             ShapeError: tensors that do not fit.
             DataError: an excluded row that is no candidate.
         """
+        where = f"metric '{self.name}'"
+        queries, candidates = as_tensor(queries, "queries", where), as_tensor(candidates, "candidates", where)
+        positives = as_tensor(positives, "positives", where)
+        weight = as_tensor_or_none(weight, "weight", where)
         if weight is not None and weight.shape != positives.shape:
             raise _shape_error(f"weight of shape {tuple(positives.shape)}", weight)
         ranks, bad = _ranks(queries, candidates, positives, exclude)
         weight = torch.ones_like(ranks) if weight is None else weight.to(ranks)
         bad |= ~(weight.isfinite() & (weight >= 0))
-        values = torch.stack([self._value(name, ranks) for name in self.names])
+        values = torch.stack([self._value(name, ranks) for name in self._names])
         self._add(torch.cat([values @ weight, weight.sum()[None], bad.sum()[None]]))
         self.num_rows += len(ranks)
 
@@ -145,7 +156,7 @@ class FullCorpusTopK(SumMetric):
         """
         *totals, weight, num_bad = self._sums
         self._check_bad_rows(num_bad, f"{_EXPECTED}, and weights of at least 0")
-        return {name: total / weight for name, total in zip(self.names, totals, strict=True)}
+        return {name: total / weight for name, total in zip(self._names, totals, strict=True)}
 
     def _value(self, name: str, ranks: Tensor) -> Tensor:
         metric, _, k = name.partition("@")
@@ -156,7 +167,7 @@ class FullCorpusTopK(SumMetric):
 
 
 @torch.no_grad()
-def _ranks(queries: Tensor, candidates: Tensor, positives: Tensor, exclude: Jagged | None) -> tuple[Tensor, Tensor]:
+def _ranks(queries: Tensor, candidates: Tensor, positives: Tensor, exclude: RowLists | None) -> tuple[Tensor, Tensor]:
     """Return the ranks, and which of them mean nothing because their input was bad."""
     if positives.shape != queries.shape[:1] or positives.dtype != torch.int64:
         raise _shape_error(f"int64 positives of shape ({len(queries)},)", positives)

@@ -1,12 +1,13 @@
 """`GroupedAUC`: the area under the ROC curve within each group, e.g. each query."""
 
 from collections.abc import Mapping
-from typing import Literal, Self, final
+from typing import ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.metrics.metric import Metric
 
 __all__ = ["GroupedAUC"]
@@ -38,6 +39,8 @@ class GroupedAUC(Metric):
     Source: Zhou et al. (2018), "Deep Interest Network for Click-Through Rate Prediction".
     """
 
+    larger_is_better: ClassVar[bool | None] = True
+
     def __init__(self, *, average: Literal["rows", "groups"] = "rows", name: str = "grouped_auc") -> None:
         super().__init__(name)
         if average not in ("rows", "groups"):
@@ -59,6 +62,12 @@ class GroupedAUC(Metric):
         Raises:
             ShapeError: shapes or dtypes that do not fit.
         """
+        where = f"metric '{self.name}'"
+        predictions, labels = as_tensor(predictions, "predictions", where), as_tensor(labels, "labels", where)
+        weight, groups = (
+            as_tensor_or_none(weight, "weight", where),
+            as_tensor(groups, "groups", where),
+        )
         shape = predictions.shape
         for what, tensor in (("labels", labels), ("weight", weight), ("groups", groups)):
             if predictions.dim() != 1 or (tensor is not None and tensor.shape != shape):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.metrics.metric import SumMetric
 from retrank.metrics.recommended import at_k
 
@@ -51,6 +52,8 @@ class ListMetric(SumMetric):
         ConfigError: a k below 1 or an unknown rule.
     """
 
+    larger_is_better: ClassVar[bool | None] = True
+
     default_name: ClassVar[str]
     """Under which results of this kind are reported, followed by `@k`, unless they are given a name."""
 
@@ -80,6 +83,10 @@ class ListMetric(SumMetric):
         Raises:
             ShapeError: shapes that do not fit.
         """
+        where = f"metric '{self.name}'"
+        predictions, labels = as_tensor(predictions, "predictions", where), as_tensor(labels, "labels", where)
+        weight = as_tensor_or_none(weight, "weight", where)
+        mask = as_tensor_or_none(mask, "mask", where)
         self._check(predictions, labels, weight, mask)
         scores = predictions.detach().double()
         labels = labels.detach().to(scores)

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 
 __all__ = ["Metric", "PointwiseMetric", "SumMetric", "WeightedMean"]
 
@@ -23,10 +24,18 @@ class Metric(Configurable, ABC):
         name: under which the result is reported.
     """
 
+    larger_is_better: ClassVar[bool | None] = None
+    """Whether a larger value is a better one; None where neither is, as of a mean of labels. Callbacks go by it."""
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.num_rows = 0
         """Rows counted since the last reset."""
+
+    @property
+    def result_names(self) -> tuple[str, ...]:
+        """The names that `compute` gives its values: the metric's own, unless there are several."""
+        return (self.name,)
 
     @abstractmethod
     def compute(self) -> Tensor | dict[str, Tensor]:
@@ -71,7 +80,7 @@ class Metric(Configurable, ABC):
 
 
 class PointwiseMetric(Metric):
-    """A metric of one prediction and one label per row."""
+    """A metric of one prediction and one label per row; NumPy arrays are taken, too."""
 
     @abstractmethod
     def update(self, predictions: Tensor, labels: Tensor, weight: Tensor | None = None) -> None:
@@ -96,12 +105,15 @@ class PointwiseMetric(Metric):
 
     def _checked(self, predictions: Tensor, labels: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return detached float64 predictions, labels and weights of one shape, and count the rows."""
+        where = f"metric '{self.name}'"
+        predictions, labels = as_tensor(predictions, "predictions", where), as_tensor(labels, "labels", where)
+        weight = as_tensor_or_none(weight, "weight", where)
         for what, tensor in (("labels", labels), ("weight", weight)):
             if tensor is not None and tensor.shape != predictions.shape:
                 raise ShapeError(
                     f"{what} of the predictions' shape {tuple(predictions.shape)}",
                     str(tuple(tensor.shape)),
-                    f"metric '{self.name}'",
+                    where,
                     "reshape one of them, e.g. with .squeeze(1)",
                 )
         self.num_rows += predictions.numel()

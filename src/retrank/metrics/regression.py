@@ -1,6 +1,6 @@
 """How far predictions are from labels."""
 
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
@@ -24,6 +24,8 @@ class MeanSquaredError(WeightedMean):
         tensor(2., dtype=torch.float64)
     """
 
+    larger_is_better: ClassVar[bool | None] = False
+
     def __init__(self, *, name: str = "mse") -> None:
         super().__init__(name)
 
@@ -45,6 +47,8 @@ class RootMeanSquaredError(WeightedMean):
         >>> metric.compute()
         tensor(1., dtype=torch.float64)
     """
+
+    larger_is_better: ClassVar[bool | None] = False
 
     def __init__(self, *, name: str = "rmse") -> None:
         super().__init__(name)
@@ -70,6 +74,8 @@ class MeanAbsoluteError(WeightedMean):
         >>> metric.compute()
         tensor(1., dtype=torch.float64)
     """
+
+    larger_is_better: ClassVar[bool | None] = False
 
     def __init__(self, *, name: str = "mae") -> None:
         super().__init__(name)

@@ -36,6 +36,9 @@ def row_weights(batch: Batch, column: str | None, where: str) -> Tensor | None:
         column: where the weights are, None for equal weights.
         where: the model, for the message.
 
+    Returns:
+        `(batch,)`, also of a column `(batch, 1)`.
+
     Raises:
         DataError: the column is missing.
     """
@@ -49,4 +52,4 @@ def row_weights(batch: Batch, column: str | None, where: str) -> Tensor | None:
             "give every row a weight, in evaluation too; 1 leaves it as it is",
         )
     weight: Tensor = batch[column]
-    return weight
+    return weight.squeeze(1) if weight.shape == (len(batch), 1) else weight

@@ -32,8 +32,8 @@ class MultiTaskRanking(Configurable, Model):
     `rr.layers.MMoE`, `CGC` and `PLE` give each its own.
 
     A label that is NaN is missing: the row counts in the losses and metrics of its other tasks only. The loss of
-    a task is the mean over the rows that have its label, 0 in a batch without any; the loss of the model is the
-    weighted sum. Metrics are named after their task, such as `like.auc`.
+    a task is the mean (or with `reduction="sum"` the sum) over the rows that have its label, 0 in a batch without any;
+    the loss of the model is the weighted sum. Metrics are named after their task, such as `like.auc`.
 
     Args:
         embeddings: feature ids to vectors.
@@ -158,6 +158,10 @@ class MultiTaskRanking(Configurable, Model):
         loss: Tensor = self.tasks[place](
             labels=labels.masked_fill(~known, 0), predictions=prediction, weight=weight.to(torch.float32)
         )
+        task = self.tasks[place]
+        assert isinstance(task, RankingTask)
+        if task.reduction == "sum":
+            return loss
         return loss * (len(labels) / known.sum().clamp(min=1))  # the task divides by all rows
 
     def _precision(self, place: int) -> Tensor:

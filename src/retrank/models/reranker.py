@@ -17,7 +17,7 @@ from retrank.layers.co_occurrence import CoOccurrence
 from retrank.layers.cross import Cross
 from retrank.layers.mlp import MLP
 from retrank.losses.softmax import softmax_cross_entropy
-from retrank.models.number_columns import number_columns
+from retrank.models.number_columns import number_columns, require_known
 from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
 from retrank.models.reranked_lists import Correction, RerankedLists, Together
 from retrank.training.model import Model
@@ -100,6 +100,7 @@ class Reranker(Configurable, Model):
             )
         self.candidate_id, self.recent, self.catalogue = candidate_id, recent, catalogue
         ids = [name for name in features if schema[name].kind == "ids"]
+        require_known([schema[name] for name in features], "features of Reranker")
         self.numbers = tuple(name for name in features if schema[name].kind == "number")
         self.embeddings = EmbeddingCollection({name: EmbeddingTable(schema[name], dim) for name in ids})
         self.co_occurrence = None if recent is None else CoOccurrence(schema[candidate_id].num_ids or 0, windows)

@@ -19,6 +19,7 @@ from retrank.index.exact import Exact
 from retrank.index.index import Index
 from retrank.models.candidate_frequencies import log_frequencies
 from retrank.models.candidates_by_id import CandidatesById
+from retrank.models.checks import row_weights
 from retrank.models.corpus import Corpus, EmbeddedCandidates, embed_in_pieces
 from retrank.models.missing_positives import MissingPositives
 from retrank.models.negatives import Negatives, as_negative_source
@@ -181,7 +182,7 @@ class RetrievalModel(Configurable, Model, ABC):
         source = as_negative_source(self.negatives, type(self).__name__)
         queries = self._penalized(self.query_embeddings(batch), training)
         ids: Tensor = batch[self.candidate_id]
-        weight = None if self.weight is None else batch[self.weight]
+        weight = row_weights(batch, self.weight, type(self).__name__)
         embedded, rows = None if training else self._embedded, None
         if self.corpus is not None and (embedded is not None or source.reads_catalogue):
             rows = self.corpus.row_of_id[ids]
@@ -192,6 +193,8 @@ class RetrievalModel(Configurable, Model, ABC):
         return source.loss(
             RetrievalStep(
                 task=self.task,
+                batch=batch,
+                query_id=self.query_id,
                 queries=queries,
                 ids=ids,
                 rows=rows,

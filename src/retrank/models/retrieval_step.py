@@ -6,6 +6,7 @@ from typing import final
 
 from torch import Tensor
 
+from retrank.core.batch import Batch
 from retrank.models.candidates_by_id import CandidatesById
 from retrank.tasks.retrieval import Retrieval
 
@@ -19,6 +20,8 @@ class RetrievalStep:
 
     Args:
         task: computes the loss.
+        batch: the rows as they were given to the model.
+        query_id: the feature of `batch` that identifies queries.
         queries: `(batch, dim)` embeddings.
         ids: `(batch,)` int64, the positive's vocabulary id of each row.
         rows: `(batch,)` int64, the positive's catalogue row, -1 if it has none; None unless the source reads it.
@@ -31,6 +34,8 @@ class RetrievalStep:
     """
 
     task: Retrieval
+    batch: Batch
+    query_id: str
     queries: Tensor
     ids: Tensor
     rows: Tensor | None

@@ -14,7 +14,7 @@ from retrank.embeddings.collection import EmbeddingCollection
 from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.features.space import FeatureSpace
 from retrank.layers.mlp import MLP
-from retrank.models.number_columns import number_columns
+from retrank.models.number_columns import number_columns, require_known
 from retrank.models.prepared_tower import PreparedTower
 
 __all__ = ["Tower"]
@@ -71,6 +71,7 @@ class Tower(Configurable, nn.Module):
         schemas = [_schema_of(space, name) for name in self.features]
         ids = [schema for schema in schemas if schema.kind == "ids"]
         self._check(schemas, layers, dropout, l2)
+        require_known(schemas, "features of Tower")
         self.numbers = tuple(schema.name for schema in schemas if schema.kind == "number")
         self.embeddings = (
             EmbeddingCollection({schema.name: EmbeddingTable(schema, dim, l2=l2) for schema in ids}) if ids else None

@@ -18,6 +18,7 @@ from retrank.core.native import call, is_native
 from retrank.ops.prepared_candidates import PreparedCandidates
 from retrank.ops.score_blocks import BlockFilter, block_scores, block_shape, group_width, query_chunks
 from retrank.ops.score_checks import (
+    RowLists,
     as_float32,
     check_finite,
     checked_lists,
@@ -44,7 +45,7 @@ def best_candidates(
     candidates: PreparedCandidates,
     k: int,
     *,
-    exclude: Jagged | None = None,
+    exclude: RowLists | None = None,
     allow: Allowed | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the k best candidates of each query.
@@ -83,7 +84,7 @@ def best_of_stream(
     *,
     dim: int,
     device: torch.device,
-    exclude: Jagged | None = None,
+    exclude: RowLists | None = None,
     allow: Allowed | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the k best candidates of each query where not all candidates are in memory; see `best_candidates`.
@@ -144,7 +145,7 @@ class _Rules:
 
 
 def _rules(
-    num_queries: int, num_candidates: int, device: torch.device, exclude: Jagged | None, allow: Allowed | None
+    num_queries: int, num_candidates: int, device: torch.device, exclude: RowLists | None, allow: Allowed | None
 ) -> _Rules:
     if exclude is not None:
         exclude = checked_lists(exclude, num_queries, num_candidates, device, "exclude")

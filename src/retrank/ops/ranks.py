@@ -10,7 +10,7 @@ from retrank.core.jagged import Jagged
 from retrank.core.native import call
 from retrank.ops.prepared_candidates import PreparedCandidates, prepare_candidates
 from retrank.ops.score_blocks import BlockCells, block_scores, query_chunks
-from retrank.ops.score_checks import as_float32, checked_lists
+from retrank.ops.score_checks import RowLists, as_float32, checked_lists
 
 __all__ = ["count_better"]
 
@@ -18,7 +18,7 @@ _WHERE: Final = "full-corpus ranks"
 
 
 def count_better(
-    queries: Tensor, candidates: Tensor, order: Tensor, positives: Tensor, *, exclude: Jagged | None = None
+    queries: Tensor, candidates: Tensor, order: Tensor, positives: Tensor, *, exclude: RowLists | None = None
 ) -> Tensor:
     """Count the candidates that come before each query's positive.
 

@@ -1,5 +1,6 @@
 """What embeddings and lists of rows must be before anything is computed from them."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -10,6 +11,7 @@ from retrank.core.jagged import Jagged
 from retrank.core.native import call, is_native
 
 __all__ = [
+    "RowLists",
     "as_float32",
     "check_finite",
     "check_permutation",
@@ -19,6 +21,9 @@ __all__ = [
     "largest_magnitude",
     "may_overflow",
 ]
+
+RowLists = Jagged | Sequence[Sequence[int]]
+"""A list of candidate rows for each query: a `Jagged`, or for few queries a list of lists."""
 
 _FLOATS: Final = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -117,11 +122,11 @@ def check_permutation(order: Tensor, candidates: Tensor) -> None:
         raise DataError("a permutation of the candidate rows", "another order", "order", "e.g. torch.randperm")
 
 
-def checked_lists(lists: Jagged, num_lists: int, num_rows: int, device: torch.device, where: str) -> Jagged:
+def checked_lists(lists: RowLists, num_lists: int, num_rows: int, device: torch.device, where: str) -> Jagged:
     """Check lists of rows, and bring them to where they are used.
 
     Args:
-        lists: of rows in `[0, num_rows)`, in any order; repeats are allowed.
+        lists: of rows in `[0, num_rows)`, in any order; repeats are allowed. Lists of Python integers will do.
         num_lists: how many there must be.
         num_rows: all values must lie below.
         device: where to.
@@ -134,6 +139,8 @@ def checked_lists(lists: Jagged, num_lists: int, num_rows: int, device: torch.de
         ShapeError: another number of lists, not int64, or offsets that do not ascend from 0 to the number of values.
         DataError: a value that is no row.
     """
+    if not isinstance(lists, Jagged) and _are_lists_of_rows(lists):
+        lists = Jagged.from_lists(lists)
     values, offsets = (lists.values, lists.offsets) if isinstance(lists, Jagged) else (None, None)
     if values is None or offsets is None:
         raise ShapeError(
@@ -166,6 +173,12 @@ def checked_lists(lists: Jagged, num_lists: int, num_rows: int, device: torch.de
             "leave unknown candidates out",
         )
     return Jagged.unchecked(values, offsets)
+
+
+def _are_lists_of_rows(lists: object) -> bool:
+    return isinstance(lists, list | tuple) and all(
+        isinstance(rows, list | tuple) and all(type(row) is int for row in rows) for rows in lists
+    )
 
 
 def is_shared(lists: Jagged) -> bool:

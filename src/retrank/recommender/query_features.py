@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.batch import Batch, Column
+from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.data.checks import require_columns
 from retrank.data.events import EventLog
@@ -74,6 +75,7 @@ class QueryFeatures:
 
     Raises:
         DataError: a column is missing, a query key is null, or a value that a feature refuses.
+        ConfigError: a feature that reads a second column, such as that of its weights.
     """
 
     def __init__(
@@ -90,6 +92,11 @@ class QueryFeatures:
         self.query, self._layout, self._names = query, layout, list(names)
         self._parts = layout.parts(names)
         self._kinds = {name: layout.features[name] for name in self._parts}
+        for name, kind in self._kinds.items():
+            if kind.other_columns:
+                fix = "give the query tower a feature without weights="
+                where = f"feature '{name}' of the queries"
+                raise ConfigError("features that read one column each", repr(kind), where, fix)
         self._columns = {name: layout.column(name) for name in self._parts}
         self._recents = {
             name: kind for name, kind in self._kinds.items() if isinstance(kind, Recent) and kind.of == candidate_id

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from retrank.core.errors import DataError
+from retrank.data.keys import holds_nothing
 
 __all__ = ["as_trained", "column_of", "kind_of_values"]
 
@@ -45,16 +46,18 @@ def as_trained(column: pl.Series, dtype: pl.DataType, of: str = "queries") -> pl
     """Check a column against the one that was trained on; NaN counts as missing.
 
     Args:
-        column: what is asked with.
+        column: what is asked with; nothing but nulls may have any type.
         dtype: of the column that was trained on.
         of: what is asked with it, for messages.
 
     Returns:
-        The column with nulls for NaN, and in the time zone of the trained one.
+        The column with nulls for NaN, and in the time zone of the trained one; nulls of the trained type for nothing.
 
     Raises:
         DataError: values of another kind.
     """
+    if holds_nothing(column):
+        return pl.Series(column.name, [None] * len(column), dtype=dtype)
     asked, trained = kind_of_values(column.dtype), kind_of_values(dtype)
     if not _can_stand_for(asked, trained):
         raise DataError(

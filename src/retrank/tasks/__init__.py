@@ -6,10 +6,12 @@ A `Task` turns a batch's outputs into one scalar loss, an average over rows, and
 choice; `rescore_false_negatives` is its treatment of false negatives.
 The corrections of retrieval scores are pure functions that compose in any order: `apply_temperature`, `correct_log_q`,
 `remove_accidental_hits`, `apply_score_mask`, `mine_hard_negatives`; `SamplingProbabilityCorrection`,
-`RemoveAccidentalHits` and `HardNegativeMining` are the same as modules.
+`RemoveAccidentalHits` and `HardNegativeMining` are the same as modules. `mask_known_positives` says which pairs of a
+batch must not be compared, as the candidate is another positive of the query.
 """
 
 from retrank.tasks.corrections import HardNegativeMining, RemoveAccidentalHits, SamplingProbabilityCorrection
+from retrank.tasks.known_positives import mask_known_positives
 from retrank.tasks.logits import (
     apply_score_mask,
     apply_temperature,
@@ -38,6 +40,7 @@ __all__ = [
     "apply_score_mask",
     "apply_temperature",
     "correct_log_q",
+    "mask_known_positives",
     "mine_hard_negatives",
     "remove_accidental_hits",
     "rescore_false_negatives",

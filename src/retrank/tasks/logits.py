@@ -1,7 +1,7 @@
 """Corrections of retrieval scores: pure functions from scores to scores.
 
 Scores have a row per query and a column per candidate, `(batch, columns)`; `batch` may be any
-number of leading dimensions. A removed score is -inf: its softmax weight and its gradient are exactly 0.
+number of leading dimensions, or none. A removed score is -inf: its softmax weight and its gradient are exactly 0.
 """
 
 import torch
@@ -155,8 +155,8 @@ def mine_hard_negatives(scores: Tensor, positives: Tensor, num_hard_negatives: i
 
 
 def _check_positives(scores: Tensor, positives: Tensor) -> None:
-    if scores.dim() < 2:
-        raise _shape_error("scores of shape (batch, columns)", scores)
+    if scores.dim() < 1:
+        raise _shape_error("scores of shape (..., columns)", scores)
     if positives.shape != scores.shape[:-1] or positives.dtype != torch.int64:
         raise _shape_error(f"int64 positives of shape {tuple(scores.shape[:-1])}", positives)
     if can_look(positives):  # on a GPU torch's assertion stops the program
@@ -166,7 +166,7 @@ def _check_positives(scores: Tensor, positives: Tensor) -> None:
             raise DataError(
                 f"a column in [0, {scores.shape[-1]})",
                 str(int(positives[tuple(row)])),
-                f"positives, row {', '.join(map(str, row))}",
+                "positives" + (f", row {', '.join(map(str, row))}" if row else ""),
             )
 
 

@@ -2,14 +2,16 @@
 
 import copy
 from collections.abc import Sequence
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.losses.checks import FINITE, checked, checked_weight
 from retrank.losses.list_loss import ListLoss
+from retrank.tasks.row_weights import as_row_weights
 from retrank.tasks.task import LossMetric, Task, TaskMetric
 
 __all__ = ["Ranking"]
@@ -17,7 +19,7 @@ __all__ = ["Ranking"]
 
 @final
 class Ranking(Task[TaskMetric]):
-    """The mean loss of predictions against labels.
+    """The mean loss of predictions against labels, or their sum.
 
     Predictions are `(batch,)`, or `(batch, list)` for lists of one query's candidates each. A loss of rows, such as
     `nn.MSELoss`, takes either and has an entry for each prediction; a loss of lists, such as `rr.losses.ListMLELoss`,
@@ -26,16 +28,19 @@ class Ranking(Task[TaskMetric]):
     Lists of different length are padded. What the mask leaves out changes neither loss nor metrics, and gets no
     gradient; with a loss of lists, neither does what has a label below 0. Padded entries still count in the mean.
 
+    A sum grows with the batch, and with it the steps of an optimizer: a learning rate then belongs to a batch size.
+
     Args:
         loss: a torch loss with mean reduction, a loss of lists, or a module that maps predictions and labels to one
             loss per prediction, or one per list. Binary cross-entropy on logits by default.
         metrics: fed with transformed predictions: `rr.metrics.binary_metrics()`, or `rr.metrics.NDCG()` for lists.
         prediction_transform: what turns predictions into what the metrics expect; by default a sigmoid if the loss is
             `nn.BCEWithLogitsLoss`, else the identity.
+        reduction: `"mean"` over all entries or `"sum"`.
         loss_metrics: fed with the loss of each batch, e.g. `rr.metrics.LossMean()`.
 
     Raises:
-        ConfigError: a loss with another reduction than the mean, or two metrics of one name.
+        ConfigError: a loss with another reduction than the mean, an unknown `reduction`, or two metrics of one name.
 
     Example:
         >>> import torch, retrank as rr
@@ -58,17 +63,21 @@ class Ranking(Task[TaskMetric]):
         metrics: Sequence[TaskMetric] = (),
         *,
         prediction_transform: nn.Module | None = None,
+        reduction: Literal["mean", "sum"] = "mean",
         loss_metrics: Sequence[LossMetric] = (),
     ) -> None:
         super().__init__(metrics, others=loss_metrics)
         self.loss_metrics = tuple(loss_metrics)
+        if reduction not in ("mean", "sum"):
+            raise ConfigError("'mean' or 'sum'", repr(reduction), "Ranking(reduction=...)")
+        self.reduction = reduction
         loss = nn.BCEWithLogitsLoss() if loss is None else loss
         if getattr(loss, "reduction", "mean") != "mean":
             raise ConfigError(
                 "a loss with reduction 'mean'",
                 repr(loss.reduction),
                 "Ranking(loss=...)",
-                "leave the reduction at 'mean'; the task reduces",
+                "leave it at the default and use Ranking(reduction='sum')",
             )
         self.loss = copy.copy(loss)
         if hasattr(loss, "reduction"):
@@ -82,7 +91,7 @@ class Ranking(Task[TaskMetric]):
         labels: Tensor,
         predictions: Tensor,
         *,
-        weight: Tensor | None = None,
+        weight: Tensor | float | None = None,
         mask: Tensor | None = None,
         update_metrics: bool = True,
     ) -> Tensor:
@@ -91,26 +100,30 @@ class Ranking(Task[TaskMetric]):
         Args:
             labels: `(batch,)`, `(batch, list)` or any shape.
             predictions: of the labels' shape, before `prediction_transform`.
-            weight: factor of each loss, `(batch,)` for rows and lists or, if the loss has an entry for each
-                prediction, of the labels' shape; None for 1.
+            weight: factor of each loss, `(batch,)` or `(batch, 1)` for rows and lists, a number for all, or, if the
+                loss has an entry for each prediction, of the labels' shape; None for 1.
             mask: of the labels' shape, bool, False for entries that take no part; None for none.
             update_metrics: whether the metrics count this batch.
 
         Returns:
-            A scalar: Σ weight·loss / entries (not / Σ weight, unlike metrics); 0 for an empty batch.
+            A scalar: Σ weight·loss / entries (not / Σ weight, unlike metrics), or Σ weight·loss; 0 for an empty batch.
 
         Raises:
             ShapeError: the shapes or dtypes do not fit, or the loss has no entries for rows.
             DataError: labels that the loss cannot take (a loss of your own must say so itself), or weights that are
                 negative or not finite. On a GPU the loss becomes NaN instead.
         """
+        labels, predictions = as_tensor(labels, "labels", "Ranking"), as_tensor(predictions, "predictions", "Ranking")
+        mask = as_tensor_or_none(mask, "mask", "Ranking")
+        weight = as_row_weights(weight, predictions, "Ranking")
         self._check(labels, predictions, weight, mask)
         if isinstance(self.loss, ListLoss):
             mask = ~(labels < 0) if mask is None else mask & ~(labels < 0)  # metrics refuse NaN
         if mask is not None:
             labels, predictions = labels.where(mask, 0), predictions.where(mask, 0)  # a NaN there must not spread
         losses = self._losses(labels, predictions, weight, mask)
-        loss = losses.sum() / max(losses.numel(), 1)
+        loss = losses.sum()
+        loss = loss / max(losses.numel(), 1) if self.reduction == "mean" else loss
         if update_metrics:
             with torch.no_grad():
                 transformed = self.prediction_transform(predictions.detach())

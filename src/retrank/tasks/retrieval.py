@@ -16,6 +16,7 @@ from retrank.core.collectives import world_size
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.jagged import Jagged
 from retrank.core.notices import warn_once
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.losses.checks import checked_log_q, checked_weight
 from retrank.losses.softmax import softmax_cross_entropy
 from retrank.ops.softmax import dot_product_cross_entropy
@@ -29,6 +30,7 @@ from retrank.tasks.logits import (
     remove_accidental_hits,
 )
 from retrank.tasks.retrieval_batch import RetrievalBatch, gather_candidates, gather_queries
+from retrank.tasks.row_weights import as_row_weights
 from retrank.tasks.task import BatchMetric, CorpusMetric, LossMetric, Task, listed
 
 __all__ = ["Retrieval"]
@@ -133,7 +135,7 @@ class Retrieval(Task[CorpusMetric]):
         positives: Tensor | None = None,
         candidate_ids: Tensor | None = None,
         log_q: Tensor | None = None,
-        weight: Tensor | None = None,
+        weight: Tensor | float | None = None,
         score_mask: Tensor | None = None,
         update_metrics: bool = True,
     ) -> Tensor:
@@ -147,7 +149,7 @@ class Retrieval(Task[CorpusMetric]):
             candidate_ids: `(columns,)` integers, the candidate of each column; used to find accidental hits, and to
                 estimate sampling probabilities.
             log_q: `(columns,)` natural logarithms of sampling probabilities; used if the task corrects for them.
-            weight: `(batch,)` factor of each query's loss, or None.
+            weight: `(batch,)` or `(batch, 1)` factor of each query's loss, a number for all, or None.
             score_mask: `(batch, columns)` bool, False for pairs that must not be compared. A query whose own positive
                 is masked takes no part, as if its weight were 0.
             update_metrics: whether the batch and loss metrics count this batch.
@@ -161,6 +163,13 @@ class Retrieval(Task[CorpusMetric]):
                 above 0 or not finite; the latter two make the loss NaN on a GPU instead.
             ConfigError: `candidate_ids` or `log_q` are needed and not given; `positives` of a symmetric loss.
         """
+        query_embeddings = as_tensor(query_embeddings, "query_embeddings", "Retrieval")
+        candidate_embeddings = as_tensor(candidate_embeddings, "candidate_embeddings", "Retrieval")
+        positives = as_tensor_or_none(positives, "positives", "Retrieval")
+        candidate_ids = as_tensor_or_none(candidate_ids, "candidate_ids", "Retrieval")
+        log_q = as_tensor_or_none(log_q, "log_q", "Retrieval")
+        score_mask = as_tensor_or_none(score_mask, "score_mask", "Retrieval")
+        weight = as_row_weights(weight, query_embeddings, "Retrieval")
         self._check(query_embeddings, candidate_embeddings, positives, weight, score_mask)
         if self.log_q is not True and log_q is not None:
             warn_once("log_q is ignored: build the task as Retrieval(log_q=True) to use it")

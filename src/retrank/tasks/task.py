@@ -157,6 +157,19 @@ class Task(Configurable, nn.Module, ABC, Generic[_MetricT]):
                 results.update(value if isinstance(value, dict) else {metric.name: value})
         return results
 
+    def larger_is_better(self) -> dict[str, bool]:
+        """Return which results are better the larger and which the smaller they are, as far as their metrics say so.
+
+        Returns:
+            By name of the result; True where a larger value is better.
+        """
+        known: dict[str, bool] = {}
+        for metric in self._all_metrics:
+            better: bool | None = getattr(metric, "larger_is_better", None)  # a metric of one's own need not say so
+            if better is not None:
+                known |= dict.fromkeys(getattr(metric, "result_names", (metric.name,)), better)
+        return known
+
     def reset(self) -> None:
         """Reset all metrics."""
         for metric in self._all_metrics:

@@ -64,8 +64,8 @@ class Callback(ABC):
 class _Best:
     """The best value so far of one monitored number."""
 
-    def __init__(self, monitor: str, mode: Mode, where: str) -> None:
-        if mode not in ("min", "max"):
+    def __init__(self, monitor: str, mode: Mode | None, where: str) -> None:
+        if mode not in (None, "min", "max"):
             raise ConfigError(
                 "'min' or 'max'",
                 repr(mode),
@@ -76,6 +76,7 @@ class _Best:
         self.value: float | None = None
 
     def check(self, run: Run) -> None:
+        run.history.mode_of(self.monitor, self.mode, self.where)
         if self.monitor.startswith("val_") and not run.validates:
             raise ConfigError(
                 "validation data",
@@ -90,7 +91,8 @@ class _Best:
         if self.monitor.startswith("val_") and run.validates and not validated:
             return None
         value = look_up(row, self.monitor, self.where)
-        better = self.value is None or (value < self.value if self.mode == "min" else value > self.value)
+        mode = run.history.mode_of(self.monitor, self.mode, self.where)
+        better = self.value is None or (value < self.value if mode == "min" else value > self.value)
         better = better and not math.isnan(value)
         if better:
             self.value = value
@@ -103,21 +105,22 @@ class EarlyStopping(Callback):
 
     Args:
         monitor: the number, as it is called in `TrainingHistory`.
-        mode: whether a smaller or a larger value is better.
+        mode: whether a smaller or a larger value is better; None asks the metric, see `Metric.larger_is_better`.
         patience: epochs without improvement, of those that have the number, after which training stops.
         restore_best: whether the model ends with the weights of the best epoch instead of the last.
 
     Raises:
-        ConfigError: at the end of the first epoch, if it has no such number; the message lists those that it has.
+        ConfigError: before the first epoch, if a mode is needed since no metric says which values are better; at the
+            end of it, if it has no such number. The message lists what there is.
 
     Example:
         >>> import retrank as rr
-        >>> rr.training.EarlyStopping("val_ndcg@10", mode="max", patience=2).patience
+        >>> rr.training.EarlyStopping("val_ndcg@10", patience=2).patience
         2
     """
 
     def __init__(
-        self, monitor: str = "val_loss", *, mode: Mode = "min", patience: int = 3, restore_best: bool = True
+        self, monitor: str = "val_loss", *, mode: Mode | None = None, patience: int = 3, restore_best: bool = True
     ) -> None:
         if patience < 1:
             raise ConfigError("patience >= 1", str(patience), "EarlyStopping")
@@ -164,14 +167,15 @@ class BestCheckpoint(Callback):
     Args:
         directory: where; replaced as a whole by every better epoch.
         monitor: the number to judge by, as it is called in `TrainingHistory`.
-        mode: whether a smaller or a larger value is better.
+        mode: whether a smaller or a larger value is better; None asks the metric, see `Metric.larger_is_better`.
 
     Raises:
         StorageError: before the first epoch, if the directory holds other files.
-        ConfigError: at the end of the first epoch, if it has no such number; the message lists those that it has.
+        ConfigError: before the first epoch, if a mode is needed since no metric says which values are better; at the
+            end of it, if it has no such number. The message lists what there is.
     """
 
-    def __init__(self, directory: str | Path, monitor: str = "val_loss", *, mode: Mode = "min") -> None:
+    def __init__(self, directory: str | Path, monitor: str = "val_loss", *, mode: Mode | None = None) -> None:
         self.directory = Path(directory)
         self._best = _Best(monitor, mode, "BestCheckpoint")
 

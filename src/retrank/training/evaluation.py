@@ -68,9 +68,16 @@ def predict(
         The outputs of all batches on the CPU, `(rows, ...)`.
 
     Raises:
-        ConfigError: the forward pass returns something other than one tensor.
+        ConfigError: the forward pass returns something other than one tensor, or the loader shuffles or leaves out
+            rows, after which nobody could tell whose the outputs are.
         DataError: there are no batches.
     """
+    for name, changes in (("shuffle", "is_shuffled"), ("drop_last", "drops_rows")):
+        if getattr(batches, changes, False):  # a loader of one's own need not say so
+            fix = "predict with a loader that does neither; the one of training may do both"
+            raise ConfigError(
+                "every row, in the order of the table", f"a loader with {name}", "batches of predict", fix
+            )
     materialize(model, batches)
     device = model_device(model)
     outputs: list[Tensor] = []

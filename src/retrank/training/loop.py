@@ -28,7 +28,13 @@ from retrank.training.preparation import known_rows, materialize
 from retrank.training.progress import Progress
 from retrank.training.run import Run
 from retrank.training.saved_run import RunState, read_run, state_file
-from retrank.training.task_metrics import load_metric_state, metric_results, metric_state, reset_metrics
+from retrank.training.task_metrics import (
+    larger_is_better,
+    load_metric_state,
+    metric_results,
+    metric_state,
+    reset_metrics,
+)
 from retrank.training.trainable import Trainable
 
 __all__ = ["Loop"]
@@ -60,7 +66,9 @@ class Loop:
                 "schedule of fit",
                 "use a schedule that changes by steps, or a callback",
             )
+        self._larger_is_better = larger_is_better(model)
         self._run = Run(model, optimizer, options.epochs, validates=validation is not None)
+        self._run.history = TrainingHistory(larger_is_better=self._larger_is_better)
         self._sums = EpochSums(self._device)
         self._trained: dict[str, float] | None = None  # the training half of the row of an epoch in validation
         self._validation_start = None if validation is None else validation.state_dict()
@@ -225,7 +233,7 @@ class Loop:
     def _load(self, state: RunState, where: str) -> None:
         run = self._run
         run.epoch, run.step, run.stop_reason = state["epoch"], state["step"], state["stop_reason"]
-        run.history = TrainingHistory(**state["history"])
+        run.history = TrainingHistory(**state["history"], larger_is_better=self._larger_is_better)
         self._trained = state["trained"]
         self._sums.load_state_dict(state["sums"])
         load_metric_state(self._model, state["metrics"])

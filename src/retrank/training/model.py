@@ -25,6 +25,7 @@ from retrank.training.loop import Loop
 from retrank.training.options import FitOptions, as_callbacks
 from retrank.training.preparation import known_rows
 from retrank.training.progress import Progress
+from retrank.training.single_rows import explained_single_rows
 from retrank.training.trainable import Trainable
 
 __all__ = ["Model"]
@@ -84,8 +85,13 @@ class Model(Trainable):
 
         Raises:
             ShapeError: the loss is no scalar.
+            ConfigError: a batch norm in training got a single row.
         """
-        with collecting_penalties() as penalties, autocast(batch.device, precision):
+        with (
+            collecting_penalties() as penalties,
+            autocast(batch.device, precision),
+            explained_single_rows(self, len(batch)),
+        ):
             loss = self.compute_loss(batch, training=training)
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             raise ShapeError(
@@ -119,7 +125,7 @@ class Model(Trainable):
 
         Raises:
             ShapeError: the loss is no scalar.
-            ConfigError: the loss does not depend on the weights.
+            ConfigError: the loss does not depend on the weights, or a batch norm got a single row.
         """
         optimizer.zero_grad(set_to_none=True)
         losses = self.compute_losses(batch, training=True, precision=precision)
@@ -259,10 +265,11 @@ class Model(Trainable):
             progress: whether to show a bar.
 
         Returns:
-            The outputs of all batches on the CPU, `(rows, ...)`.
+            The outputs of all batches on the CPU, `(rows, ...)`, in the order of the rows.
 
         Raises:
-            ConfigError: `forward` returns something other than one tensor, or `batches` is no loader.
+            ConfigError: `forward` returns something other than one tensor, or `batches` is no loader, shuffles, or
+                leaves out rows.
             DataError: there are no rows.
         """
         require_batches(batches, "batches of predict")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from retrank.core.errors import ConfigError
 from retrank.tasks.task import Task
 
-__all__ = ["load_metric_state", "metric_results", "metric_state", "reset_metrics"]
+__all__ = ["larger_is_better", "load_metric_state", "metric_results", "metric_state", "reset_metrics"]
 
 
 def reset_metrics(model: nn.Module) -> None:
@@ -36,6 +36,24 @@ def metric_results(model: nn.Module) -> dict[str, float]:
         for path, values in results.items()
         for name, value in values.items()
     }
+
+
+def larger_is_better(model: nn.Module) -> dict[str, bool]:
+    """Say which numbers of an epoch are better the larger and which the smaller they are.
+
+    Args:
+        model: the module that contains the tasks.
+
+    Returns:
+        Whether a larger value is better, by the names of the losses and of `metric_results`, as far as it is known.
+    """
+    known = dict.fromkeys(("loss", "regularization_loss", "total_loss"), False)
+    several: set[str] = set()  # names about which tasks do not agree
+    for path, task in _tasks(model).items():
+        for name, larger in task.larger_is_better().items():
+            several |= {name} if known.get(name, larger) != larger else set()
+            known |= {name: larger, f"{path}.{name}": larger}
+    return {name: larger for name, larger in known.items() if name not in several}
 
 
 def metric_state(model: nn.Module) -> dict[str, dict[str, Tensor]]:
