@@ -12,7 +12,7 @@ from retrank.core.arguments import check_count
 from retrank.core.errors import ConfigError, DataError, RetrankWarning, StorageError
 from retrank.core.jagged import Jagged
 from retrank.core.schema import ColumnSchema
-from retrank.data.keys import Nulls, as_keys, check_nulls, key_type
+from retrank.data.keys import Nulls, as_keys, check_nulls, holds_nothing, key_type
 from retrank.features.kinds import Emits, Feature, fitted
 from retrank.features.list_columns import Lists, flatten
 from retrank.features.list_weights import read_weights
@@ -207,7 +207,7 @@ class CategoricalList(VocabularyFeature):
         return self._lists(values).keys(None)
 
     def _lists(self, values: pl.Series) -> Lists:
-        if values.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        if values.dtype not in (pl.String, pl.Categorical, pl.Enum) or holds_nothing(values):
             return flatten(values, self.nulls)
         if self.separator is None:
             fix = "say what separates them, e.g. separator='|', or use Categorical for one key a row"
