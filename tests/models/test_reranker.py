@@ -52,6 +52,24 @@ def test_standardized_within_lists():
         np.testing.assert_allclose(got[lists.numpy() == one], expected, atol=1e-5)
 
 
+def test_what_is_usual_is_told_by_the_standard_pairs():
+    values, lists = torch.randn(12, 2), torch.tensor([0, 0, 0, 0, 2, 2, 2, 2, 5, 5, 3, 3])
+    is_standard = torch.tensor([1, 1, 1, 0, 1, 0, 1, 1, 1, 0, 1, 1]) > 0
+    values[3] = torch.tensor([100.0, -100.0])  # far from what is usual
+    got = standardized(values, lists, is_standard).numpy()
+    for one in set(lists.tolist()):
+        own, usual = values.numpy()[lists == one], values.numpy()[(lists == one) & is_standard]
+        expected = np.zeros_like(own)
+        if len(usual) > 1:
+            limit = np.sqrt(len(usual) - 1) + 1e-6
+            expected = ((own - usual.mean(0)) / usual.std(0)).clip(-limit, limit)
+        np.testing.assert_allclose(got[lists == one], expected, atol=1e-5)
+    all_of_them = torch.ones(12, dtype=torch.bool)
+    assert torch.equal(standardized(values, lists, all_of_them), standardized(values, lists))
+    few = standardized(values[is_standard], lists[is_standard])
+    assert torch.equal(standardized(values, lists, is_standard)[is_standard], few)  # to the bit
+
+
 def test_it_starts_at_the_order_of_retrieval(space):
     queries, lists = lists_of(space)
     model = build(space).eval()

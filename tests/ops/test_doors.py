@@ -265,6 +265,7 @@ def softmax_case(data):
     bias = data.draw(floats(columns)) if data.draw(st.booleans()) else None
     ids = data.draw(integers(columns, 5)) if data.draw(st.booleans()) else None
     temperature = data.draw(st.sampled_from([1.0, 0.5, 3.0]))
+    first_shared = data.draw(st.sampled_from([0, 0, 1, 3]))
 
     def oracle():
         scores = numbers(queries) @ numbers(candidates).T / temperature
@@ -273,12 +274,13 @@ def softmax_case(data):
         for row, own in enumerate(positives.tolist()):
             others = np.arange(scores.shape[1]) != own
             keep = np.ones(scores.shape[1], bool) if ids is None else ~(others & (ids.numpy() == ids.numpy()[own]))
+            keep &= ~others | (np.arange(scores.shape[1]) >= first_shared)
             exponent = scores[row][keep]
             losses[row] = math.log(np.exp(exponent - exponent.max()).sum()) + exponent.max() - scores[row][own]
         return losses if weight is None else losses * numbers(weight)
 
     def run():
-        options = {"temperature": temperature, "weight": weight, "bias": bias, "ids": ids}
+        options = {"temperature": temperature, "weight": weight, "bias": bias, "ids": ids, "first_shared": first_shared}
         return dot_product_cross_entropy(queries, candidates, positives, **options)
 
     given_ = [queries, candidates, positives, weight, bias, ids]

@@ -32,9 +32,14 @@ def lookups(table, inputs, lists=LISTS, ids=IDS):
     return concatenate_lookups([Lookup(table, ids, "sum"), inputs, Lookup(table, lists, "mean")])
 
 
-def softmax_by_row(queries, candidates):
+def softmax_by_row(queries, candidates, first_shared=0):
     return dot_product_cross_entropy(
-        queries, candidates, POSITIVES, ids=CANDIDATE_IDS, bias=torch.zeros(80, dtype=queries.dtype)
+        queries,
+        candidates,
+        POSITIVES,
+        ids=CANDIDATE_IDS,
+        bias=torch.zeros(80, dtype=queries.dtype),
+        first_shared=first_shared,
     )
 
 
@@ -46,6 +51,7 @@ OPERATIONS = {
     "dot interaction": (lambda *fields: dot_interaction(fields, self_interaction=True), [(60, 8)] * 4),
     "crosses": (rank_one_crosses, [(60, 7), (3, 7), (3, 7), (3, 7)]),
     "softmax": (softmax_by_row, [(60, 8), (80, 8)]),
+    "softmax of a sample": (partial(softmax_by_row, first_shared=40), [(60, 8), (80, 8)]),
     "softmax in two passes": (softmax_by_row, [(60, 8), (80, 8)]),
 }
 

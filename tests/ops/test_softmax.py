@@ -21,7 +21,7 @@ from retrank.tasks import Retrieval
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 
 
-def slow_losses(queries, candidates, positives, *, bias=None, ids=None):
+def slow_losses(queries, candidates, positives, *, bias=None, ids=None, first_shared=0):
     scores = queries @ candidates.T
     if bias is not None:
         scores = scores + bias.to(scores.dtype)
@@ -29,6 +29,9 @@ def slow_losses(queries, candidates, positives, *, bias=None, ids=None):
         columns = torch.arange(len(candidates))
         hits = (ids == ids[positives][:, None]) & (columns != positives[:, None])
         scores = scores.masked_fill(hits, -torch.inf)
+    if first_shared:
+        columns = torch.arange(len(candidates))
+        scores = scores.masked_fill((columns < first_shared) & (columns != positives[:, None]), -torch.inf)
     return F.cross_entropy(scores, positives, reduction="none")
 
 
@@ -79,6 +82,41 @@ def test_values_and_gradients(batch, num_candidates, dim, num_ids, bias, weighte
         weight=torch.from_numpy(rng.choice([0.0, 0.5, 2.0], batch)) if weighted else None,
         rtol=1e-5 if bias is None or bias < 50 else 1e-4 if bias < 100 else 1e-3,  # of scores that large
     )
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(1, 40),
+    st.integers(0, 60),
+    st.integers(1, 70),
+    st.sampled_from([None, 1, 3, 50]),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 10**6),
+)
+def test_positives_that_no_other_query_is_compared_with(batch, num_shared, dim, num_ids, biased, weighted, seed):
+    rng = np.random.default_rng(seed)
+    num_own = int(rng.integers(1, batch + 1))
+    queries, candidates, _ = draw(rng, batch, num_own + num_shared, dim)
+    bias = torch.from_numpy(rng.uniform(-5, 0, num_own + num_shared)).float()
+    bias[num_own:][torch.from_numpy(rng.random(num_shared) < 0.2)] = -torch.inf  # such a candidate takes no part
+    assert_same(
+        queries,
+        candidates,
+        torch.from_numpy(rng.integers(num_own, size=batch)),
+        first_shared=num_own,
+        bias=bias if biased else None,
+        ids=None if num_ids is None else torch.from_numpy(rng.integers(num_ids, size=num_own + num_shared)),
+        weight=torch.from_numpy(rng.choice([0.0, 0.5, 2.0], batch)) if weighted else None,
+    )
+
+
+def test_a_shared_candidate_is_nobodys_positive():
+    with pytest.raises(DataError, match=r"a column in \[0, 2\), got 2"):
+        dot_product_cross_entropy(torch.eye(3), torch.eye(3), torch.tensor([0, 1, 2]), first_shared=2)
+    for outside in (-1, 4):
+        with pytest.raises(ShapeError, match="from 0 to 3"):
+            dot_product_cross_entropy(torch.eye(3), torch.eye(3), torch.tensor([0, 1, 2]), first_shared=outside)
 
 
 @pytest.mark.parametrize("size", [1, 10, 100, 1000, 10_000])

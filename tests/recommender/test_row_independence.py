@@ -98,7 +98,10 @@ def test_a_reranker_scores_a_list_alike_alone_and_among_others(dim):
         with torch.inference_mode():
             pairs = model(rr.models.pair_batch(queries, catalogue, some)).view(-1, 20)
             at_once = prepared(queries, some)
+            first = model(rr.models.pair_batch(queries, catalogue, some, num_standard=7)).view(-1, 20)
+            first_at_once = prepared(queries, some, 7)
         assert torch.equal(at_once[some.rows >= 0], pairs[some.rows >= 0])
+        assert torch.equal(first_at_once[some.rows >= 0], first[some.rows >= 0])
 
 
 def test_every_independent_kind_is_tested():

@@ -13,6 +13,7 @@ from torch import nn
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError, RetrankWarning, ShapeError
 from retrank.metrics import BatchTopK, FullCorpusTopK, LossMean
+from retrank.ops import softmax_by_torch
 from retrank.sampling import StreamingFrequency
 from retrank.tasks import Retrieval
 
@@ -79,6 +80,104 @@ def test_everything_together_is_the_definition(size, extra, multi_head, symmetri
     assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
     loss.backward()
     assert all(tensor.grad.isfinite().all() for tensor in inputs)
+
+
+def slow_sampled_losses(queries, candidates, *, ids, log_q, mask, temperature, num_hard, smoothing):
+    """Of each query the loss of its own column among itself and the columns after the batch."""
+    heads, size = queries if queries.ndim == 3 else queries[:, None], len(queries)
+    for i in range(size):
+        columns = [i, *(c for c in range(size, len(candidates)) if ids[c] != ids[i] and mask[i, c])]
+        scores = [max(head @ candidates[c] for head in heads[i]) / temperature - log_q[c] for c in columns]
+        scores = [scores[0], *sorted(scores[1:], reverse=True)[:num_hard]]
+        total = math.log(sum(math.exp(score) for score in scores))
+        spread = sum(total - score for score in scores) / len(scores)
+        yield ((1 - smoothing) * (total - scores[0]) + smoothing * spread) * mask[i, i]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(1, 6),
+    st.integers(0, 4),
+    st.booleans(),
+    st.sampled_from([None, 1, 3]),
+    st.sampled_from([0.0, 0.2]),
+    st.booleans(),
+    st.integers(0, 999),
+)
+def test_without_in_batch_negatives_each_positive_is_its_own_querys_alone(
+    size, extra, multi_head, num_hard, smoothing, is_mask_shared, seed
+):
+    rng = np.random.default_rng(seed)
+    queries = rng.normal(size=(size, 2, 3) if multi_head else (size, 3))
+    candidates, ids = rng.normal(size=(size + extra, 3)), rng.integers(0, 4, size + extra)
+    log_q, weight = np.log(rng.uniform(0.01, 1, size + extra)), rng.choice([0.0, 0.5, 2.0], size)
+    mask = rng.random(size + extra if is_mask_shared else (size, size + extra)) < 0.7
+    options = {"ids": ids, "log_q": log_q, "temperature": 0.7, "num_hard": num_hard, "smoothing": smoothing}
+    slow = slow_sampled_losses(queries, candidates, mask=np.broadcast_to(mask, (size, size + extra)), **options)
+    expected = (weight * list(slow)).sum() / size
+    for dtype, near in ((torch.float64, 1e-9), (torch.float32, 1e-4)):  # plain torch, and the kernel where it applies
+        task = Retrieval(
+            temperature=0.7,
+            remove_accidental_hits=True,
+            log_q=True,
+            num_hard_negatives=num_hard,
+            loss=nn.CrossEntropyLoss(label_smoothing=smoothing) if smoothing else None,
+            batch_metrics=[BatchTopK(ks=(1,))],
+        )
+        inputs = [torch.tensor(array, dtype=dtype, requires_grad=True) for array in (queries, candidates)]
+        loss = task(
+            *inputs,
+            candidate_ids=torch.tensor(ids),
+            log_q=torch.tensor(log_q, dtype=dtype),
+            weight=torch.tensor(weight, dtype=dtype),
+            score_mask=torch.tensor(mask),
+            in_batch_negatives=False,
+        )
+        assert loss.item() == pytest.approx(expected, rel=near, abs=near)
+        loss.backward()
+        assert all(tensor.grad.isfinite().all() for tensor in inputs)
+
+
+@pytest.mark.parametrize("limit", [2**21, 40 * 7])
+@pytest.mark.parametrize("settings", [{}, {"num_hard_negatives": 5}, {"temperature": 0.3, "log_q": True}])
+def test_without_in_batch_negatives_is_a_mask_of_all_other_positives(settings, limit, monkeypatch):
+    monkeypatch.setattr(softmax_by_torch, "_SCORES_AT_ONCE_CPU", limit)
+    torch.manual_seed(0)
+    size, known = 50, torch.rand(40) < 0.8
+    queries, candidates = torch.randn(size, 16), torch.randn(size + 40, 16)
+    inputs = {"candidate_ids": torch.randint(30, (size + 40,)), "weight": torch.rand(size)}
+    inputs |= {"log_q": torch.rand(size + 40).log()} if "log_q" in settings else {}
+
+    def gradients(**more):
+        leaves = [tensor.clone().requires_grad_() for tensor in (queries, candidates)]
+        loss = Retrieval(remove_accidental_hits=True, **settings)(*leaves, **inputs, **more)
+        return loss.detach(), *torch.autograd.grad(loss, leaves)
+
+    pairs = torch.cat([torch.eye(size, dtype=torch.bool), known.expand(size, -1)], dim=1)
+    expected = gradients(positives=torch.arange(size), score_mask=pairs)
+    columns = torch.cat([torch.ones(size, dtype=torch.bool), known])
+    for mask in (pairs, columns):
+        for ours, theirs in zip(gradients(score_mask=mask, in_batch_negatives=False), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_mask_of_columns_holds_for_all_queries():
+    torch.manual_seed(0)
+    queries, candidates, mask = (
+        torch.randn(4, 3),
+        torch.randn(6, 3),
+        torch.tensor([True, False, True, True, False, True]),
+    )
+    for symmetric in (False, True):
+        task = Retrieval(symmetric=symmetric)
+        assert task(queries, candidates, score_mask=mask) == task(queries, candidates, score_mask=mask.expand(4, -1))
+
+
+def test_what_cannot_go_without_in_batch_negatives():
+    with pytest.raises(ConfigError, match="in_batch_negatives=False"):
+        Retrieval()(torch.eye(2), torch.eye(2), positives=torch.tensor([0, 1]), in_batch_negatives=False)
+    with pytest.raises(ConfigError, match="symmetric=False"):
+        Retrieval(symmetric=True)(torch.eye(2), torch.eye(2), in_batch_negatives=False)
 
 
 def test_a_query_whose_positive_is_masked_takes_no_part():

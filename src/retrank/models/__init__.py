@@ -19,7 +19,15 @@ from retrank.models.matrix_factorization import MatrixFactorization
 from retrank.models.multitask import MultiTaskRanking
 from retrank.models.ncf import ncf
 from retrank.models.negative_source import NegativeSource
-from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
+from retrank.models.pairs import (
+    IS_STANDARD,
+    LIST,
+    PAIR_COLUMNS,
+    RETRIEVAL_RANK,
+    RETRIEVAL_SCORE,
+    Candidates,
+    pair_batch,
+)
 from retrank.models.ranking import Ranking
 from retrank.models.reranker import POSITIVE, ROWS, Reranker
 from retrank.models.retrieval import RetrievalModel
@@ -35,6 +43,7 @@ __all__ = [
     "Candidates",
     "CatalogueNegatives",
     "InBatchNegatives",
+    "IS_STANDARD",
     "LIST",
     "MatrixFactorization",
     "MultiTaskRanking",

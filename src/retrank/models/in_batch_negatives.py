@@ -25,8 +25,8 @@ class InBatchNegatives(NegativeSource):
     The cheapest negatives, since they are embedded anyway. A popular candidate is a negative more often, for which
     `rr.tasks.Retrieval(log_q=True)` corrects by the counts of the candidates' vocabulary.
 
-    The sampler `rr.sampling.InBatch` gives the same negatives to combine with others in `rr.sampling.Mixed`. On its own
-    it costs twice as much, and a row's own positive is among what it draws, unless the task removes accidental hits.
+    The sampler `rr.sampling.InBatch` gives the same negatives to combine with others in `rr.sampling.Mixed`. There a
+    row's own positive is among what is drawn, unless the task removes accidental hits.
 
     Args:
         remove_known_positives: whether what a query is known to like is kept out of its negatives: True for the

@@ -8,15 +8,28 @@ from torch import Tensor
 
 from retrank.core.batch import Batch
 
-__all__ = ["LIST", "PAIR_COLUMNS", "RETRIEVAL_RANK", "RETRIEVAL_SCORE", "Candidates", "pair_batch"]
+__all__ = [
+    "IS_STANDARD",
+    "LIST",
+    "PAIR_COLUMNS",
+    "RETRIEVAL_RANK",
+    "RETRIEVAL_SCORE",
+    "Candidates",
+    "pair_batch",
+    "retrieval_ranks",
+]
 
 RETRIEVAL_SCORE: Final = "retrieval_score"
 """The column of pairs with the score that retrieval gave."""
 RETRIEVAL_RANK: Final = "retrieval_rank"
-"""The column of pairs with the place, from 0, that retrieval gave."""
+"""The column of pairs with the place, from 0, that the retrieval score has in the standard list."""
 LIST: Final = "list"
 """The column of pairs with the number of the list a pair belongs to; missing places share a list of their own."""
-PAIR_COLUMNS: Final = (RETRIEVAL_SCORE, RETRIEVAL_RANK, LIST)
+IS_STANDARD: Final = "is_standard"
+"""The column of pairs that says whether a pair is of its query's standard list: what retrieval finds for the query
+whatever a request asks for. A model that looks at lists as a whole looks at these pairs, so no score depends on the
+others."""
+PAIR_COLUMNS: Final = (RETRIEVAL_SCORE, RETRIEVAL_RANK, LIST, IS_STANDARD)
 """What `pair_batch` adds to the features."""
 
 
@@ -33,8 +46,33 @@ class Candidates(NamedTuple):
     rows: Tensor
 
 
+def retrieval_ranks(scores: Tensor, num_standard: int) -> Tensor:
+    """Return the place that each score has among the standard ones of its list: equal scores have one place.
+
+    Args:
+        scores: `(queries, k)`; the first `num_standard` of each list are standard, best first.
+        num_standard: how many.
+
+    Returns:
+        `(queries, k)` int64 from 0 to `num_standard`.
+
+    Example:
+        >>> import torch
+        >>> from retrank.models.pairs import retrieval_ranks
+        >>> retrieval_ranks(torch.tensor([[4.0, 3.0, 3.0, 1.0, 9.0, 2.0]]), num_standard=4)
+        tensor([[0, 1, 1, 3, 0, 3]])
+    """
+    descending = -scores
+    return torch.searchsorted(descending[:, :num_standard].contiguous(), descending)
+
+
 def pair_batch(
-    queries: Batch, catalogue: Batch, lists: Candidates, *, query_features: Sequence[str] | None = None
+    queries: Batch,
+    catalogue: Batch,
+    lists: Candidates,
+    *,
+    query_features: Sequence[str] | None = None,
+    num_standard: int | None = None,
 ) -> Batch:
     """Put every query beside every candidate of its list.
 
@@ -43,6 +81,7 @@ def pair_batch(
         catalogue: candidate features, one row per candidate.
         lists: `(queries, k)`; a missing place is filled with row 0 of the catalogue, score 0 and list `queries`.
         query_features: the columns of `queries` to keep; all by default.
+        num_standard: how many places of each list, from the first, are of the standard list; all by default.
 
     Returns:
         `queries * k` rows, list after list: the query's columns, the candidate's, and `PAIR_COLUMNS`.
@@ -58,6 +97,7 @@ def pair_batch(
     """
     num_queries, k = lists.rows.shape
     query_rows = torch.arange(num_queries, device=lists.rows.device).repeat_interleave(k)
+    num_standard = k if num_standard is None else num_standard
     missing = lists.rows.reshape(-1) < 0
     pairs = catalogue.take(lists.rows.reshape(-1).clamp(min=0))
     names = queries.names if query_features is None else query_features
@@ -66,7 +106,8 @@ def pair_batch(
     return pairs.merge(
         {
             RETRIEVAL_SCORE: lists.scores.reshape(-1).masked_fill(missing, 0.0),
-            RETRIEVAL_RANK: torch.arange(k, device=missing.device).repeat(num_queries),
+            RETRIEVAL_RANK: retrieval_ranks(lists.scores, num_standard).reshape(-1),
             LIST: query_rows.masked_fill(missing, num_queries),
+            IS_STANDARD: (torch.arange(k, device=missing.device) < num_standard).repeat(num_queries),
         }
     )

@@ -11,7 +11,7 @@ from retrank.core.batch import Batch
 from retrank.embeddings.collection import EmbeddingCollection
 from retrank.layers.co_occurrence import CoOccurrence
 from retrank.models.number_columns import number_columns
-from retrank.models.pairs import Candidates
+from retrank.models.pairs import Candidates, retrieval_ranks
 
 __all__ = ["Correction", "RerankedLists", "Together", "standardized"]
 
@@ -25,7 +25,13 @@ class Correction(NamedTuple):
     retrieval_weight: Tensor
 
     def __call__(
-        self, scores: Tensor, ranks: Tensor, lists: Tensor, together: Tensor | None, features: Sequence[Tensor]
+        self,
+        scores: Tensor,
+        ranks: Tensor,
+        lists: Tensor,
+        is_standard: Tensor | None,
+        together: Tensor | None,
+        features: Sequence[Tensor],
     ) -> Tensor:
         """Score pairs.
 
@@ -33,6 +39,7 @@ class Correction(NamedTuple):
             scores: `(pairs,)`, of retrieval.
             ranks: `(pairs,)`, of retrieval, from 0.
             lists: `(pairs,)` int64 list of each pair.
+            is_standard: `(pairs,)` bool, which pairs say what is usual in their list; None for all.
             together: `(pairs, windows)` co-occurrence with the recent candidates, or None for a model without.
             features: `(pairs, width)` each, numbers in order and then vectors of ids in order.
 
@@ -40,35 +47,46 @@ class Correction(NamedTuple):
             `(pairs,)` scores.
         """
         varying = scores[:, None] if together is None else torch.cat([scores[:, None], together], dim=1)
-        within_list = standardized(varying, lists)
+        within_list = standardized(varying, lists, is_standard)
         retrieval, others = within_list[:, :1], within_list[:, 1:]
         place = ranks.float().log1p()[:, None] / 3  # about 1.5 for place 100
         inputs = torch.cat([retrieval, place, others, *features], dim=1)
         return self.retrieval_weight * retrieval[:, 0] + self.dense(self.cross(inputs))[:, 0]
 
 
-def standardized(values: Tensor, lists: Tensor) -> Tensor:
-    """Shift and scale numbers to mean 0 and variance 1 within each list.
+def standardized(values: Tensor, lists: Tensor, is_standard: Tensor | None = None) -> Tensor:
+    """Shift and scale numbers such that the standard ones have mean 0 and variance 1 within each list.
+
+    Others go no further from 0 than n standard numbers may, √(n - 1).
 
     Args:
         values: `(pairs, width)`.
         lists: `(pairs,)` int64 number of each pair's list.
+        is_standard: `(pairs,)` bool, or None if all are.
 
     Returns:
-        `(pairs, width)`; 0 where a list does not vary.
+        `(pairs, width)`; 0 where the standard numbers of a list do not vary.
 
     Example:
         >>> import torch, retrank as rr
         >>> standardized = rr.models.reranked_lists.standardized
         >>> standardized(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1])).tolist()
         [[-1.0], [1.0], [0.0]]
+        >>> is_standard = torch.tensor([True, True, False])
+        >>> standardized(torch.tensor([[1.0], [3.0], [2.0]]), torch.zeros(3).long(), is_standard).tolist()
+        [[-1.0], [1.0], [0.0]]
     """
     num_lists = len(lists) + 1  # an upper bound, which needs no synchronization with the device
     sums = values.new_zeros(num_lists, values.shape[1])
-    counts = sums.index_add(0, lists, torch.ones_like(values)).clamp(min=1)
-    centred = values - (sums.index_add(0, lists, values) / counts)[lists]
-    variance = sums.index_add(0, lists, centred.square()) / counts
-    return centred * (variance + 1e-12).rsqrt()[lists]
+    shares = torch.ones_like(values) if is_standard is None else is_standard[:, None].to(values.dtype).expand_as(values)
+    counts = sums.index_add(0, lists, shares).clamp(min=1)
+    centred = values - (sums.index_add(0, lists, values * shares) / counts)[lists]
+    variance = sums.index_add(0, lists, centred.square() * shares) / counts
+    scaled = centred * (variance + 1e-12).rsqrt()[lists]
+    if is_standard is None:
+        return scaled
+    limits = (counts - 1).sqrt().where(variance > 0, 0)[lists].where(~is_standard[:, None], torch.inf)
+    return scaled.clamp(-limits, limits)
 
 
 @final
@@ -112,12 +130,13 @@ class RerankedLists:
         with torch.inference_mode():  # what is the candidate's is looked up once
             self._pieces = [piece(catalogue) if is_own else piece for is_own, piece in pieces]
 
-    def __call__(self, queries: Batch, lists: Candidates) -> Tensor:
+    def __call__(self, queries: Batch, lists: Candidates, num_standard: int | None = None) -> Tensor:
         """Score lists.
 
         Args:
             queries: transformed query features, one row per query.
             lists: `(queries, k)`; a missing place has row -1.
+            num_standard: how many places of each list, from the first, are of the standard list; all by default.
 
         Returns:
             `(queries, k)` scores; those of missing places mean nothing.
@@ -133,8 +152,10 @@ class RerankedLists:
             layer, recent, ids = self._together
             together = layer(queries[recent], ids[rows], owners)
         features = [piece[rows] if isinstance(piece, Tensor) else piece(queries)[owners] for piece in self._pieces]
-        ranks = torch.arange(k) if num_queries == 1 else torch.arange(k).repeat(num_queries)
-        return self._correction(scores, ranks, of, together, features).view(num_queries, k)
+        num_standard = k if num_standard is None else num_standard
+        ranks = retrieval_ranks(lists.scores, num_standard).reshape(-1)
+        is_standard = None if num_standard == k else (torch.arange(k) < num_standard).repeat(num_queries)
+        return self._correction(scores, ranks, of, is_standard, together, features).view(num_queries, k)
 
 
 @final

@@ -18,7 +18,15 @@ from retrank.layers.cross import Cross
 from retrank.layers.mlp import MLP
 from retrank.losses.softmax import softmax_cross_entropy
 from retrank.models.number_columns import number_columns, require_known
-from retrank.models.pairs import LIST, PAIR_COLUMNS, RETRIEVAL_RANK, RETRIEVAL_SCORE, Candidates, pair_batch
+from retrank.models.pairs import (
+    IS_STANDARD,
+    LIST,
+    PAIR_COLUMNS,
+    RETRIEVAL_RANK,
+    RETRIEVAL_SCORE,
+    Candidates,
+    pair_batch,
+)
 from retrank.models.reranked_lists import Correction, RerankedLists, Together
 from retrank.training.model import Model
 
@@ -36,8 +44,9 @@ class Reranker(Configurable, Model):
 
     The correction starts at zero, so that training begins with the order of retrieval. It sees the features of the
     query and the candidate, the retrieval score and its rank, and how often the candidate occurred together with the
-    query's recent ones. What varies within a list is standardized within it, so that a retrieval model may be refitted
-    without refitting the ranking. Trained by a softmax over each list.
+    query's recent ones. What varies within a list is standardized by what is usual in the query's standard list: so a
+    retrieval model may be refitted without refitting the ranking, and a score depends on its query and its candidate
+    alone. Trained by a softmax over each list.
 
     Args:
         space: the fitted feature space.
@@ -60,7 +69,7 @@ class Reranker(Configurable, Model):
         >>> model = rr.models.Reranker(space, ["genre"], candidate_id="song")
         >>> pairs = space.transform(songs).merge({
         ...     "retrieval_score": torch.tensor([3.0, 2.0, 1.0]), "retrieval_rank": torch.arange(3),
-        ...     "list": torch.tensor([0, 0, 0])})
+        ...     "list": torch.tensor([0, 0, 0]), "is_standard": torch.tensor([True, True, True])})
         >>> model(pairs).argsort(descending=True).tolist()
         [0, 1, 2]
 
@@ -129,17 +138,18 @@ class Reranker(Configurable, Model):
         """Score pairs.
 
         Args:
-            batch: what `pair_batch` makes: the features, `retrieval_score`, `retrieval_rank` and `list`.
+            batch: what `pair_batch` makes: the features and `PAIR_COLUMNS`.
 
         Returns:
-            `(pairs,)` scores, bigger is better; comparable within a list.
+            `(pairs,)` scores, bigger is better; comparable between the candidates of one query.
         """
         together = None
         if self.co_occurrence is not None and self.recent is not None:
             together = self.co_occurrence(batch[self.recent], batch[self.candidate_id])
         features = [*number_columns(batch, self.numbers), self.embeddings.concatenate(batch)]
         correction = Correction(self.cross, self.correction, self.retrieval_weight)
-        return correction(batch[RETRIEVAL_SCORE], batch[RETRIEVAL_RANK], batch[LIST], together, features)
+        retrieved = (batch[RETRIEVAL_SCORE], batch[RETRIEVAL_RANK], batch[LIST], batch[IS_STANDARD])
+        return correction(*retrieved, together, features)
 
     def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:  # noqa: ARG002 (the same for both)
         """Compare the scores of each list with its positive.

@@ -49,16 +49,15 @@ class SampledNegatives(NegativeSource):
                 "a sampler that knows its probabilities, for log_q", "one that does not", "give it counts"
             )
         known = drawn.valid if step.candidates is None else drawn.valid & step.candidates.known(drawn.ids)
-        batch, columns = len(step.ids), torch.cat([step.ids, drawn.ids])
-        own = torch.eye(batch, dtype=torch.bool, device=columns.device)
+        columns = torch.cat([step.ids, drawn.ids])
         loss: Tensor = step.task(
             step.queries,
             torch.cat([positives, drawn.embeddings]),
-            positives=torch.arange(batch, device=columns.device),
             candidate_ids=columns,
             log_q=_log_shares(drawn, columns) if step.task.log_q is True else None,
             weight=step.weight,
-            score_mask=torch.cat([own, known.expand(batch, -1)], dim=1),
+            score_mask=torch.cat([torch.ones_like(step.ids, dtype=torch.bool), known]),
+            in_batch_negatives=False,
         )
         return loss
 

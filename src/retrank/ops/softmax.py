@@ -21,6 +21,7 @@ def dot_product_cross_entropy(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     ids: Tensor | None = None,
+    first_shared: int = 0,
 ) -> Tensor:
     """Return weight · -log softmax(queries · candidates / temperature + bias)[positive] of every query.
 
@@ -37,13 +38,16 @@ def dot_product_cross_entropy(
         bias: `(num_candidates,)` added to the scores of each candidate; None for 0.
         ids: `(num_candidates,)` integers. A candidate with the id of a query's positive takes no part in its softmax,
             apart from the positive itself. None if all differ.
+        first_shared: candidates from this one on are compared with all queries, those before it with the queries whose
+            positives they are. Above 0 all positives lie before it.
 
     Returns:
         `(batch,)` losses in at least float32, differentiable as often as you like.
 
     Raises:
         ShapeError: tensors that do not fit each other.
-        DataError: a positive outside of the candidates; on a GPU, torch's device-side assertion stops the program.
+        DataError: a positive outside of the candidates, or not before `first_shared`; on a GPU, torch's device-side
+            assertion stops the program.
 
     Example:
         >>> import torch
@@ -54,10 +58,10 @@ def dot_product_cross_entropy(
     Source: blocks as in Dao et al., FlashAttention, 2022, for a loss instead of attention; with more candidates, scores
     are computed again for the gradient as they are there.
     """
-    _check(queries, candidates, positives, weight, bias, ids)
-    if can_fuse(queries, candidates, bias):
-        return fused_losses(queries / temperature, candidates, positives, weight, bias, ids)
-    return weighted(losses_in_blocks(temperature, queries, candidates, positives, bias, ids), weight)
+    _check(queries, candidates, positives, weight, bias, ids, first_shared)
+    if can_fuse(queries, candidates[first_shared:], bias):
+        return fused_losses(queries / temperature, candidates, positives, weight, bias, ids, first_shared)
+    return weighted(losses_in_blocks(temperature, queries, candidates, positives, bias, ids, first_shared), weight)
 
 
 def _check(
@@ -67,6 +71,7 @@ def _check(
     weight: Tensor | None,
     bias: Tensor | None,
     ids: Tensor | None,
+    first_shared: int,
 ) -> None:
     require_floats("dot_product_cross_entropy", (queries, candidates), ("queries", "candidates"))
     if not queries.dim() == candidates.dim() == 2 or queries.shape[1] != candidates.shape[1]:
@@ -85,12 +90,16 @@ def _check(
         raise _shape_error("integers", described(ids), "ids")
     if any(tensor is not None and tensor.is_complex() for tensor in (weight, bias)):
         raise _shape_error("real numbers", "complex ones", "weight and bias")
+    if not 0 <= first_shared <= len(candidates):
+        got = str(first_shared)
+        raise _shape_error(f"a candidate, from 0 to {len(candidates)}", got, "first_shared")
     if can_look(positives):
-        outside = (positives < 0) | (positives >= len(candidates))
+        end = first_shared or len(candidates)
+        outside = (positives < 0) | (positives >= end)
         if bool(outside.any()):
             row = int(outside.nonzero()[0])
             got = str(int(positives[row]))
-            raise DataError(f"a column in [0, {len(candidates)})", got, f"positives, row {row}", "check the ids")
+            raise DataError(f"a column in [0, {end})", got, f"positives, row {row}", "check the ids")
 
 
 def _shape_error(expected: str, got: str, name: str) -> ShapeError:

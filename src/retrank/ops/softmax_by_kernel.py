@@ -38,6 +38,7 @@ def fused_losses(
     weight: Tensor | None,
     bias: Tensor | None,
     ids: Tensor | None,
+    first_shared: int,
 ) -> Tensor:
     """Return weight · -log softmax(queries · candidates + bias)[positive] of every query.
 
@@ -48,21 +49,22 @@ def fused_losses(
         weight: `(batch,)` or None.
         bias: `(num_candidates,)` or None.
         ids: `(num_candidates,)` or None.
+        first_shared: of the candidates that all queries are compared with.
 
     Returns:
         `(batch,)` losses.
     """
     if weight is not None and weight.requires_grad:
-        return weighted(fused_losses(queries, candidates, positives, None, bias, ids), weight)
+        return weighted(fused_losses(queries, candidates, positives, None, bias, ids, first_shared), weight)
     weight = torch.ones_like(queries[:, 0]) if weight is None else weight.to(queries.dtype)
-    inputs = (queries, candidates, positives, weight, bias, ids, torch.is_grad_enabled())
+    inputs = (queries, candidates, positives, weight, bias, ids, first_shared, torch.is_grad_enabled())
     losses: Tensor = _FusedSoftmax.apply(*inputs)  # type: ignore[no-untyped-call]
     return losses
 
 
 @final
 class _Columns(NamedTuple):
-    """What the kernels want to know of the candidates besides their numbers, for every lane of every panel."""
+    """What the kernels want to know of the shared candidates besides their numbers, for every lane of every panel."""
 
     bias: Tensor
     """`(panels, width)`, -inf where there is no candidate."""
@@ -72,14 +74,17 @@ class _Columns(NamedTuple):
     """`(batch,)` int32."""
 
     @classmethod
-    def of(cls, num_candidates: int, positives: Tensor, bias: Tensor | None, ids: Tensor | None) -> "_Columns":
+    def of(
+        cls, num_candidates: int, positives: Tensor, bias: Tensor | None, ids: Tensor | None, first_shared: int
+    ) -> "_Columns":
         _, width, _ = tile_shape()
-        num_panels = -(-num_candidates // width)
+        num_shared = num_candidates - first_shared
+        num_panels = -(-num_shared // width)
         biases = torch.full((num_panels * width,), -torch.inf)
-        biases[:num_candidates] = 0 if bias is None else bias.detach()
+        biases[:num_shared] = 0 if bias is None else bias.detach()[first_shared:]
         numbers = torch.arange(num_candidates) if ids is None else torch.unique(ids, return_inverse=True)[1]
         filled = torch.full((num_panels * width,), -2, dtype=torch.int32)
-        filled[:num_candidates] = numbers
+        filled[:num_shared] = numbers[first_shared:]
         shape = (num_panels, width)
         return cls(biases.view(shape), filled.view(shape), numbers[positives].to(torch.int32))
 
@@ -117,12 +122,15 @@ class _FusedSoftmax(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         ids: Tensor | None,
+        first_shared: int,
         learns: bool,
     ) -> Tensor:
         inputs = (queries, candidates, positives, weight, bias, ids)
         queries, candidates, weight = queries.contiguous(), candidates.contiguous(), weight.contiguous()
-        columns, panels = _Columns.of(len(candidates), positives, bias, ids), _panels(candidates)
-        own = (queries * candidates[positives]).sum(dim=1) + columns.bias.view(-1)[positives]
+        columns, shared = _Columns.of(len(candidates), positives, bias, ids, first_shared), candidates[first_shared:]
+        panels = _panels(shared)
+        own = (queries * candidates[positives]).sum(dim=1)
+        own = own if bias is None else own + bias.detach()[positives]
         reference, others = own.clone(), torch.empty_like(own)
         tiles = _tiles_at_once(len(panels)) if learns else 0
         of_queries = of_panels = None
@@ -130,7 +138,7 @@ class _FusedSoftmax(torch.autograd.Function):
         if tiles == 0:
             call("softmax_forward", *sizes, queries, panels, *columns, reference, others)
         else:
-            rows, block = _filled_rows(candidates), tiles * tile_shape()[0]
+            rows, block = _filled_rows(shared), tiles * tile_shape()[0]
             spare = queries.new_zeros(-(-len(queries) // block) * block, rows.shape[2])
             copies = queries.new_zeros(num_threads(), *panels.shape)
             sizes = (*sizes, rows.shape[2], tiles, len(spare))
@@ -140,32 +148,38 @@ class _FusedSoftmax(torch.autograd.Function):
         total = others + torch.exp(own - reference)
         losses = torch.where(reference > own, reference - own + torch.log(total), torch.log1p(others))
         losses = losses.masked_fill(own == torch.inf, torch.nan)  # as infinity less infinity
+        ctx.first_shared = first_shared
         ctx.save_for_backward(*inputs, *columns, reference, others, total, of_queries, of_panels)
         return torch.where(weight == 0, 0, losses * weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         queries, candidates, positives, weight, bias, ids, *made = ctx.saved_tensors
+        first_shared = ctx.first_shared
         if torch.is_grad_enabled():  # the gradients will be derived in their turn
 
             def losses(queries: Tensor, candidates: Tensor) -> Tensor:
-                return weighted(losses_by_torch(1.0, queries, candidates, positives, bias, ids), weight)
+                return weighted(losses_by_torch(1.0, queries, candidates, positives, bias, ids, first_shared), weight)
 
             found = derive_by_torch(losses, (queries, candidates), grad, ctx.needs_input_grad[:2])
-            return *found, None, None, None, None, None
+            return *found, None, None, None, None, None, None
         made = [None if tensor is None else tensor.contiguous() for tensor in made]
         columns, (reference, others, total, of_queries, of_panels) = _Columns(*made[:3]), made[3:]
         queries, candidates = queries.contiguous(), candidates.contiguous()
+        shared = candidates[first_shared:]
         is_the_same_for_all = grad.stride(0) == 0 or bool((grad == grad[0]).all())
         factor = torch.where(weight == 0, 0, grad * weight)
         if of_queries is not None and is_the_same_for_all:
             of_queries, of_panels = of_queries * grad[0], of_panels * grad[0]
         else:
-            of_queries, of_panels = _gradients(queries, candidates, columns, reference, factor / total)
+            of_queries, of_panels = _gradients(queries, shared, columns, reference, factor / total)
         pull = torch.where(weight == 0, 0, -factor * others / total).unsqueeze(1)  # of the positive: p less one
-        of_candidates = of_panels.transpose(1, 2).reshape(-1, candidates.shape[1])[: len(candidates)]
+        of_candidates = of_panels.transpose(1, 2).reshape(-1, shared.shape[1])[: len(shared)]
+        if first_shared:
+            of_candidates = torch.cat([shared.new_zeros(first_shared, shared.shape[1]), of_candidates])
         of_queries = of_queries.addcmul(pull, candidates[positives])
-        return of_queries, of_candidates.index_add(0, positives, pull * queries), None, None, None, None, None
+        of_candidates = of_candidates.index_add(0, positives, pull * queries)
+        return of_queries, of_candidates, None, None, None, None, None, None
 
 
 def _gradients(

@@ -51,6 +51,7 @@ def losses_in_blocks(
     positives: Tensor,
     bias: Tensor | None,
     ids: Tensor | None,
+    first_shared: int,
 ) -> Tensor:
     """Return -log softmax(queries · candidates / temperature + bias)[positive], block by block if there are many.
 
@@ -61,11 +62,13 @@ def losses_in_blocks(
         positives: `(batch,)` int64 candidate rows.
         bias: `(num_candidates,)` or None.
         ids: `(num_candidates,)` or None, see `dot_product_cross_entropy`.
+        first_shared: see there.
 
     Returns:
         `(batch,)` losses.
     """
-    size, inputs = rows_at_once(len(candidates), candidates.device), (queries, candidates, positives, bias, ids)
+    size = rows_at_once(len(candidates) - first_shared, candidates.device)
+    inputs = (queries, candidates, positives, bias, ids, first_shared)
     if len(queries) <= size or is_traced() or forward_ad._current_level >= 0:
         return losses_by_torch(temperature, *inputs)
     losses: Tensor = _SoftmaxInBlocks.apply(temperature, size, *inputs)  # type: ignore[no-untyped-call]
@@ -79,6 +82,7 @@ def losses_by_torch(
     positives: Tensor,
     bias: Tensor | None,
     ids: Tensor | None,
+    first_shared: int,
 ) -> Tensor:
     """Return what `losses_in_blocks` returns, with all scores in memory.
 
@@ -89,19 +93,24 @@ def losses_by_torch(
         positives: `(batch,)`.
         bias: `(num_candidates,)` or None.
         ids: `(num_candidates,)` or None.
+        first_shared: of the candidates that all queries are compared with.
 
     Returns:
         `(batch,)` losses in at least float32.
     """
-    scores = queries @ candidates.T
+    scores = queries @ candidates[first_shared:].T
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     scores = scores if temperature == 1 else scores / temperature
     if bias is not None:
-        scores = scores + bias
+        scores = scores + bias[first_shared:]
     if ids is not None:
-        own = positives.unsqueeze(1)
-        hits = (ids == ids[positives].unsqueeze(1)).scatter(1, own, False)
+        hits = ids[first_shared:] == ids[positives].unsqueeze(1)
+        hits = hits if first_shared else hits.scatter(1, positives.unsqueeze(1), False)
         scores = scores.masked_fill(hits, -torch.inf)
+    if first_shared:
+        own = (queries * candidates[positives]).sum(dim=1).to(scores.dtype) / temperature
+        own = own if bias is None else own + bias[positives]
+        scores, positives = torch.cat([own.unsqueeze(1), scores], dim=1), torch.zeros_like(positives)
     return F.cross_entropy(scores, positives, reduction="none", ignore_index=_IGNORE_NOTHING)
 
 
@@ -118,13 +127,15 @@ class _SoftmaxInBlocks(torch.autograd.Function):
         positives: Tensor,
         bias: Tensor | None,
         ids: Tensor | None,
+        first_shared: int,
     ) -> Tensor:
         ctx.save_for_backward(queries, candidates, positives, bias, ids)
         kind = queries.device.type
-        ctx.temperature, ctx.size = temperature, size
+        ctx.temperature, ctx.size, ctx.first_shared = temperature, size, first_shared
         ctx.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
         blocks = zip(torch.split(queries, size), torch.split(positives, size), strict=True)
-        return torch.cat([losses_by_torch(temperature, some, candidates, own, bias, ids) for some, own in blocks])
+        shared = (bias, ids, first_shared)
+        return torch.cat([losses_by_torch(temperature, some, candidates, own, *shared) for some, own in blocks])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -133,11 +144,11 @@ class _SoftmaxInBlocks(torch.autograd.Function):
 
         def losses(queries: Tensor, candidates: Tensor, positives: Tensor, bias: Tensor | None) -> Tensor:
             with torch.autocast(*ctx.autocast):
-                return losses_by_torch(ctx.temperature, queries, candidates, positives, bias, ids)
+                return losses_by_torch(ctx.temperature, queries, candidates, positives, bias, ids, ctx.first_shared)
 
         if torch.is_grad_enabled():  # the gradients will be derived in their turn
             found = derive_by_torch(losses, (queries, candidates, positives, bias), grad, wanted)
-            return None, None, *found, None
+            return None, None, *found, None, None
         of_queries: list[Tensor | None] = []
         shared: list[Tensor | None] = [None, None]  # of the candidates and their bias
         for part in range(0, len(queries), ctx.size):
@@ -154,4 +165,4 @@ class _SoftmaxInBlocks(torch.autograd.Function):
                 for total, own in zip(shared, found[1::2], strict=True)
             ]
         first = torch.cat([own for own in of_queries if own is not None]) if wanted[0] else None
-        return None, None, first, shared[0], None, shared[1], None
+        return None, None, first, shared[0], None, shared[1], None, None

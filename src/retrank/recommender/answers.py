@@ -60,6 +60,16 @@ class Rules:
         """Return the denied rows of some queries."""
         return self.denied.take(torch.zeros_like(index) if len(self.denied) == 1 else index)
 
+    def standard(self, num_retrieved: int) -> "Rules":
+        """Return the rules of standard lists, which hold what was not seen and no request has a say in."""
+        none = Jagged.single(torch.zeros(0, dtype=torch.int64))
+        return Rules(num_retrieved, exclude_seen=True, allowed=None, denied=none)
+
+    @property
+    def are_standard(self) -> bool:
+        """Whether lists of any length begin like standard ones."""
+        return self.exclude_seen and self.allowed is None and not len(self.denied.values)
+
 
 def rules_of(parts: Parts, request: Request) -> Rules:
     """Look up the rules of a request.
@@ -107,13 +117,15 @@ def answer(parts: Parts, asked: AskedQueries, rules: Rules) -> Answers:
     batch = parts.queries.batch(asked) if asked.brought or bool(usable.any()) else None  # what is brought is checked
     exclude = _excluded(parts, asked, rules)
     if batch is not None and bool(usable.all()):
-        return Answers(*_personal(parts, batch, exclude, rules), ~usable)
+        return Answers(*_personal(parts, asked, batch, exclude, rules), ~usable)
     if batch is None or not bool(usable.any()):
         return Answers(*parts.popular.best(rules.k, exclude=exclude, allow=rules.allowed), ~usable)
     scores = torch.empty(len(asked), rules.k)
     rows = torch.empty(len(asked), rules.k, dtype=torch.int64)
     personal, popular = usable.nonzero()[:, 0], (~usable).nonzero()[:, 0]
-    scores[personal], rows[personal] = _personal(parts, batch.take(personal), exclude.take(personal), rules)
+    scores[personal], rows[personal] = _personal(
+        parts, asked.take(personal), batch.take(personal), exclude.take(personal), rules
+    )
     scores[popular], rows[popular] = parts.popular.best(rules.k, exclude=exclude.take(popular), allow=rules.allowed)
     return Answers(scores, rows, ~usable)
 
@@ -144,14 +156,20 @@ def similar_candidates(parts: Parts, candidate: Key, request: Request) -> Answer
     return Answers(*found, torch.tensor([False]))
 
 
-def _personal(parts: Parts, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
-    depth = rules.k if parts.ranking is None else min(max(rules.k, parts.num_retrieved), len(parts.candidates))
-    lists = Candidates(
-        *parts.index.search_rows(parts.query_encoder(batch), depth, exclude=exclude, allow=rules.allowed)
-    )
-    if parts.list_scorer is not None:
-        lists = rank(parts.list_scorer, batch, lists)
-    return Candidates(lists.scores[:, : rules.k], lists.rows[:, : rules.k])
+def _personal(parts: Parts, asked: AskedQueries, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
+    embeddings = parts.query_encoder(batch)
+    if parts.list_scorer is None:
+        return Candidates(*parts.index.search_rows(embeddings, rules.k, exclude=exclude, allow=rules.allowed))
+    num_standard = min(parts.num_retrieved, len(parts.candidates))
+    depth = max(rules.k, num_standard)
+    lists = Candidates(*parts.index.search_rows(embeddings, depth, exclude=exclude, allow=rules.allowed))
+    if rules.are_standard:
+        standard = Candidates(lists.scores[:, :num_standard], lists.rows[:, :num_standard])
+    else:
+        seen = _excluded(parts, asked, rules.standard(num_standard))
+        standard = Candidates(*parts.index.search_rows(embeddings, num_standard, exclude=seen))
+    ranked = rank(parts.list_scorer, batch, lists, standard)
+    return Candidates(ranked.scores[:, : rules.k], ranked.rows[:, : rules.k])
 
 
 def _excluded(parts: Parts, asked: AskedQueries, rules: Rules) -> Jagged:

@@ -56,7 +56,7 @@ class Recommender:
         queries: the feature columns of known queries, the last row of each counts; taken from `history` by default.
         time: the column of `history` with the times; by default the only date or datetime column, or a number column
             named `time` or `timestamp`.
-        num_retrieved: how many candidates are retrieved for ranking.
+        num_retrieved: how many candidates are retrieved for ranking, and say what is usual for a query; k may be above.
         index: holds the candidates' embeddings; the exact one by default.
         card: what a reader must know of the recommender.
 

@@ -24,8 +24,9 @@ __all__ = ["ListScorer", "QueryEncoder", "list_scorer", "query_encoder", "rank",
 
 QueryEncoder = Callable[[Batch], Tensor]
 """From query features to `(queries, dim)`."""
-ListScorer = Callable[[Batch, Candidates], Tensor]
-"""From query features and lists of candidates to `(queries, k)` scores, bigger is better."""
+ListScorer = Callable[[Batch, Candidates, int], Tensor]
+"""From query features, lists of candidates and how many of these, from the first, are of the standard list, to
+`(queries, k)` scores, bigger is better."""
 
 _QUERIES: Final = 32
 _LISTS: Final = 32
@@ -77,18 +78,18 @@ def list_scorer(frozen: FrozenModel[Model], catalogue: Batch) -> ListScorer:
         catalogue: transformed candidate features, one row per candidate.
 
     Returns:
-        A function of query features and lists that returns `(queries, k)` scores.
+        A function of query features, lists and how many of them are standard that returns `(queries, k)` scores.
     """
     is_independent = frozen.is_row_independent and has_independent_rows()
     if is_independent and isinstance(frozen.model, Reranker):
         return frozen.model.list_scorer(catalogue)
     of_candidates, size = frozen.needed(catalogue), _LISTS if is_independent else 1
 
-    def score(queries: Batch, lists: Candidates) -> Tensor:
+    def score(queries: Batch, lists: Candidates, num_standard: int) -> Tensor:
         of_queries, found = frozen.needed(queries), []
         for first in range(0, len(lists.rows), size):
             some = Candidates(*(part[first : first + size] for part in lists))
-            pairs = pair_batch(of_queries[first : first + size], of_candidates, some)
+            pairs = pair_batch(of_queries[first : first + size], of_candidates, some, num_standard=num_standard)
             scores = frozen.model(pairs.to(frozen.device)).float().cpu()
             if scores.shape != (len(pairs),):
                 expected, fix = f"one score per pair: ({len(pairs)},)", "return shape (batch,)"
@@ -99,13 +100,17 @@ def list_scorer(frozen: FrozenModel[Model], catalogue: Batch) -> ListScorer:
     return score
 
 
-def rank(scorer: ListScorer, queries: Batch, retrieved: Candidates) -> Candidates:
+def rank(scorer: ListScorer, queries: Batch, retrieved: Candidates, standard: Candidates) -> Candidates:
     """Order retrieved candidates by a ranking model.
+
+    What a model makes of a candidate may depend on the standard list of the query, and on nothing else that was
+    retrieved: so a candidate gets the same score whatever was asked for.
 
     Args:
         scorer: of the model; see `list_scorer`.
         queries: transformed query features, one row per query.
         retrieved: the lists to order.
+        standard: what retrieval finds for the queries whatever is asked for.
 
     Returns:
         The same candidates by descending score of the model; equal scores keep the order of retrieval.
@@ -115,7 +120,11 @@ def rank(scorer: ListScorer, queries: Batch, retrieved: Candidates) -> Candidate
         DataError: a score is not finite.
     """
     with torch.inference_mode():
-        return _ordered(scorer(queries, retrieved), retrieved.rows)
+        k, num_standard = retrieved.rows.shape[1], standard.rows.shape[1]
+        if torch.equal(retrieved.rows[:, :num_standard], standard.rows):
+            return _ordered(scorer(queries, retrieved, num_standard), retrieved.rows)
+        both = Candidates(*(torch.cat(sides, dim=1) for sides in zip(standard, retrieved, strict=True)))
+        return _ordered(scorer(queries, both, num_standard)[:, -k:], retrieved.rows)
 
 
 def _ordered(scores: Tensor, rows: Tensor) -> Candidates:

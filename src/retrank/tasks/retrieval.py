@@ -30,6 +30,7 @@ from retrank.tasks.logits import (
     remove_accidental_hits,
 )
 from retrank.tasks.retrieval_batch import RetrievalBatch, gather_candidates, gather_queries
+from retrank.tasks.retrieval_checks import check_pairing, check_shapes
 from retrank.tasks.row_weights import as_row_weights
 from retrank.tasks.task import BatchMetric, CorpusMetric, LossMetric, Task, listed
 
@@ -137,6 +138,7 @@ class Retrieval(Task[CorpusMetric]):
         log_q: Tensor | None = None,
         weight: Tensor | float | None = None,
         score_mask: Tensor | None = None,
+        in_batch_negatives: bool = True,
         update_metrics: bool = True,
     ) -> Tensor:
         """Return the loss, and feed the batch and loss metrics.
@@ -150,8 +152,11 @@ class Retrieval(Task[CorpusMetric]):
                 estimate sampling probabilities.
             log_q: `(columns,)` natural logarithms of sampling probabilities; used if the task corrects for them.
             weight: `(batch,)` or `(batch, 1)` factor of each query's loss, a number for all, or None.
-            score_mask: `(batch, columns)` bool, False for pairs that must not be compared. A query whose own positive
-                is masked takes no part, as if its weight were 0.
+            score_mask: `(batch, columns)` bool, False for pairs that must not be compared, or `(columns,)` for columns
+                that no query must be compared with. A query whose own positive is masked takes no part, as if its
+                weight were 0.
+            in_batch_negatives: whether the positives of other queries are negatives. If not, query i belongs to column
+                i, which it alone is compared with; the columns after these are negatives of all queries.
             update_metrics: whether the batch and loss metrics count this batch.
 
         Returns:
@@ -161,7 +166,8 @@ class Retrieval(Task[CorpusMetric]):
             ShapeError: tensors that do not fit.
             DataError: a positive outside of the columns, a weight that is negative or not finite, or a used `log_q`
                 above 0 or not finite; the latter two make the loss NaN on a GPU instead.
-            ConfigError: `candidate_ids` or `log_q` are needed and not given; `positives` of a symmetric loss.
+            ConfigError: `candidate_ids` or `log_q` are needed and not given; or a symmetric loss with `positives` or
+                without in-batch negatives, or both of these.
         """
         query_embeddings = as_tensor(query_embeddings, "query_embeddings", "Retrieval")
         candidate_embeddings = as_tensor(candidate_embeddings, "candidate_embeddings", "Retrieval")
@@ -170,19 +176,24 @@ class Retrieval(Task[CorpusMetric]):
         log_q = as_tensor_or_none(log_q, "log_q", "Retrieval")
         score_mask = as_tensor_or_none(score_mask, "score_mask", "Retrieval")
         weight = as_row_weights(weight, query_embeddings, "Retrieval")
-        self._check(query_embeddings, candidate_embeddings, positives, weight, score_mask)
+        check_pairing(positives, symmetric=self.symmetric, in_batch_negatives=in_batch_negatives)
+        check_shapes(query_embeddings, candidate_embeddings, positives, weight, score_mask)
         if self.log_q is not True and log_q is not None:
             warn_once("log_q is ignored: build the task as Retrieval(log_q=True) to use it")
         queries, candidates, mask = query_embeddings, candidate_embeddings, score_mask
+        first_shared = 0 if in_batch_negatives else len(queries)
+        if mask is not None and first_shared == 0:
+            mask = mask.expand(len(queries), -1)
         log_q = checked_log_q(_required(log_q, "log_q"), "Retrieval") if self.log_q is True else None
         weight = None if weight is None else checked_weight(weight, "Retrieval")
         is_shared = self.training and self.cross_device_negatives and positives is None and world_size() > 1
+        is_shared = is_shared and in_batch_negatives
         num_queries = [len(queries)]
         if is_shared:
             batch, num_queries = gather_candidates(queries, candidates, ids=candidate_ids, log_q=log_q, mask=mask)
         else:
             positives = torch.arange(len(queries), device=queries.device) if positives is None else positives
-            batch = RetrievalBatch(queries, candidates, positives, ids=candidate_ids, log_q=log_q, mask=mask)
+            batch = RetrievalBatch(queries, candidates, positives, candidate_ids, log_q, mask, first_shared)
         if isinstance(self.log_q, StreamingFrequency):
             batch = replace(batch, log_q=self.log_q(_required(batch.ids, "candidate_ids")))
         losses = self._losses(batch, weight, update_metrics=update_metrics)
@@ -223,7 +234,7 @@ class Retrieval(Task[CorpusMetric]):
 
     def _losses(self, batch: RetrievalBatch, weight: Tensor | None, *, update_metrics: bool) -> Tensor:
         """Return weight · loss of every row, with no more than a block of scores in memory."""
-        size = rows_at_once(len(batch.candidates), batch.candidates.device)
+        size = rows_at_once(len(batch.candidates) - batch.first_shared, batch.candidates.device)
         if update_metrics and self.batch_metrics:
             with torch.no_grad():
                 for block, block_weight in _blocks(batch, weight, size):
@@ -236,9 +247,10 @@ class Retrieval(Task[CorpusMetric]):
                 batch.candidates,
                 batch.positives,
                 temperature=self.temperature,
-                weight=weight,
-                bias=None if batch.log_q is None else -batch.log_q,
+                weight=weight if batch.mask is None else _of_these(weight, batch.mask[batch.positives]),
+                bias=batch.bias,
                 ids=_required(batch.ids, "candidate_ids") if self.remove_accidental_hits else None,
+                first_shared=batch.first_shared,
             )
         if len(batch.queries) <= size:
             return self._block_losses(batch, weight)
@@ -250,14 +262,15 @@ class Retrieval(Task[CorpusMetric]):
 
     def _corrected(self, batch: RetrievalBatch, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the scores as the loss sees them, the columns of the positives, and the weights."""
-        scores, positives = apply_temperature(batch.scores, self.temperature), batch.positives
+        scores, batch = apply_temperature(batch.scores, self.temperature), batch.positives_first()
+        positives = batch.positives
         if batch.log_q is not None:
             scores = correct_log_q(scores, batch.log_q)
         if self.remove_accidental_hits:
             scores = remove_accidental_hits(scores, _required(batch.ids, "candidate_ids"), positives)
         if batch.mask is not None:
             takes_part = batch.mask.gather(1, positives[:, None])
-            weight = (torch.ones_like(scores[:, 0]) if weight is None else weight).where(takes_part[:, 0], 0)
+            weight = _of_these(weight, takes_part[:, 0])
             scores = apply_score_mask(scores, batch.mask | ~takes_part)  # a row of -inf would have NaN gradients
         if self.num_hard_negatives is not None:
             scores, positives = mine_hard_negatives(scores, positives, self.num_hard_negatives)
@@ -283,43 +296,12 @@ class Retrieval(Task[CorpusMetric]):
         ids, log_q, per_column = batch.ids, batch.log_q, batch.candidates.shape[:1]
         is_softmax = self.loss is None or self._smoothing == 0
         return (
-            (is_softmax and self.num_hard_negatives is None and batch.mask is None)
+            (is_softmax and self.num_hard_negatives is None)
+            and (batch.mask is None or batch.mask.dim() == 1)
             and batch.queries.dim() == batch.candidates.dim() == 2
             and (ids is None or (ids.shape == per_column and not ids.is_floating_point()))
             and (log_q is None or log_q.shape == per_column)
         )
-
-    def _check(
-        self, queries: Tensor, candidates: Tensor, positives: Tensor | None, weight: Tensor | None, mask: Tensor | None
-    ) -> None:
-        if positives is None and len(candidates) < len(queries):
-            raise ShapeError(
-                f"at least one candidate per query, {len(queries)}",
-                str(len(candidates)),
-                "Retrieval",
-                "pass `positives` if queries share candidates",
-            )
-        if positives is not None and self.symmetric:
-            raise ConfigError(
-                "query i to belong to column i, for a symmetric loss",
-                "positives",
-                "Retrieval",
-                "order the candidates by query, or build the task with symmetric=False",
-            )
-        if positives is not None and (positives.shape != queries.shape[:1] or positives.dtype != torch.int64):
-            raise ShapeError(
-                f"int64 positives of shape ({len(queries)},)",
-                f"{positives.dtype} of shape {tuple(positives.shape)}",
-                "Retrieval",
-            )
-        if weight is not None and weight.shape != queries.shape[:1]:
-            raise ShapeError(f"weight of shape ({len(queries)},)", str(tuple(weight.shape)), "Retrieval")
-        if mask is not None and (mask.shape != (len(queries), len(candidates)) or mask.dtype != torch.bool):
-            raise ShapeError(
-                f"bool score_mask of shape ({len(queries)}, {len(candidates)})",
-                f"{mask.dtype} of shape {tuple(mask.shape)}",
-                "Retrieval",
-            )
 
 
 def _smoothing_of(loss: nn.Module | None) -> float | None:
@@ -339,6 +321,11 @@ def _smoothing_of(loss: nn.Module | None) -> float | None:
 def _blocks(batch: RetrievalBatch, weight: Tensor | None, size: int) -> Iterator[tuple[RetrievalBatch, Tensor | None]]:
     weights: Iterable[Tensor | None] = repeat(None) if weight is None else torch.split(weight, size)
     return zip(batch.split(size), weights, strict=False)
+
+
+def _of_these(weight: Tensor | None, takes_part: Tensor) -> Tensor:
+    """Return the weights of the queries that take part, and 0 for all others."""
+    return takes_part.float() if weight is None else weight.where(takes_part, 0)
 
 
 def _required(tensor: Tensor | None, name: str) -> Tensor:

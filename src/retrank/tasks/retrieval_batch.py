@@ -1,6 +1,6 @@
 """`RetrievalBatch`: the rows and columns of a softmax, in one process or across all that train together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -23,7 +23,10 @@ class RetrievalBatch:
         positives: `(batch,)` int64 column of each query's positive.
         ids: `(columns,)` or `(batch, columns)` integers, the candidate of each column; None if unknown.
         log_q: `(columns,)` or `(batch, columns)` logarithms of sampling probabilities, or None.
-        mask: `(batch, columns)` bool, False for pairs that must not be compared; None for none.
+        mask: `(batch, columns)` bool, False for pairs that must not be compared, or `(columns,)`, the same for all
+            queries; None for none.
+        first_shared: columns from this one on are compared with all queries, those before it with the query whose
+            positive they are. Above 0 all positives lie before it.
 
     Raises:
         ShapeError: embeddings that do not fit.
@@ -35,6 +38,7 @@ class RetrievalBatch:
     ids: Tensor | None = None
     log_q: Tensor | None = None
     mask: Tensor | None = None
+    first_shared: int = 0
 
     def __post_init__(self) -> None:
         dims = sorted([self.queries.dim(), self.candidates.dim()])
@@ -48,10 +52,41 @@ class RetrievalBatch:
 
     @property
     def scores(self) -> Tensor:
-        """`(batch, columns)` dot products in at least float32, of the best head."""
-        if self.candidates.dim() == 3:
-            return _best_head_scores(self.candidates, self.queries).T
-        return _best_head_scores(self.queries, self.candidates)
+        """`(batch, columns)` dot products in at least float32, of the best head; see `positives_first`."""
+        shared = self.candidates[self.first_shared :]
+        if shared.dim() == 3:
+            scores = _best_head_scores(shared, self.queries).T
+        else:
+            scores = _best_head_scores(self.queries, shared)
+        if self.first_shared == 0:
+            return scores
+        own = (_as_heads(self.queries) * _as_heads(self.candidates[self.positives])).sum(dim=-1).amax(dim=1)
+        return torch.cat([own.unsqueeze(1).to(scores.dtype), scores], dim=1)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """`(columns,)` what is added to the scores: -log_q, and -inf for shared columns that a mask takes out."""
+        bias = None if self.log_q is None else -self.log_q
+        if self.mask is None:
+            return bias
+        bias = torch.zeros(len(self.mask), device=self.mask.device) if bias is None else bias
+        is_shared = torch.arange(len(bias), device=bias.device) >= self.first_shared
+        return bias.masked_fill(is_shared & ~self.mask, -torch.inf)
+
+    def positives_first(self) -> "RetrievalBatch":
+        """Return the batch with positives, ids, log_q and mask that fit `scores`.
+
+        If not all columns are shared, these are `(batch, 1 + shared columns)`, the positive in column 0.
+        """
+        if self.first_shared == 0:
+            return self
+        shared = torch.arange(self.first_shared, len(self.candidates), device=self.positives.device)
+        columns = torch.cat([self.positives.unsqueeze(1), shared.expand(len(self.positives), -1)], dim=1)
+        ids, log_q, mask = (
+            None if tensor is None else tensor[columns] if tensor.dim() == 1 else tensor.gather(1, columns)
+            for tensor in (self.ids, self.log_q, self.mask)
+        )
+        return replace(self, positives=torch.zeros_like(self.positives), ids=ids, log_q=log_q, mask=mask)
 
     def split(self, size: int) -> "list[RetrievalBatch]":
         """Return batches of at most `size` queries each, all with all candidates; at least one."""
@@ -73,13 +108,12 @@ class RetrievalBatch:
         )
 
     def _queries(self, rows: slice) -> "RetrievalBatch":
-        ids, log_q = (
-            tensor[rows] if tensor is not None and tensor.dim() == 2 else tensor for tensor in (self.ids, self.log_q)
+        ids, log_q, mask = (
+            tensor[rows] if tensor is not None and tensor.dim() == 2 else tensor
+            for tensor in (self.ids, self.log_q, self.mask)
         )
-        mask = None if self.mask is None else self.mask[rows]
-        return RetrievalBatch(
-            self.queries[rows], self.candidates, self.positives[rows], ids=ids, log_q=log_q, mask=mask
-        )
+        queries, positives = self.queries[rows], self.positives[rows]
+        return replace(self, queries=queries, positives=positives, ids=ids, log_q=log_q, mask=mask)
 
 
 def gather_candidates(
@@ -147,6 +181,10 @@ def gather_queries(
         ids=None if ids is None else gather_rows(ids[:batch], num_queries),
         mask=_widened(None if mask is None else mask[:, :batch].T, len(gathered), start),
     )
+
+
+def _as_heads(embeddings: Tensor) -> Tensor:
+    return embeddings if embeddings.dim() == 3 else embeddings.unsqueeze(1)
 
 
 def _best_head_scores(queries: Tensor, candidates: Tensor) -> Tensor:
