@@ -42,8 +42,8 @@ from retrank.models.youtube_dnn import youtube_dnn
 __all__ = [
     "Candidates",
     "CatalogueNegatives",
-    "InBatchNegatives",
     "IS_STANDARD",
+    "InBatchNegatives",
     "LIST",
     "MatrixFactorization",
     "MultiTaskRanking",
