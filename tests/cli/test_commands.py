@@ -121,7 +121,7 @@ def test_evaluate_compares_with_baselines(trained, world):
 
 
 def test_every_flag_has_help():
-    for command in ("quickstart", "train", "config", "evaluate", "recommend", "doctor"):
+    for command in ("quickstart", "train", "update", "config", "evaluate", "recommend", "doctor"):
         shown = retrank(command, "--help").stdout
         for line in shown.splitlines():
             if line.lstrip("│ *").startswith("--"):

@@ -1,4 +1,4 @@
-"""The command line: `retrank quickstart | train | evaluate | recommend | similar | doctor`."""
+"""The command line: `retrank quickstart | train | update | evaluate | recommend | similar | doctor`."""
 
 import sys
 from pathlib import Path
@@ -101,6 +101,26 @@ def similar(
 ) -> None:
     """List the candidates of a bundle that are most like one of them."""
     commands.similar(bundle, candidate, k=k, where=where, as_json=as_json)
+
+
+@app.command()
+def update(
+    bundle: Bundle,
+    interactions: Annotated[Path, typer.Option(help="New interactions, Parquet or CSV.")],
+    candidates: Annotated[Path | None, typer.Option(help="New candidates, and known ones that have changed.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="New queries, and known ones that have changed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the updated bundle goes; in place of the old one.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over new and replayed interactions.")] = 2,
+    replay: Annotated[float, typer.Option(min=0, help="Old interactions learned from again, for each new one.")] = 0.5,
+    ranking_epochs: Annotated[int, typer.Option(min=0, help="Passes of the ranking model over new lists.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a bundle on with new interactions, instead of from scratch."""
+    commands.update_bundle(
+        bundle, interactions, candidates=candidates, queries=queries, out=bundle if out is None else out, epochs=epochs,
+        replay=replay, ranking_epochs=ranking_epochs, seed=seed, as_json=as_json,
+    )  # fmt: skip
 
 
 @app.command()

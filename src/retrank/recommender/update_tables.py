@@ -98,8 +98,8 @@ class UpdateTables:
             queries = _merged(stored, last, query, "new_events")
         else:
             queries = stored
-        _require_known(new[query], queries[query], "new_queries")
-        _require_known(new[candidate], candidates[candidate], "new_candidates")
+        _require_known(new[query], queries[query], "queries")
+        _require_known(new[candidate], candidates[candidate], "candidates")
         required = {layout.column(name) for name, kind in kinds.items() if not kind.accepts_nulls}
         return cls(
             query=query,
@@ -218,14 +218,16 @@ def _typed(column: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
     return cast
 
 
-def _require_known(keys: pl.Series, known: pl.Series, argument: str) -> None:
+def _require_known(keys: pl.Series, known: pl.Series, what: str) -> None:
     unknown = ~_is_in(keys, known)
     if unknown.any():
         row = int(unknown.nonzero()[0])
         raise DataError(
-            f"keys that are known, or in {argument}", repr(keys[row]), f"column '{keys.name}', row {row} of new_events",
-            f"give its features in {argument}, or leave the row out",
-        )  # fmt: skip
+            f"keys of {what} that are known, or whose features are given",
+            repr(keys[row]),
+            f"column '{keys.name}', row {row} of new_events",
+            f"give new_{what} (on the command line --{what}), or leave the row out",
+        )
 
 
 def _unknown(new: pl.DataFrame, log: EventLog) -> pl.DataFrame:
