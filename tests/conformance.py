@@ -481,6 +481,19 @@ class IndexConformance:
         after = index.search_rows(queries, 40)
         assert all(map(torch.equal, after, before))
 
+    def test_rebuilt_it_is_an_index_of_its_kind_over_the_others(self, case):
+        index, others, keys = self.index(case), torch.from_numpy(np.negative(self.corpus)), list(range(50, 90))
+        try:
+            rebuilt = index.rebuilt(others, keys)
+        except rr.errors.ConfigError:
+            return  # not every kind can
+        queries = torch.from_numpy(self.queries)
+        found, expected = rebuilt.search(queries, 7), case.build(others, keys).search(queries, 7)
+        assert torch.equal(found.scores, expected.scores)
+        assert np.array_equal(np.asarray(found.keys), np.asarray(expected.keys))
+        assert index.num_candidates == 40
+        assert index.rows([50]).tolist() == [-1]
+
     @pytest.mark.parametrize("keys", [[f"k{i}" for i in range(40)], list(range(100, 140))])
     def test_saved_and_loaded_it_finds_the_same(self, case, keys, tmp_path):
         index, queries = self.index(case, keys), torch.from_numpy(self.queries)

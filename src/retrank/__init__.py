@@ -27,7 +27,7 @@ from retrank.core.version import __version__
 from retrank.embeddings import EmbeddingCollection, EmbeddingTable
 from retrank.evaluation import baselines, evaluate
 from retrank.features import FeatureSpace
-from retrank.recommender import Recommender
+from retrank.recommender import Recommender, update
 from retrank.training import Model
 
 __all__ = [
@@ -58,4 +58,5 @@ __all__ = [
     "sampling",
     "tasks",
     "training",
+    "update",
 ]

@@ -135,7 +135,8 @@ def test_evaluate_compares_with_baselines(trained, world):
 
 
 def test_every_flag_has_help():
-    for command in ("quickstart", "train", "config", "evaluate", "recommend", "similar", "clean", "doctor"):
+    commands = ("quickstart", "train", "update", "config", "evaluate", "recommend", "similar", "clean", "doctor")
+    for command in commands:
         shown = retrank(command, "--help").stdout
         for line in shown.splitlines():
             if line.lstrip("│ *").startswith("--"):

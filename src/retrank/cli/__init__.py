@@ -1,4 +1,4 @@
-"""The commands: `retrank quickstart | train | config | evaluate | recommend | similar | clean | doctor`.
+"""The commands: `retrank quickstart | train | update | config | evaluate | recommend | similar | clean | doctor`.
 
 `main` parses arguments, `commands` does what they ask, `pipeline` is a whole run, `config` its TOML description,
 `tables` what it reads, `checks` what must hold before it trains, `showing` and `output` what it prints, `reference`

@@ -20,10 +20,10 @@ from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.version import __version__
 from retrank.evaluation import Recommends, Report, baselines, evaluate
-from retrank.recommender import Card, Recommender
+from retrank.recommender import Card, Recommender, update
 from retrank.recommender.conditions import condition
 
-__all__ = ["evaluate_bundle", "recommend", "run", "similar"]
+__all__ = ["evaluate_bundle", "recommend", "run", "similar", "update_bundle"]
 
 _METRICS: Final = ["ndcg@10", "recall@10", "hit_rate@10", "mrr@10"]
 
@@ -196,6 +196,70 @@ def _card(config: RunConfig, tables: Tables, report: Report, seeds: int) -> Card
         "Past choices are learned from as they were made, with whatever decided what was shown.",
         facts={"seed": config.seed, "retrank": __version__},
     )
+
+
+def update_bundle(
+    bundle: Path,
+    interactions: Path,
+    *,
+    candidates: Path | None,
+    queries: Path | None,
+    out: Path,
+    epochs: int,
+    replay: float,
+    ranking_epochs: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Train a bundle on with new interactions, and save it.
+
+    Args:
+        bundle: the directory.
+        interactions: a Parquet or CSV file of new interactions, with the columns of the history.
+        candidates: a file of new candidates, and of known ones that have changed.
+        queries: a file of new queries, and of known ones that have changed.
+        out: where the updated bundle goes.
+        epochs: passes over new and replayed interactions.
+        replay: how many old interactions are learned from again, for each new one.
+        ranking_epochs: passes of the ranking model over lists for the new interactions.
+        seed: of everything that is drawn.
+        as_json: print one JSON object instead of text.
+
+    Raises:
+        ConfigError: a bundle that cannot be updated.
+        DataError: a table is not what it must be.
+        StorageError: there is no bundle, or the new one would replace something that is no bundle.
+    """
+    ensure_replaceable(out)
+    started = time.perf_counter()
+    recommender = Recommender.load(bundle)
+    types = recommender.history.events.table().schema
+    keys = {name: types[name] for name in (recommender.query, recommender.candidate)}
+    details = [
+        None if path is None else read_interactions(path, {name: keys[name]})
+        for path, name in ((candidates, recommender.candidate), (queries, recommender.query))
+    ]
+    updated = update(
+        recommender,
+        read_interactions(interactions, keys),
+        *details,
+        epochs=epochs,
+        replay=replay,
+        ranking_epochs=ranking_epochs,
+        seed=seed,
+        progress=not as_json,
+    )
+    updated.save(out)
+    done, seconds = updated.card.facts["updates"][-1], time.perf_counter() - started
+    if as_json:
+        print_json({"bundle": str(out), "seconds": seconds, **done})
+        return
+    console = Console(highlight=False)
+    console.print(
+        f"{done['events']:,} interactions learned, {done['new queries']:,} queries and {done['new candidates']:,} "
+        f"candidates new, {done['replayed']:,} old interactions replayed"
+    )
+    console.print(f"The bundle is in [bold]{escape(shlex.quote(str(out)))}[/bold]. [dim]{seconds:.0f} seconds[/dim]")
 
 
 def _require_known(keys: pl.Series, known: pl.Series, test: Path) -> None:

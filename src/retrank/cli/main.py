@@ -1,4 +1,4 @@
-"""The command line: `retrank quickstart | train | evaluate | recommend | similar | clean | doctor`."""
+"""The command line of retrank; `cli` lists the commands."""
 
 import sys
 from pathlib import Path
@@ -114,6 +114,26 @@ def clean(
 ) -> None:
     """List the checkpoints of runs that were stopped and never went on; with --delete, delete them."""
     cleaning.clean(folder, hours=hours, delete=delete, as_json=as_json)
+
+
+@app.command()
+def update(
+    bundle: Bundle,
+    interactions: Annotated[Path, typer.Option(help="New interactions, Parquet or CSV.")],
+    candidates: Annotated[Path | None, typer.Option(help="New candidates, and known ones that have changed.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="New queries, and known ones that have changed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the updated bundle goes; in place of the old one.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over new and replayed interactions.")] = 2,
+    replay: Annotated[float, typer.Option(min=0, help="Old interactions learned from again, for each new one.")] = 0.5,
+    ranking_epochs: Annotated[int, typer.Option(min=0, help="Passes of the ranking model over new lists.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a bundle on with new interactions, instead of from scratch."""
+    commands.update_bundle(
+        bundle, interactions, candidates=candidates, queries=queries, out=bundle if out is None else out, epochs=epochs,
+        replay=replay, ranking_epochs=ranking_epochs, seed=seed, as_json=as_json,
+    )  # fmt: skip
 
 
 @app.command()

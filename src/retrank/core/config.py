@@ -69,6 +69,14 @@ class Configurable:
             return {name: getattr(self, name) for name, field in fields.items() if field.init}
         return dict(getattr(self, "_arguments", {}))
 
+    def record_shared(self, **shared: Any) -> None:
+        """Record other shared objects than were given, such as a feature space that has grown.
+
+        Args:
+            shared: arguments of the constructor whose types have a `config_context`.
+        """
+        self._record(**shared)
+
     def _record(self, **changed: Any) -> None:
         """Record other arguments than were given, which build an equal object: what they stood for, in plain values.
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError, DataError
+from retrank.core.schema import Schema
 from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.prepared import PreparedEmbeddings
@@ -122,6 +123,33 @@ class EmbeddingCollection(Embeddings):
             Takes a batch; see `PreparedEmbeddings`.
         """
         return PreparedEmbeddings([(feature, self[feature]) for feature in features])
+
+    def grow(self, schema: Schema) -> None:
+        """Grow each table to the largest vocabulary of its features; see `Table.grow`.
+
+        Args:
+            schema: of the grown feature space.
+
+        Raises:
+            ConfigError: a feature that the schema does not have or that has no ids, or a table that cannot grow.
+
+        Example:
+            >>> import retrank as rr
+            >>> embeddings = rr.EmbeddingCollection({"movie_id": rr.EmbeddingTable(10, 4), "watched": "movie_id"})
+            >>> ids = rr.core.ColumnSchema("movie_id", "ids", num_ids=12)
+            >>> embeddings.grow({"movie_id": ids, "watched": ids})
+            >>> embeddings["watched"].num_ids
+            12
+        """
+        sizes: dict[Table, int] = {}
+        for feature, table in self._owners():
+            known = schema.get(feature)
+            if known is None or known.num_ids is None:
+                expected = f"features of ids, some of {[name for name, column in schema.items() if column.num_ids]}"
+                raise ConfigError(expected, f"'{feature}'", "EmbeddingCollection.grow", "grow its table yourself")
+            sizes[table] = max(sizes.get(table, table.num_ids), known.num_ids)
+        for table, num_ids in sizes.items():
+            table.grow(num_ids)
 
     def linear_terms(self) -> "EmbeddingCollection":
         """Make a weight, at first 0, for every id that has a vector.

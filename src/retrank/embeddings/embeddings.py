@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
+from retrank.core.schema import Schema
 
 __all__ = ["Embeddings"]
 
@@ -45,6 +46,22 @@ class Embeddings(Configurable, nn.Module, ABC):
         Returns:
             Feature name to `(batch, dim)`.
         """
+
+    def grow(self, schema: Schema) -> None:  # noqa: ARG002 (what subclasses take)
+        """Make room for the ids of vocabularies that have grown, keeping the vectors of all others.
+
+        Args:
+            schema: of the grown feature space.
+
+        Raises:
+            ConfigError: these embeddings do not implement it, or a feature that the schema does not have.
+        """
+        raise ConfigError(
+            "embeddings that know how to grow",
+            f"{type(self).__name__} without grow",
+            "grow",
+            "define grow(schema), or build a new model",
+        )
 
     def linear_terms(self) -> "Embeddings":
         """Make a weight, at first 0, for every id that has a vector: the same features with vectors of length 1.

@@ -1,6 +1,7 @@
 """`Table`: what all tables of vectors have in common."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import partial
 from operator import index
 from typing import SupportsIndex
@@ -38,6 +39,8 @@ class Table(Configurable, nn.Module, ABC):
     name: str
     dim: int
     combiner: Combiner
+    column: str | None
+    """The column whose ids it holds, if it was built of a schema."""
 
     def __init__(
         self,
@@ -49,6 +52,8 @@ class Table(Configurable, nn.Module, ABC):
         name: str | None = None,
     ) -> None:
         super().__init__()
+        self._schema = rows if isinstance(rows, ColumnSchema) else None
+        self.column = None if self._schema is None else self._schema.name
         if isinstance(rows, ColumnSchema):
             name, rows = name or rows.name, _num_ids(rows)
         self.name, self.combiner = name or "embedding", combiner
@@ -216,7 +221,8 @@ class Table(Configurable, nn.Module, ABC):
 
     def _remember_size(self) -> None:
         # The configuration rebuilds a table of this size, not of the size that the schema once had.
-        self._record(rows=self.num_ids, dim=self.dim, name=self.name)
+        rows = self.num_ids if self._schema is None else replace(self._schema, num_ids=self.num_ids)
+        self._record(rows=rows, dim=self.dim, name=self.name)
 
     def _config_error(self, expected: str, got: str) -> ConfigError:
         return ConfigError(expected, got, f"{type(self).__name__} '{self.name}'")

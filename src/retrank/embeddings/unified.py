@@ -12,7 +12,7 @@ from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.penalties import add_penalty
-from retrank.core.schema import NUM_SPECIAL_IDS
+from retrank.core.schema import NUM_SPECIAL_IDS, Schema
 from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.hashing import bucket_ids
@@ -140,6 +140,9 @@ class UnifiedEmbedding(Embeddings):
             for feature, ids in ((feature, batch[feature]) for feature in self._tables_of)
         ]
         return torch.stack(squares).sum() * (self.l2 / max(len(batch), 1))
+
+    def grow(self, schema: Schema) -> None:
+        """Do nothing: any id is hashed; see `Embeddings.grow`."""
 
     def linear_terms(self) -> "UnifiedEmbedding":
         """Make a weight, at first 0, for every id: one hash per feature, in tables of the same number of rows."""

@@ -11,9 +11,10 @@ from retrank.core.batch import Batch, Column
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.schema import Schema
 from retrank.data.checks import require_columns
+from retrank.data.sources import TableLike
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.cross import Cross
-from retrank.features.fitting import TableSummary, column_of, columns_of
+from retrank.features.fitting import TableSummary, column_of, columns_of, summarize_table
 from retrank.features.kinds import Feature
 from retrank.features.recent import share_vocabularies
 from retrank.features.vocabulary import Vocabulary
@@ -103,8 +104,21 @@ class Layout(NamedTuple):
         share_vocabularies(features)
         return self._replace(features=features)
 
-    def grown(self, summary: TableSummary) -> Self:
-        """Return the features with the new keys of more rows."""
+    def grown(self, table: TableLike, names: Sequence[str] | None) -> Self:
+        """Return the features with the new keys of more rows.
+
+        Args:
+            table: the rows.
+            names: the features to grow; None for all that have vocabularies.
+
+        Raises:
+            ConfigError: an unknown feature, or one without a vocabulary.
+            DataError: a missing column, or a value that a kind refuses.
+        """
+        for name in names or ():
+            self.vocabulary(name)
+        chosen = [name for name, kind in self.features.items() if kind.can_grow] if names is None else names
+        summary = summarize_table(table, {name: self.features[name] for name in chosen}, (0, 1))
         features = _copies(self.features)
         for name, part in summary.features.items():
             features[name].grow(part, where=self._where(name))

@@ -180,7 +180,7 @@ class FeatureSpace(Configurable):
             features: the vocabularies to grow; all by default.
 
         Returns:
-            The space itself; grow the embedding tables to its new `schema`.
+            The space itself; grow the models to it, by `Model.grow`.
 
         Raises:
             ConfigError: an unknown feature, or one without a vocabulary.
@@ -188,13 +188,15 @@ class FeatureSpace(Configurable):
         """
         self._require_fitted()
         self._require_not_frozen("grow")
-        for name in features or ():
-            self.vocabulary(name)
-        kinds = self._layout.features
-        names = [name for name, kind in kinds.items() if kind.can_grow] if features is None else list(features)
-        summary = summarize_table(table, {name: kinds[name] for name in names}, (0, 1))
-        self._layout = self._layout.grown(summary)
+        self._layout = self._layout.grown(table, features)
         return self
+
+    def grown(self, table: TableLike, features: Sequence[str] | None = None) -> "FeatureSpace":
+        """Return what `grow` makes of this space, which stays as it is and may be frozen; see there."""
+        self._require_fitted()
+        space = copy.copy(self)
+        space._layout, space._is_frozen = self._layout.grown(table, features), False
+        return space
 
     def transform(self, table: TableLike, features: Sequence[str] | None = None) -> Batch:
         """Turn columns into tensors.

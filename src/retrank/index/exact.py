@@ -133,6 +133,10 @@ class Exact(Index):
         rows = rows_to_change(self._keys, keys, len(embeddings)).to(embeddings.device)
         return self._like(self._blocks.with_updated(rows, embeddings), self._keys) if len(rows) else self
 
+    def rebuilt(self, embeddings: Tensor, keys: KeysLike) -> Self:
+        """Return an exact index over other candidates; see `Index.rebuilt`."""
+        return type(self)(embeddings, keys)
+
     def without(self, keys: KeysLike) -> Self:
         """Return an index that lacks some candidates; see `Index.without`. The other embeddings are copied once.
 

@@ -227,6 +227,10 @@ class Faiss(Index):
             other._originals = self._originals.index_copy(0, rows, vectors)
         return other
 
+    def rebuilt(self, embeddings: Tensor, keys: KeysLike) -> Self:
+        """Return an index with the same settings, trained anew; see `Index.rebuilt`."""
+        return type(self)(embeddings, keys, factory=self._factory, effort=self._effort, rescore=self._rescore)
+
     def without(self, keys: KeysLike) -> Self:
         """Return an index that lacks some candidates; see `Index.without`.
 

@@ -187,6 +187,24 @@ class Index(ABC):
         del keys
         raise self._unchangeable("without")
 
+    def rebuilt(self, embeddings: Tensor, keys: KeysLike) -> Self:
+        """Return an index of the same kind and settings over other candidates, or over all as a model embeds them now.
+
+        Args:
+            embeddings: `(num_candidates, dim)`.
+            keys: whose they are, distinct.
+
+        Returns:
+            Another index.
+
+        Raises:
+            ConfigError: an index of this kind cannot do it.
+            ShapeError: embeddings that do not fit.
+            DataError: a bad embedding or key.
+        """
+        del embeddings, keys
+        raise self._unchangeable("rebuilt")
+
     def evaluate(
         self,
         queries: Tensor,

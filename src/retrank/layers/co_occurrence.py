@@ -57,7 +57,7 @@ class CoOccurrence(Configurable, nn.Module):
 
     Two candidates are as similar as `n_ij / sqrt(n_i n_j)`, n counting the histories that hold them. `fit` learns the
     similarities; gradients do not change them. Only pairs that occur are kept. An id that the vocabulary has gained
-    since then is similar to no other, until a new layer of its size is fitted.
+    since then is similar to no other, until the layer is fitted again; see `grow`.
 
     Args:
         num_ids: how many candidate ids there are, padding and unknown included.
@@ -111,6 +111,21 @@ class CoOccurrence(Configurable, nn.Module):
         self.starts = _starts(row, self.num_ids).to(device)
         self.neighbors = column[order].int().to(device)
         self.cosines = (counts / (totals[row] * totals[column]).sqrt())[order].float().to(device)
+
+    def grow(self, num_ids: int) -> None:
+        """Make room for new ids, which are similar to no other until the next `fit`; all others keep what they have.
+
+        Args:
+            num_ids: the new number of ids.
+
+        Raises:
+            ConfigError: fewer ids than there are.
+        """
+        if num_ids < self.num_ids:
+            raise ConfigError(f"at least {self.num_ids} ids", str(num_ids), "CoOccurrence.grow")
+        self.starts = torch.cat([self.starts, self.starts[-1:].expand(num_ids - self.num_ids)])
+        self.num_ids = num_ids
+        self._record(num_ids=num_ids)
 
     def forward(self, recent: Jagged, candidates: Tensor, lists: Tensor | None = None) -> Tensor:
         """Compare pairs.

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError, DataError
@@ -38,6 +39,10 @@ class Corpus(nn.Module):
         super().__init__()
         self.catalogue, self._batch = catalogue, catalogue.batch
         self.register_buffer("row_of_id", _rows_of_ids(catalogue, candidate_id, num_ids), persistent=False)
+
+    def grow(self, num_ids: int) -> None:
+        """Make room for new ids, which none of these candidates has."""
+        self.row_of_id = pad(self.row_of_id, (0, num_ids - len(self.row_of_id)), value=-1)
 
     @property
     def batch(self) -> Batch:
@@ -88,6 +93,12 @@ def _rows_of_ids(catalogue: Catalogue, candidate_id: str, num_ids: int) -> Tenso
         )
     ids: Tensor = catalogue.batch[candidate_id].cpu()
     places = (ids >= NUM_SPECIAL_IDS).nonzero().flatten()
+    if len(beyond := (ids >= num_ids).nonzero()):
+        row = int(beyond[0])
+        raise DataError(
+            f"ids of '{candidate_id}' below {num_ids}", str(int(ids[row])), f"catalogue, row {row}",
+            "grow the model to the feature space, by model.grow(space)",
+        )  # fmt: skip
     rows = torch.full((num_ids,), -1)
     rows[ids[places]] = places
     doubles = places[rows[ids[places]] != places]

@@ -1,6 +1,7 @@
 """`MatrixFactorization`: one vector per query, one vector and a bias per candidate."""
 
-from typing import final
+from dataclasses import replace
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -88,6 +89,12 @@ class MatrixFactorization(RetrievalModel):
         self.query = EmbeddingTable(query, dim, l2=l2)
         self.candidate = EmbeddingTable(candidate, dim, l2=l2)
         self.bias = EmbeddingTable(candidate, 1, scale=0.0, name=f"{candidate.name}_bias") if bias else None
+
+    def recorded_arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments, with schemas of the size that the tables have by now."""
+        recorded = super().recorded_arguments()
+        tables = {"query": self.query, "candidate": self.candidate}
+        return recorded | {name: replace(recorded[name], num_ids=table.num_ids) for name, table in tables.items()}
 
     @property
     def query_features(self) -> tuple[str, ...]:

@@ -134,6 +134,15 @@ class Reranker(Configurable, Model):
         own = {*PAIR_COLUMNS, *self._candidates().names}
         return [name for name in self.features if name not in own]
 
+    def grow(self, space: FeatureSpace, catalogue: Catalogue | None = None) -> None:
+        """Make room for new keys; new candidates have no co-occurrences yet. See `Model.grow`."""
+        super().grow(space, catalogue)
+        if self.co_occurrence is not None:
+            self.co_occurrence.grow(space.schema[self.candidate_id].num_ids or 0)
+        if catalogue is not None:
+            self.catalogue = catalogue
+            self.record_shared(catalogue=catalogue)
+
     def forward(self, batch: Batch) -> Tensor:
         """Score pairs.
 

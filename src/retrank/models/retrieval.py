@@ -1,10 +1,11 @@
 """`RetrievalModel`: queries and candidates as vectors whose dot product is the score."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import ABC
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,23 +18,22 @@ from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
 from retrank.index.index import Index
-from retrank.models.candidate_frequencies import log_frequencies
+from retrank.models.candidate_frequencies import CandidateFrequencies
 from retrank.models.candidates_by_id import CandidatesById
 from retrank.models.checks import row_weights
 from retrank.models.corpus import Corpus, EmbeddedCandidates, embed_in_pieces
 from retrank.models.missing_positives import MissingPositives
 from retrank.models.negatives import Negatives, as_negative_source
 from retrank.models.retrieval_step import RetrievalStep
+from retrank.models.vector_model import VectorModel
 from retrank.sampling.sampler import Sampler
 from retrank.tasks.retrieval import Retrieval
 from retrank.training.device import Precision, model_device
-from retrank.training.mode import evaluating
-from retrank.training.model import Model
 
 __all__ = ["RetrievalModel"]
 
 
-class RetrievalModel(Configurable, Model, ABC):
+class RetrievalModel(Configurable, VectorModel, ABC):
     """The common part of models that embed queries and candidates separately.
 
     A subclass says how, in `query_embeddings` and `candidate_embeddings`. In training a positive competes
@@ -61,7 +61,6 @@ class RetrievalModel(Configurable, Model, ABC):
     """The feature that identifies a query."""
     candidate_id: str
     """The column with the candidate's vocabulary id."""
-    log_q: Tensor | None
 
     def __init__(
         self,
@@ -86,10 +85,8 @@ class RetrievalModel(Configurable, Model, ABC):
             raise self._error("a feature space, for a task with log_q", "none", "pass space=, which knows the counts")
         self.task, self.weight, self.exclude, self.output_l2 = task, weight, exclude, output_l2
         self.negatives = negatives if isinstance(negatives, Sampler) else source  # a sampler may have state to save
-        self.candidate_id, self._num_candidate_ids = candidate_id, num_candidate_ids
-        counts = space.vocabulary(candidate_id).counts if counted and space is not None else None
-        log_q = None if counts is None else log_frequencies(counts, num_candidate_ids)
-        self.register_buffer("log_q", log_q, persistent=False)
+        self.candidate_id = candidate_id
+        self.frequencies = CandidateFrequencies(candidate_id, num_candidate_ids, space, counted=counted)
         self.corpus: Corpus | None = None
         if catalogue is not None:
             self.use_catalogue(catalogue)
@@ -97,54 +94,9 @@ class RetrievalModel(Configurable, Model, ABC):
         self._missing = MissingPositives()
 
     @property
-    @abstractmethod
-    def query_features(self) -> tuple[str, ...]:
-        """The features that `query_embeddings` reads."""
-
-    @property
-    @abstractmethod
-    def candidate_features(self) -> tuple[str, ...]:
-        """The features that `candidate_embeddings` reads."""
-
-    @property
     def catalogue(self) -> Catalogue | None:
         """All candidates, if the model knows them."""
         return None if self.corpus is None else self.corpus.catalogue
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The columns that a score needs: the query's, then the candidate's."""
-        return tuple(dict.fromkeys([*self.query_features, *self.candidate_features]))
-
-    @abstractmethod
-    def query_embeddings(self, batch: Batch) -> Tensor:
-        """Embed queries, differentiably.
-
-        Args:
-            batch: has the query's features.
-
-        Returns:
-            `(batch, dim)`.
-        """
-
-    def query_encoder(self) -> Callable[[Batch], Tensor]:
-        """Prepare to embed queries again and again, out of training and without gradients.
-
-        Returns:
-            Gives the bits of `query_embeddings`; the model must not change.
-        """
-        return self.query_embeddings
-
-    @abstractmethod
-    def candidate_embeddings(self, batch: Batch) -> Tensor:
-        """Embed candidates, differentiably.
-
-        Args:
-            batch: has the candidate's features.
-
-        Returns:
-            `(batch, dim)`.
-        """
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """Rank among these candidates from now on.
@@ -156,18 +108,34 @@ class RetrievalModel(Configurable, Model, ABC):
             ConfigError: the catalogue has no column of candidate ids.
             DataError: two of its rows have the same id.
         """
-        self.corpus = Corpus(catalogue, self.candidate_id, self._num_candidate_ids).to(model_device(self))
+        self._follow_space()
+        self.corpus = Corpus(catalogue, self.candidate_id, self.frequencies.num_ids).to(model_device(self))
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Score pairs.
+    def grow(self, space: FeatureSpace, catalogue: Catalogue | None = None) -> None:
+        """Make room for new keys, and count candidates as the grown space does; see `Model.grow`."""
+        super().grow(space, catalogue)
+        if self.frequencies.counts is not None:
+            self.use_counts(self.frequencies.counts)
+        catalogue = self.catalogue if catalogue is None else catalogue
+        if catalogue is not None:
+            self.use_catalogue(catalogue)
+            if "catalogue" in self.recorded_arguments():
+                self.record_shared(catalogue=catalogue)
+
+    def use_counts(self, counts: Sequence[int] | np.ndarray) -> None:
+        """Correct from now on for other frequencies of candidates, such as those of rows that training goes on with.
 
         Args:
-            batch: has the features of a query and a candidate in each row.
-
-        Returns:
-            `(batch,)` dot products.
+            counts: occurrences of each key of the candidates' vocabulary among the positives, in id order.
         """
-        return (self.query_embeddings(batch) * self.candidate_embeddings(batch)).sum(dim=1)
+        self.frequencies.use(counts)
+        if isinstance(self.negatives, Sampler):
+            self.negatives.grow(counts)
+
+    @property
+    def log_q(self) -> Tensor | None:
+        """`(num_ids,)` log-probabilities of candidates as in-batch negatives, where the task corrects for them."""
+        return self.frequencies.log_q
 
     def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:
         """Return the loss of the positives among `negatives`; within an evaluation, also update the corpus metrics.
@@ -179,6 +147,7 @@ class RetrievalModel(Configurable, Model, ABC):
         Returns:
             Scalar: the mean softmax cross-entropy.
         """
+        self._follow_space()
         source = as_negative_source(self.negatives, type(self).__name__)
         queries = self._penalized(self.query_embeddings(batch), training)
         ids: Tensor = batch[self.candidate_id]
@@ -271,30 +240,6 @@ class RetrievalModel(Configurable, Model, ABC):
         """Warn of training candidates that a loss over the catalogue had to leave out."""
         self._missing.warn(self.candidate_id, "they are left out of the loss over the catalogue")
 
-    def embed_queries(self, batch: Batch) -> Tensor:
-        """Embed queries as at serving time: no dropout, no gradient.
-
-        Args:
-            batch: has the query's features, on any device.
-
-        Returns:
-            `(batch, dim)` on the model's device.
-        """
-        with evaluating(self), torch.no_grad():
-            return self.query_embeddings(batch.to(model_device(self)))
-
-    def embed_candidates(self, batch: Batch) -> Tensor:
-        """Embed candidates as at serving time: no dropout, no gradient.
-
-        Args:
-            batch: has the candidate's features, on any device.
-
-        Returns:
-            `(batch, dim)` on the model's device.
-        """
-        with evaluating(self), torch.no_grad():
-            return embed_in_pieces(self.candidate_embeddings, batch, model_device(self)).vectors
-
     def build_index(self, catalogue: Catalogue | None = None, index_type: Callable[..., Index] = Exact) -> Index:
         """Embed all candidates and make them searchable.
 
@@ -326,8 +271,16 @@ class RetrievalModel(Configurable, Model, ABC):
             raise self._error("a catalogue, for these negatives", "none", "pass catalogue=")
         return self._penalized(self.candidate_embeddings(self.corpus.batch), training)
 
+    def _follow_space(self) -> None:
+        """Have room for ids that the space has gained since, wherever a table is to be grown by hand."""
+        if self.frequencies.follow():
+            if isinstance(self.negatives, Sampler) and self.frequencies.counts is not None:
+                self.negatives.grow(self.frequencies.counts)
+            if self.corpus is not None:
+                self.corpus.grow(self.frequencies.num_ids)
+
     def _candidates_by_id(self) -> CandidatesById | None:
-        embed, num_ids = self.candidate_embeddings, self._num_candidate_ids
+        embed, num_ids = self.candidate_embeddings, self.frequencies.num_ids
         if self.candidate_features == (self.candidate_id,):
             return CandidatesById(embed, self.candidate_id, num_ids, None, None)
         if self.corpus is None:

@@ -69,6 +69,11 @@ class CrossBatch(Sampler):
         self.register_buffer("ids", torch.full((capacity,), _EMPTY))
         self.register_buffer("embeddings", torch.zeros(capacity, dim or 0))
 
+    def grow(self, counts: Counts) -> None:
+        """Take over new counts, if there were any; the queue stays. See `Sampler.grow`."""
+        self._shares.grow(counts)
+        self._record(counts=self._shares.counts)
+
     def __len__(self) -> int:
         """Return the number of rows in the queue."""
         return self._num_rows

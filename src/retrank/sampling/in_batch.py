@@ -45,6 +45,11 @@ class InBatch(Sampler):
         self._record(counts=self._shares.counts)
         self.frequency = frequency
 
+    def grow(self, counts: Counts) -> None:
+        """Take over new counts, if there were any; see `Sampler.grow`."""
+        self._shares.grow(counts)
+        self._record(counts=self._shares.counts)
+
     def draw(self, positives: Positives) -> Negatives:
         """Return the batch; see `Sampler.forward`."""
         ids = positives.ids

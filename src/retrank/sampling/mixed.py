@@ -6,6 +6,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from retrank.sampling.probabilities import Counts
 from retrank.sampling.sampler import Negatives, Positives, Sampler
 
 __all__ = ["Mixed"]
@@ -41,6 +42,12 @@ class Mixed(Sampler):
         if not samplers:
             raise self._config_error("at least one sampler", "none", "e.g. [rr.sampling.InBatch()]")
         self.samplers = nn.ModuleList(samplers)
+
+    def grow(self, counts: Counts) -> None:
+        """Let each sampler grow; see `Sampler.grow`."""
+        for sampler in self.samplers:
+            assert isinstance(sampler, Sampler)
+            sampler.grow(counts)
 
     def draw(self, positives: Positives) -> Negatives:
         """Draw from each; see `Sampler.forward`."""

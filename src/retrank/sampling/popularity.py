@@ -66,6 +66,13 @@ class Popularity(Sampler):
         check_num_negatives(num_negatives, self.num_ids, unique, "Popularity")
         self._distribution: _Distribution | None = None
 
+    def grow(self, counts: Counts) -> None:
+        """Draw by new counts if there were any, or else from as many ids as there now are; see `Sampler.grow`."""
+        if self.num_ids is not None:
+            self._counts = None if self._counts is None else checked_counts(counts, "Popularity")
+            self.num_ids, self._distribution = len(counts) + NUM_SPECIAL_IDS, None
+            self._record(counts=self._counts, num_ids=self.num_ids)
+
     def draw(self, positives: Positives) -> Negatives:
         """Draw from all ids; see `Sampler.forward`."""
         num_ids = known_num_ids(self.num_ids, positives.table, "Popularity")

@@ -135,6 +135,7 @@ class Shares:
     """
 
     def __init__(self, counts: Counts | None, frequency: StreamingFrequency | None, where: str) -> None:
+        self._where = where
         if counts is not None and frequency is not None:
             raise ConfigError(
                 "counts or a frequency",
@@ -145,6 +146,19 @@ class Shares:
         self.counts = None if counts is None else checked_counts(counts, where)
         self._log = None if self.counts is None else log_shares(self.counts)
         self._frequency = frequency
+
+    def grow(self, counts: Counts) -> None:
+        """Take over the counts of a vocabulary that has grown, if there were counts.
+
+        Args:
+            counts: occurrences of each key, in id order.
+
+        Raises:
+            DataError: a negative count.
+        """
+        if self.counts is not None:
+            self.counts = checked_counts(counts, self._where)
+            self._log = log_shares(self.counts)
 
     def observe(self, ids: Tensor) -> None:
         """Let the frequency, if there is one, learn from a training batch.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
 from retrank.core.schema import NUM_SPECIAL_IDS
+from retrank.sampling.probabilities import Counts
 
 __all__ = ["CandidateTable", "Negatives", "Positives", "Sampler"]
 
@@ -131,6 +132,16 @@ class Sampler(Configurable, nn.Module, ABC):
     @abstractmethod
     def draw(self, positives: Positives) -> Negatives:
         """Draw negatives for positives whose shapes are checked."""
+
+    def grow(self, counts: Counts) -> None:
+        """Follow a vocabulary that has grown; nothing to do for a sampler that knows neither counts nor ids.
+
+        Args:
+            counts: occurrences of each key of the vocabulary, in id order; they take the place of older counts.
+
+        Raises:
+            DataError: a negative count.
+        """
 
     def _shape_error(self, expected: str, tensor: Tensor) -> ShapeError:
         got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"

@@ -6,7 +6,7 @@ from typing import final
 import torch
 
 from retrank.core.schema import NUM_SPECIAL_IDS
-from retrank.sampling.probabilities import log_q_of_draws
+from retrank.sampling.probabilities import Counts, log_q_of_draws
 from retrank.sampling.sampler import Negatives, Positives, Sampler
 from retrank.sampling.sizes import check_num_negatives, known_num_ids
 
@@ -39,6 +39,12 @@ class Uniform(Sampler):
         super().__init__()
         self.num_negatives, self.num_ids, self.unique = num_negatives, num_ids, unique
         check_num_negatives(num_negatives, num_ids, unique, "Uniform")
+
+    def grow(self, counts: Counts) -> None:
+        """Draw from as many ids as there now are; see `Sampler.grow`."""
+        if self.num_ids is not None:
+            self.num_ids = len(counts) + NUM_SPECIAL_IDS
+            self._record(num_ids=self.num_ids)
 
     def draw(self, positives: Positives) -> Negatives:
         """Draw from all ids; see `Sampler.forward`."""

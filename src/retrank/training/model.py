@@ -15,11 +15,14 @@ from retrank.core.penalties import collecting_penalties
 from retrank.core.regularized import Regularized
 from retrank.data.batches import Batches, require_batches
 from retrank.embeddings.embedding_table import EmbeddingTable
+from retrank.features.catalogue import Catalogue
+from retrank.features.space import FeatureSpace
 from retrank.optim.spec import OptimizerSpec
 from retrank.training.callbacks import Callback
 from retrank.training.clipping import clip_gradients
 from retrank.training.device import Precision, autocast, model_device
 from retrank.training.evaluation import evaluate, predict
+from retrank.training.growth import grow_parts, require_grown
 from retrank.training.history import TrainingHistory
 from retrank.training.loop import Loop
 from retrank.training.options import FitOptions, as_callbacks
@@ -108,6 +111,44 @@ class Model(Trainable):
         """Return the sum of the penalties of the weights, a scalar; `compute_losses` adds those of a batch."""
         penalties = [module.regularization() for module in self._regularized()]
         return torch.stack(penalties).sum() if penalties else torch.zeros((), device=model_device(self))
+
+    def grow(self, space: FeatureSpace, catalogue: Catalogue | None = None) -> None:
+        """Make room for the new keys of a feature space, in place: train on, and nothing that was learned is lost.
+
+        Embedding tables get rows (see `Table.grow`: parameters stay the same objects, and optimizers of `retrank.optim`
+        go on), retrieval models take over how frequent each candidate is, and a `Reranker` has no co-occurrences of new
+        candidates. A table of your own is known by the schema that it was built of, or by its name.
+
+        Args:
+            space: the model's own space after `FeatureSpace.grow`, or what `FeatureSpace.grown` made of it.
+            catalogue: the candidates as the grown space transforms them, for a model that knows candidates; by default
+                it keeps those that it has.
+
+        Raises:
+            ConfigError: another space, a table that holds the ids of no feature or cannot grow (such as that of a
+                quantized model), or a catalogue for a model that takes none.
+            DataError: two candidates of the catalogue have the same id.
+
+        Example:
+            >>> import polars as pl, retrank as rr
+            >>> plays = pl.DataFrame({"user": ["a", "b"], "song": ["x", "y"]})
+            >>> space = rr.FeatureSpace({"user": rr.features.Categorical(), "song": rr.features.Categorical()})
+            >>> schema = space.fit(plays).schema
+            >>> model = rr.models.MatrixFactorization(schema["user"], schema["song"], rr.tasks.Retrieval(), dim=4)
+            >>> model.grow(space.grow(pl.DataFrame({"user": ["c"], "song": ["x"]})))
+            >>> model.query.num_ids, model.candidate.num_ids
+            (5, 4)
+        """
+        require_grown(self, space)
+        if catalogue is not None and not any(hasattr(part, "catalogue") for part in self.modules()):
+            raise ConfigError("no catalogue, for a model that knows no candidates", repr(catalogue), "Model.grow")
+
+        def nested(part: nn.Module) -> bool:
+            if isinstance(part, Model):
+                part.grow(space, catalogue)
+            return isinstance(part, Model)
+
+        grow_parts(self, space, nested)
 
     def train_step(
         self, batch: Batch, optimizer: Optimizer, *, precision: Precision = "float32", clip_norm: float | None = None
