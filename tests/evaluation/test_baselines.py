@@ -1,11 +1,16 @@
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrank.core.errors import ConfigError, DataError, NotFittedError
-from retrank.evaluation.baselines import EASE, ItemKNN, Popularity
+from retrank.core.jagged import Jagged
+from retrank.evaluation import interactions as interactions_module
+from retrank.evaluation.baselines import EASE, ItemKNN, Popularity, item_knn
+from retrank.evaluation.baselines.lists import most_popular
+from retrank.evaluation.blocks import ranges_of_cost
 from retrank.evaluation.interactions import InteractionMatrix
 
 BASELINES = [Popularity(), EASE(l2=2.0), ItemKNN(num_neighbors=2, shrink=1.0)]
@@ -30,10 +35,21 @@ def test_matrix_counts_distinct_pairs_in_order_of_popularity(pairs):
     matrix = InteractionMatrix.build(table(pairs))
     x = dense(pairs, matrix)
     assert matrix.counts.tolist() == x.sum(0).tolist() == sorted(x.sum(0), reverse=True)
-    np.testing.assert_array_equal(matrix.co_occurrences(), x.T @ x)
-    np.testing.assert_array_equal(matrix.dense(matrix.rows(matrix.queries)), x)
+    together = x.T @ x
+    for first, last in ((0, None), (1, None), (0, 1), (1, 3)):
+        part = together[first : matrix.shape[1] if last is None else min(last, matrix.shape[1])]
+        if len(part):
+            np.testing.assert_array_equal(rectangle(matrix.co_occurrences(first, last), matrix), part)
+    np.testing.assert_array_equal(matrix.num_meetings, together.sum(axis=1))
+    np.testing.assert_array_equal(rectangle(matrix.histories(matrix.rows(matrix.queries)), matrix), x)
     assert matrix.rows(pl.Series(["nobody"])).tolist() == [-1]
-    assert not matrix.dense(matrix.rows(pl.Series(["nobody"]))).any()
+    assert matrix.histories(matrix.rows(pl.Series(["nobody"]))).to_lists() == [[]]
+
+
+def rectangle(lists, matrix):
+    x = np.zeros((len(lists), matrix.shape[1]))
+    x[lists.row_index(), lists.values] = lists.weights
+    return x
 
 
 def ease_oracle(x, l2):
@@ -97,6 +113,109 @@ def test_lists_are_sorted_complete_and_unseen(baseline, pairs):
         assert mine["score"].is_sorted(descending=True)
 
 
+@pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: type(b).__name__)
+@settings(max_examples=20, deadline=None)
+@given(pairs=interactions, asked=st.permutations(["u0", "stranger", "u1", "u2", "u3", "u4", "u5"]))
+def test_queries_get_alone_what_they_get_among_others(baseline, pairs, asked):
+    baseline.fit(table(pairs))
+    for exclude_seen in (False, True):
+        together = baseline.recommend_many(pl.DataFrame({"user": asked}), k=4, exclude_seen=exclude_seen)
+        alone = [baseline.recommend_many(pl.DataFrame({"user": [u]}), k=4, exclude_seen=exclude_seen) for u in asked]
+        assert together.equals(pl.concat(alone))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_popular_lists_are_those_of_a_search(data):
+    counts = sorted(data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=12)), reverse=True)
+    columns = st.lists(st.integers(0, len(counts) - 1), unique=True)
+    exclude = data.draw(st.lists(columns, max_size=4))
+    k = data.draw(st.integers(1, len(counts)))
+    scores, found = most_popular(torch.tensor(counts), Jagged.from_lists(exclude), k)
+    for row, gone in enumerate(exclude):
+        wanted = [column for column in range(len(counts)) if column not in gone][:k]
+        missing = k - len(wanted)
+        assert found[row].tolist() == wanted + [-1] * missing
+        assert scores[row].tolist() == [counts[column] for column in wanted] + [-np.inf] * missing
+
+
+@settings(max_examples=50, deadline=None)
+@given(costs=st.lists(st.integers(0, 9)), limit=st.integers(1, 20))
+def test_ranges_hold_every_row_once_and_cost_no_more_than_they_may(costs, limit):
+    ranges = list(ranges_of_cost(torch.tensor(costs, dtype=torch.int64), limit))
+    assert [row for first, last in ranges for row in range(first, last)] == list(range(len(costs)))
+    for first, last in ranges:
+        assert last - first == 1 or sum(costs[first:last]) <= limit
+        if last < len(costs):
+            assert sum(costs[first : last + 1]) > limit
+
+
+@pytest.mark.parametrize("limit", [1, 3, 2**20])
+def test_pieces_of_any_size_give_the_same_neighbors(monkeypatch, limit):
+    frame = table([(q, (q * q + c) % 7) for q in range(6) for c in range(4)])
+    whole = ItemKNN(num_neighbors=3).fit(frame).recommend_many(frame.select("user").unique(), 7, exclude_seen=False)
+    for module in (item_knn, interactions_module):
+        monkeypatch.setattr(module, "_MEETINGS", limit)
+    parts = ItemKNN(num_neighbors=3).fit(frame).recommend_many(whole.select("user").unique(), 7, exclude_seen=False)
+    assert whole.sort("user", "rank").equals(parts.sort("user", "rank"))
+
+
+def test_long_lists_come_in_the_order_of_a_full_sort():
+    draw = np.random.default_rng(0)
+    frame = pl.DataFrame({"user": draw.integers(0, 40, 900), "song": draw.zipf(1.3, 900) % 700})
+    matrix = InteractionMatrix.build(frame)
+    x = rectangle(matrix.histories(torch.arange(matrix.shape[0])), matrix)
+    baseline = ItemKNN(num_neighbors=5).fit(frame)
+    lists = baseline.recommend_many(pl.DataFrame({"user": matrix.queries}), k=300)
+    places = {key: i for i, key in enumerate(matrix.candidates.to_list())}
+    together = (x.T @ x).astype(np.float32)
+    norms = np.sqrt(together.diagonal())
+    similar = together / np.outer(norms, norms)
+    np.fill_diagonal(similar, 0)
+    far = np.argsort(np.argsort(-similar, axis=1, kind="stable"), axis=1) >= 5
+    expected = x @ np.where(far, 0, similar).T
+    for row, query in enumerate(matrix.queries):
+        mine = lists.filter(user=query)
+        columns = [places[key] for key in mine["song"]]
+        np.testing.assert_allclose(mine["score"], expected[row, columns], atol=1e-5)
+        unknown = [c for c, s in zip(columns, mine["score"], strict=True) if s == 0]
+        unseen = [c for c in range(matrix.shape[1]) if x[row, c] == 0 and expected[row, c] == 0]
+        assert unknown == unseen[: len(unknown)]
+
+
+def test_ease_says_what_it_needs_and_what_to_do_instead():
+    frame = table([(0, 0), (0, 1), (1, 2)])
+    with pytest.raises(ConfigError, match="enough for 2 candidates.*got 3 candidates.*use ItemKNN.*memory_limit"):
+        EASE(memory_limit=53).fit(frame)
+    assert EASE(memory_limit=54).fit(frame).is_fitted
+    large = pl.DataFrame({"user": 0, "song": np.arange(60_000)})
+    with pytest.raises(ConfigError, match=r"60,000 candidates, which need 21.6 GB"):
+        EASE().fit(large)
+
+
+def test_ease_of_several_strips_solves_its_normal_equations():
+    draw = np.random.default_rng(1)
+    frame = pl.DataFrame({"user": draw.integers(0, 300, 9000), "song": draw.integers(0, 1100, 9000)})
+    matrix = InteractionMatrix.build(frame)
+    x = rectangle(matrix.histories(torch.arange(matrix.shape[0])), matrix)
+    assert matrix.shape[1] > 1024
+    gram = x.T @ x + 3.0 * np.eye(x.shape[1])
+    inverse = np.linalg.inv(gram)
+    weights = inverse / -inverse.diagonal()
+    np.fill_diagonal(weights, 0)
+    lists = EASE(l2=3.0).fit(frame).recommend_many(pl.DataFrame({"user": matrix.queries[:5]}), 1100)
+    rows, columns = ({key: i for i, key in enumerate(keys)} for keys in (matrix.queries, matrix.candidates))
+    expected = [(x[rows[q]] @ weights)[columns[c]] for q, c in lists.select("user", "song").rows()]
+    np.testing.assert_allclose(lists["score"], expected, atol=1e-5)
+
+
+def test_what_a_failed_fit_was_given_does_not_count():
+    baseline = EASE(memory_limit=100).fit(table([(0, 0), (1, 1)]))
+    with pytest.raises(ConfigError):
+        baseline.fit(table([(0, c) for c in range(7)]))
+    assert baseline.recommend_many(pl.DataFrame({"user": ["u0"]}))["song"].to_list() == ["s1"]
+
+
 def test_unknown_queries_get_the_popular_list():
     frame = table([(0, 1), (1, 1), (2, 2), (3, 2), (4, 2), (5, 3)])
     for baseline in BASELINES:
@@ -143,10 +262,10 @@ def test_recent_interactions_weigh_more_with_a_decay():
     frame = table(pairs).with_columns(time=pl.Series([3, 2, 1, 0, 0, 0, 0]))
     matrix = InteractionMatrix.build(frame, time="time")
     columns = {key: i for i, key in enumerate(matrix.candidates.to_list())}
-    history = matrix.dense(matrix.rows(pl.Series(["u0", "nobody"])), decay=0.5)
+    history = rectangle(matrix.histories(matrix.rows(pl.Series(["u0", "nobody"])), decay=0.5), matrix)
     np.testing.assert_allclose(history[0, columns["s1"]], 1.0)
     np.testing.assert_allclose(history[0, columns["s2"]], np.exp(-0.5), rtol=1e-6)
-    assert history.count_nonzero() == 2
+    assert np.count_nonzero(history) == 2
     near, far = (EASE(l2=1.0, decay=d).fit(frame, time="time") for d in (5.0, 0.0))
     assert near.recommend_many(pl.DataFrame({"user": ["u0"]}), k=1)["song"].to_list() == ["s3"]
     scores = far.recommend_many(pl.DataFrame({"user": ["u0"]}), k=2)["score"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError, DataError
+from retrank.core.working import Working
 from retrank.data.checks import require_columns, require_keys
 from retrank.data.keys import KeyType, as_keys, key_type
 from retrank.data.sources import TableLike, frame
@@ -20,6 +21,8 @@ from retrank.evaluation.significance import bootstrap
 from retrank.metrics.ranking import average_precision, hit_rate, mrr, ndcg, precision, recall
 
 __all__ = ["RANKING_METRICS", "evaluate", "per_query_metrics"]
+
+_QUERIES: Final = 4096  # asked for at once, so that what a system makes on its way is bounded
 
 RANKING_METRICS: Final[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "ndcg": ndcg,
@@ -45,13 +48,14 @@ def evaluate(
     exclude_seen: bool = True,
     reference: str | None = None,
     seed: int = 0,
+    progress: bool = True,
 ) -> Report:
     """Compare systems on what queries did after training, each ranking the whole corpus.
 
     Relevant for a query are its distinct test candidates, without those it has in `train` when seen ones are
     excluded; queries with none are left out, the same for every system. A relevant candidate that a system does not
     know counts as missed. A baseline that is not fitted is copied and the copy fitted on `train`; a fitted one is taken
-    as it is. No system is changed.
+    as it is. No system is changed. Systems are asked for some thousand queries at a time.
 
     Args:
         systems: name to system; a sequence is one system trained with several seeds, whose metrics are
@@ -66,6 +70,7 @@ def evaluate(
         exclude_seen: recommend only what the query does not have in `train`.
         reference: the system the others are tested against; the first by default.
         seed: of the bootstrap.
+        progress: whether to show on a terminal how many queries are answered.
 
     Returns:
         Means with 95% intervals over queries, and paired differences to the reference with p-values.
@@ -99,9 +104,15 @@ def evaluate(
         tables = []
         for run in runs:
             if isinstance(run, Baseline) and not run.is_fitted:
-                run = copy.copy(run).fit(train_table, query=query, candidate=candidate, time=time)
-            lists = run.recommend_many(asked, max(ks), exclude_seen=exclude_seen)
-            lists = _checked(lists, f"lists of system '{name}'", types, max(ks), seen if exclude_seen else None)
+                run = copy.copy(run).fit(train_table, query=query, candidate=candidate, time=time, progress=progress)
+            parts = []
+            with Working(f"{name}: queries", len(asked), enabled=progress) as work:
+                for some in asked.iter_slices(_QUERIES):
+                    part = run.recommend_many(some, max(ks), exclude_seen=exclude_seen)
+                    parts.append(_keys_and_ranks(part, f"lists of system '{name}'", types))
+                    work.advance(len(some))
+            lists = pl.concat(parts, how="vertical_relaxed")
+            lists = _checked(lists, f"lists of system '{name}'", max(ks), seen if exclude_seen else None)
             tables.append(per_query_metrics(lists, relevant, query, candidate, ks, metrics))
         stacked = torch.stack(tables)
         values[name], seed_means[name] = stacked.mean(dim=0), stacked.mean(dim=1)
@@ -200,12 +211,13 @@ def _check(systems: Mapping[str, object], ks: Sequence[int], metrics: Sequence[s
         raise ConfigError(f"metrics of {list(RANKING_METRICS)}", str(unknown), "metrics")
 
 
-def _checked(
-    lists: pl.DataFrame, where: str, types: Mapping[str, KeyType], k: int, seen: pl.DataFrame | None
-) -> pl.DataFrame:
+def _keys_and_ranks(lists: pl.DataFrame, where: str, types: Mapping[str, KeyType]) -> pl.DataFrame:
     require_columns(lists, [*types, "rank"], where)
-    pairs = _keys(lists, types, where)
-    lists = pairs.with_columns(lists["rank"])
+    return _keys(lists, types, where).with_columns(lists["rank"])
+
+
+def _checked(lists: pl.DataFrame, where: str, k: int, seen: pl.DataFrame | None) -> pl.DataFrame:
+    pairs = lists.drop("rank")
     if pairs.is_duplicated().any() or lists.drop(pairs.columns[1]).is_duplicated().any():
         raise DataError("each candidate and each rank once per query", "repeats", where)
     if not lists["rank"].is_between(1, k).all():

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Final, final
 
 import polars as pl
 import torch
@@ -14,9 +14,11 @@ from retrank.data.checks import require_keys, require_time
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import as_keys, key_type
 from retrank.data.sources import TableLike, frame
-from retrank.layers.co_occurrence import co_occurrences
+from retrank.evaluation.blocks import ranges_of_cost
 
 __all__ = ["InteractionMatrix", "int64", "query_and_candidate"]
+
+_MEETINGS: Final = 2**20  # of pairs of candidates, counted at once
 
 
 def query_and_candidate(table: pl.DataFrame, query: str | None, candidate: str | None) -> tuple[str, str]:
@@ -143,11 +145,52 @@ class InteractionMatrix:
     def _index(self) -> KeyIndex:
         return KeyIndex(as_keys(self.queries, None, "error"))
 
-    def co_occurrences(self) -> Tensor:
-        """Return `(columns, columns)` float64, the number of queries that have both candidates."""
-        return co_occurrences(self.seen, len(self.candidates)).to_dense()
+    @cached_property
+    def owners(self) -> Jagged:
+        """The rows that have each column, in ascending order."""
+        return Jagged.group(self.seen.values, self.seen.row_index(), len(self.candidates))
 
-    def dense(self, rows: Tensor, decay: float = 0.0) -> Tensor:
+    @cached_property
+    def num_meetings(self) -> Tensor:
+        """`(columns,)` int64: for each column, the lengths of the rows that have it, added up."""
+        owners = self.owners
+        ends = torch.cat([torch.zeros(1, dtype=torch.int64), self.seen.lengths()[owners.values].cumsum(dim=0)])
+        return ends[owners.offsets].diff()
+
+    def co_occurrences(self, first: int = 0, last: int | None = None) -> Jagged:
+        """Count how many queries have two candidates both, for some columns and all others.
+
+        Args:
+            first: the first of the columns.
+            last: the one after the last of them; None for all that follow.
+
+        Returns:
+            A row for each of the columns: the columns that it occurs together with, itself included, in ascending
+            order, and the counts as float64 weights.
+
+        Example:
+            >>> import polars as pl, retrank as rr
+            >>> table = pl.DataFrame({"user": ["a", "a", "b"], "song": ["x", "y", "y"]})
+            >>> pairs = rr.evaluation.InteractionMatrix.build(table).co_occurrences()
+            >>> pairs.to_lists(), pairs.weights.tolist()
+            ([[0, 1], [0, 1]], [2.0, 1.0, 1.0, 1.0])
+        """
+        last = len(self.candidates) if last is None else last
+        parts = [
+            self._pairs(first + start, first + stop)
+            for start, stop in ranges_of_cost(self.num_meetings[first:last], _MEETINGS)
+        ]
+        return Jagged.concat(parts)
+
+    def _pairs(self, first: int, last: int) -> Jagged:
+        owners = self.owners[first:last]
+        lists = self.seen.take(owners.values)
+        numbers = owners.row_index()[lists.row_index()] * len(self.candidates) + lists.values
+        numbers, counts = torch.unique(numbers, return_counts=True)
+        lengths = torch.bincount(numbers // len(self.candidates), minlength=last - first)
+        return Jagged.from_lengths(numbers % len(self.candidates), lengths, counts.double())
+
+    def histories(self, rows: Tensor, decay: float = 0.0) -> Jagged:
         """Return the histories of some rows.
 
         Args:
@@ -155,15 +198,14 @@ class InteractionMatrix:
             decay: the weight of a candidate with m later ones in its row is `exp(-decay * m)`.
 
         Returns:
-            `(n, columns)` float32, 0 where a row does not have a column.
+            The columns of each row, oldest first, and their float32 weights.
         """
-        block = torch.zeros(len(rows), len(self.candidates))
-        known = torch.nonzero(rows >= 0)[:, 0]
+        known = rows >= 0
+        lengths = torch.zeros_like(rows)
         seen = self.seen.take(rows[known])
-        owner = seen.row_index()
-        later = seen.offsets[1:][owner] - torch.arange(1, len(owner) + 1)
-        block[known[owner], seen.values] = torch.exp(-decay * later)
-        return block
+        lengths[known] = seen.lengths()
+        later = seen.offsets[1:][seen.row_index()] - torch.arange(1, len(seen.values) + 1)
+        return Jagged.from_lengths(seen.values, lengths, torch.exp(-decay * later))
 
 
 def int64(series: pl.Series) -> Tensor:

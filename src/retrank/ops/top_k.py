@@ -13,6 +13,7 @@ __all__ = ["best_of_block", "empty_result", "merge", "pack", "unpack"]
 
 _ROW_MASK: Final = 0xFFFFFFFF
 _SIGN_MASK: Final = 0x7FFFFFFF
+_TIE_WIDTH: Final = 256  # columns
 
 
 def empty_result(num_rows: int, k: int, device: torch.device) -> Tensor:
@@ -56,14 +57,35 @@ def best_of_block(scores: Tensor, first_row: int, k: int) -> Tensor:
         `(queries, min(k, width))` int64, packed and in no particular order.
     """
     k = min(k, scores.shape[1])
-    values, columns = scores.topk(k, dim=1, sorted=False)
-    lowest = values.amin(dim=1, keepdim=True)
-    packed = pack(values, columns + first_row)
-    cut_tie = ((scores >= lowest).sum(dim=1) > k) & (lowest[:, 0] > -torch.inf)
+    values, columns = scores.topk(min(k + 1, scores.shape[1]), dim=1)  # one more, to see whether it is as good
+    values, columns, next_best = values[:, :k], columns[:, :k], values[:, k:]
+    lowest = values[:, -1:]
+    cut_tie = ((next_best == lowest) & (lowest > -torch.inf)).any(dim=1)
     if bool(cut_tie.any()):  # only where equal scores straddle the cut is topk's choice not ours
-        every_row = torch.arange(first_row, first_row + scores.shape[1], device=scores.device)
-        packed[cut_tie] = pack(scores[cut_tie], every_row).topk(k, dim=1).values
-    return packed
+        rows = cut_tie.nonzero()[:, 0]
+        is_lowest = values[rows] == lowest[rows]
+        chosen = columns[rows]
+        chosen[is_lowest] = _first_equal(scores, rows, lowest[rows], is_lowest.sum(dim=1))
+        columns[rows] = chosen
+    return pack(values, columns + first_row)
+
+
+def _first_equal(scores: Tensor, rows: Tensor, value: Tensor, num_wanted: Tensor) -> Tensor:
+    """Return the first so many columns, at least one, where each row has its value: a row's columns after another's."""
+    found_rows, found_columns = [], []
+    places = torch.arange(len(rows), device=rows.device)
+    first, width = 0, _TIE_WIDTH
+    while len(places):  # where many scores are equal, the first few columns have enough
+        is_equal = scores[rows[places], first : first + width] == value[places]
+        order = is_equal.cumsum(dim=1, dtype=torch.int32)
+        row, column = (is_equal & (order <= num_wanted[places, None])).nonzero(as_tuple=True)
+        found_rows.append(places[row])
+        found_columns.append(first + column)
+        num_wanted[places] -= order[:, -1]
+        places = places[num_wanted[places] > 0]
+        first, width = first + width, width * 8
+    by_row = torch.argsort(torch.cat(found_rows), stable=True)
+    return torch.cat(found_columns)[by_row]
 
 
 def merge(packed: Tensor, more: Tensor) -> Tensor:

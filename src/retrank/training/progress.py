@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from retrank.core.working import hide, show
+
 __all__ = ["Progress"]
 
 _REFRESH_SECONDS = 0.5
@@ -17,7 +19,7 @@ _REFRESH_SECONDS = 0.5
 
 @final
 class Progress:
-    """Reports the progress of training or evaluation on standard error.
+    """Reports the progress of training or evaluation on standard error; within another's bar, by lines alone.
 
     Args:
         enabled: False for silence.
@@ -42,13 +44,14 @@ class Progress:
         )
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if not self._bar.disable:
+            show(self._bar)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        hide(self._bar)
 
     def begin(self, title: str) -> None:
         """Start an epoch or an evaluation.

@@ -1,7 +1,7 @@
 """The frame of every baseline: fit a matrix, score all candidates of a query, list the best."""
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import Final, Self
 
 import polars as pl
 import torch
@@ -9,13 +9,17 @@ from torch import Tensor
 
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, NotFittedError
+from retrank.core.jagged import Jagged
+from retrank.core.working import Working
 from retrank.data.checks import require_columns
 from retrank.data.sources import TableLike, frame
+from retrank.evaluation.baselines.lists import best_by_score, most_popular
 from retrank.evaluation.interactions import InteractionMatrix
 
 __all__ = ["Baseline"]
 
-_BLOCK = 512  # queries scored at once
+_BLOCK: Final = 16_384  # queries looked up at once
+_SCORES: Final = 2**22  # held at once
 
 
 class Baseline(Configurable, ABC):
@@ -47,6 +51,7 @@ class Baseline(Configurable, ABC):
         query: str | None = None,
         candidate: str | None = None,
         time: str | None = None,
+        progress: bool = True,
     ) -> Self:
         """Learn from interactions.
 
@@ -55,6 +60,7 @@ class Baseline(Configurable, ABC):
             query: the column of query keys; the first by default.
             candidate: the column of candidate keys; the second by default.
             time: the column of times; needed with a decay.
+            progress: whether to show progress on a terminal.
 
         Returns:
             This baseline, fitted.
@@ -65,8 +71,10 @@ class Baseline(Configurable, ABC):
         """
         if self.decay > 0 and time is None:
             raise ConfigError("time=, for a decay", "none", type(self).__name__, "name the column of times")
-        self._matrix = InteractionMatrix.build(interactions, query, candidate, time)
-        self._learn(self._matrix)
+        matrix = InteractionMatrix.build(interactions, query, candidate, time)
+        with Working(f"fitting {type(self).__name__}", len(matrix.candidates), enabled=progress) as work:
+            self._learn(matrix, work)
+        self._matrix = matrix
         return self
 
     def recommend_many(self, queries: TableLike, k: int = 10, *, exclude_seen: bool = True) -> pl.DataFrame:
@@ -92,12 +100,12 @@ class Baseline(Configurable, ABC):
         matrix, table = self._matrix, frame(queries)
         require_columns(table, [matrix.query], "queries")
         keys = table[matrix.query]
-        rows = matrix.rows(keys)
-        lists = [self._best(rows[start : start + _BLOCK], k, exclude_seen) for start in range(0, len(rows), _BLOCK)]
-        if not lists:
-            lists = [self._best(rows, k, exclude_seen)]
-        scores, columns = (torch.cat([part[i] for part in lists]) for i in (0, 1))
-        there = scores > -torch.inf
+        rows, k = matrix.rows(keys), min(k, len(matrix.candidates))
+        scores, columns = torch.empty(len(rows), k), torch.empty(len(rows), k, dtype=torch.int64)
+        for start in range(0, len(rows), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            scores[block], columns[block] = self._lists(matrix, rows[block], k, exclude_seen)
+        there = columns >= 0
         place = torch.nonzero(there)
         return pl.DataFrame(
             {
@@ -108,20 +116,21 @@ class Baseline(Configurable, ABC):
             }
         )
 
-    def _best(self, rows: Tensor, k: int, exclude_seen: bool) -> tuple[Tensor, Tensor]:
-        assert self._matrix is not None
-        seen = self._matrix.dense(rows).bool()
-        scores = self._score(self._matrix.dense(rows, self.decay))
-        scores = torch.where(seen.any(dim=1, keepdim=True), scores, self._matrix.counts.float())
-        if exclude_seen:
-            scores = scores.masked_fill(seen, -torch.inf)
-        best, columns = torch.sort(scores, dim=1, descending=True, stable=True)
-        return best[:, :k], columns[:, :k]
+    def _lists(self, matrix: InteractionMatrix, rows: Tensor, k: int, exclude_seen: bool) -> tuple[Tensor, Tensor]:
+        histories = matrix.histories(rows, self.decay)
+        exclude = histories if exclude_seen else Jagged.empty(len(rows))
+        scores, columns = most_popular(matrix.counts, exclude, k)
+        for some in torch.split(histories.lengths().nonzero()[:, 0], max(1, _SCORES // len(matrix.candidates))):
+            made = self._score(histories.take(some))
+            if made is None:
+                break
+            scores[some], columns[some] = best_by_score(made, exclude.take(some), k)
+        return scores, columns
 
     @abstractmethod
-    def _learn(self, matrix: InteractionMatrix) -> None:
-        """Learn whatever `_score` needs."""
+    def _learn(self, matrix: InteractionMatrix, work: Working) -> None:
+        """Learn whatever `_score` needs, and advance by each candidate that is done."""
 
     @abstractmethod
-    def _score(self, history: Tensor) -> Tensor:
-        """Score all candidates: `(queries, candidates)` history weights in, scores of that shape out."""
+    def _score(self, histories: Jagged) -> Tensor | None:
+        """Score all candidates: `(queries, candidates)` float32 of weighted histories; None to go by popularity."""

@@ -1,22 +1,28 @@
 """Item-kNN: candidates similar to what the query already has."""
 
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError
+from retrank.core.jagged import Jagged
+from retrank.core.working import Working
 from retrank.evaluation.baselines.baseline import Baseline
+from retrank.evaluation.blocks import ranges_of_cost
 from retrank.evaluation.interactions import InteractionMatrix
 
 __all__ = ["ItemKNN"]
+
+_MEETINGS: Final = 2**20  # pairs of candidates looked at at once
 
 
 @final
 class ItemKNN(Baseline):
     """Score a candidate by the sum of its similarities to the query's history, over its nearest neighbours.
 
-    The similarity of two candidates is `n_ij / (sqrt(n_i n_j) + shrink)`, n counting queries.
+    The similarity of two candidates is `n_ij / (sqrt(n_i n_j) + shrink)`, n counting queries. Only neighbours that
+    occur together are kept: memory grows with candidates x `num_neighbors`, never with pairs of candidates.
 
     Args:
         num_neighbors: neighbours kept for each candidate.
@@ -43,14 +49,42 @@ class ItemKNN(Baseline):
             )
         self.num_neighbors, self.shrink = num_neighbors, shrink
 
-    def _learn(self, matrix: InteractionMatrix) -> None:
-        together = matrix.co_occurrences().float()
-        norms = together.diagonal().sqrt()
-        similarity = together / (torch.outer(norms, norms) + self.shrink)
-        similarity.fill_diagonal_(0.0)
-        best, places = torch.sort(similarity, dim=1, descending=True, stable=True)
-        kept = slice(0, min(self.num_neighbors, len(similarity)))
-        self._weights = torch.zeros_like(similarity).scatter_(1, places[:, kept], best[:, kept]).T.contiguous()
+    def _learn(self, matrix: InteractionMatrix, work: Working) -> None:
+        kept = []
+        for first, last in ranges_of_cost(matrix.num_meetings, _MEETINGS):
+            kept.append(self._nearest(matrix, first, last))
+            work.advance(last - first)
+        candidate, neighbor, similarity = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        self._similar = _grouped(neighbor, candidate, similarity, len(matrix.candidates))
 
-    def _score(self, history: Tensor) -> Tensor:
-        return history @ self._weights
+    def _nearest(self, matrix: InteractionMatrix, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return some candidates, their nearest neighbors (int32 each) and how similar they are."""
+        together, norms = matrix.co_occurrences(first, last), matrix.counts.float().sqrt()
+        assert together.weights is not None
+        row, neighbor = together.row_index(), together.values
+        similarity = together.weights.float() / (norms[first + row] * norms[neighbor] + self.shrink)
+        others = neighbor != first + row
+        row, neighbor, similarity = row[others], neighbor[others], similarity[others]
+        # similarities are positive, and the bits of positive floats are in their order
+        order = torch.argsort((row << 32) - similarity.view(torch.int32), stable=True)
+        row, neighbor, similarity = row[order], neighbor[order], similarity[order]
+        starts = torch.searchsorted(row, torch.arange(last - first))
+        near = torch.arange(len(row)) - starts[row] < self.num_neighbors
+        return (first + row[near]).int(), neighbor[near].int(), similarity[near]
+
+    def _score(self, histories: Jagged) -> Tensor:
+        assert histories.weights is not None
+        num_candidates = len(self._similar)
+        scores = torch.zeros(len(histories) * num_candidates)
+        owner, lengths = histories.row_index() * num_candidates, self._similar.lengths()[histories.values]
+        for first, last in ranges_of_cost(lengths, _MEETINGS):
+            similar = self._similar.take(histories.values[first:last])
+            assert similar.weights is not None
+            entry = first + similar.row_index()
+            scores.index_add_(0, owner[entry] + similar.values, similar.weights * histories.weights[entry])
+        return scores.view(len(histories), num_candidates)
+
+
+def _grouped(rows: Tensor, values: Tensor, weights: Tensor, num_rows: int) -> Jagged:
+    order = torch.argsort(rows, stable=True)
+    return Jagged.from_lengths(values[order], torch.bincount(rows, minlength=num_rows), weights[order])

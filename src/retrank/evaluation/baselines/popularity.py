@@ -2,9 +2,8 @@
 
 from typing import final
 
-import torch
-from torch import Tensor
-
+from retrank.core.jagged import Jagged
+from retrank.core.working import Working
 from retrank.evaluation.baselines.baseline import Baseline
 from retrank.evaluation.interactions import InteractionMatrix
 
@@ -22,8 +21,8 @@ class Popularity(Baseline):
         ['x', 'y']
     """
 
-    def _learn(self, matrix: InteractionMatrix) -> None:
-        self._scores = matrix.counts.to(torch.float32)
+    def _learn(self, matrix: InteractionMatrix, work: Working) -> None:
+        work.advance(len(matrix.candidates))
 
-    def _score(self, history: Tensor) -> Tensor:
-        return self._scores.expand(len(history), -1)
+    def _score(self, _: Jagged) -> None:
+        return None
