@@ -19,6 +19,7 @@ LOOKS_ON_CPU = {  # where the host looks at numbers that it has; none of these l
     "ops/concatenate_lookups.py: _refuse_ids_out_of_range",
     "ops/lookup.py: backward",
     "ops/softmax.py: _check",
+    "ops/softmax_by_kernel.py: of",
     "ops/row_sparse.py: require_rows",
     "sampling/probabilities.py: look_up",
     "tasks/logits.py: _check_positives",

@@ -307,8 +307,15 @@ def test_bad_searches_are_refused(indexes, name):
     for mask in (torch.ones(NUM + 1, dtype=torch.bool), torch.ones(NUM)):
         with pytest.raises(ShapeError, match="allow: expected a bool mask"):
             index.search_rows(queries, 1, allow=mask)
-    with pytest.raises(ShapeError, match="allow: expected a Jagged"):
-        index.search_rows(queries, 1, allow=[[1]])
+    for bad in ([1], "1", 1, [[1.0]]):
+        with pytest.raises(ShapeError, match="allow: expected a Jagged"):
+            index.search_rows(queries, 1, allow=bad)
+    for one, other in zip(
+        index.search_rows(queries, 1, allow=[[1, 2]]),
+        index.search_rows(queries, 1, allow=Jagged.from_lists([[1, 2]])),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
     for offsets in ([0, 2, 1, 3], [0, 1, 2, 9], [1, 1, 2, 3]):
         for rule in ("exclude", "allow"):
             bad = Jagged.from_lists([[1], [2], [3]])

@@ -181,13 +181,15 @@ def _are_lists_of_rows(lists: object) -> bool:
     )
 
 
-def is_shared(lists: Jagged) -> bool:
+def is_shared(lists: RowLists) -> bool:
     """Say whether there is one list, which then holds for all queries.
 
     Args:
         lists: unchecked.
     """
-    return isinstance(lists, Jagged) and lists.offsets.shape == (2,)
+    if isinstance(lists, Jagged):
+        return lists.offsets.shape == (2,)
+    return _are_lists_of_rows(lists) and len(lists) == 1
 
 
 def checked_mask(mask: Tensor, num_rows: int, device: torch.device, where: str) -> Tensor:

@@ -15,6 +15,7 @@ from retrank.layers import MLP, CoOccurrence, Cross
 from retrank.layers.linear import is_linear
 from retrank.metrics import Metric
 from retrank.models import MatrixFactorization, Reranker, Tower, TwoTower
+from retrank.models.candidate_frequencies import CandidateFrequencies
 from retrank.models.corpus import Corpus
 from retrank.tasks.task import Task
 
@@ -37,6 +38,8 @@ def is_row_independent(model: nn.Module) -> bool:
         model: whose lazy layers have their sizes.
     """
     return all(
-        type(module) in INDEPENDENT or is_linear(module) or isinstance(module, Task | Metric | Corpus)
+        type(module) in INDEPENDENT
+        or is_linear(module)
+        or isinstance(module, Task | Metric | Corpus | CandidateFrequencies)
         for module in model.modules()
     ) and not has_hooks(*model.modules())

@@ -42,7 +42,7 @@ class EASE(Baseline):
     Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019; the decay is ours.
     """
 
-    def __init__(self, l2: float = 500.0, decay: float = 0.0, memory_limit: float = 8e9) -> None:
+    def __init__(self, l2: float = 500.0, decay: float = 0.0, memory_limit: float = 8 * 10**9) -> None:
         if not (l2 > 0 and decay >= 0 and memory_limit > 0):
             got = f"l2={l2}, decay={decay}, memory_limit={memory_limit}"
             raise ConfigError("l2 > 0, decay >= 0 and memory_limit > 0", got, "EASE")
@@ -53,9 +53,9 @@ class EASE(Baseline):
         needed = _BYTES_A_PAIR * num_candidates**2
         if needed > self.memory_limit:
             raise ConfigError(
-                f"weights of all pairs of candidates in memory_limit = {self.memory_limit / 1e9:.3g} GB, "
+                f"weights of all pairs of candidates in memory_limit = {self.memory_limit / 10**9:.3g} GB, "
                 f"enough for {int((self.memory_limit / _BYTES_A_PAIR) ** 0.5):,} candidates",
-                f"{num_candidates:,} candidates, which need {needed / 1e9:.3g} GB",
+                f"{num_candidates:,} candidates, which need {needed / 10**9:.3g} GB",
                 "EASE",
                 "use ItemKNN, whose memory grows with the candidates alone, leave rare candidates out, "
                 "or raise memory_limit if the machine has as much",
