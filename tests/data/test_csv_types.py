@@ -41,7 +41,7 @@ def test_a_padded_number_in_any_file_makes_the_column_text_in_all(tmp_path):
     assert [piece["x"].to_list() for piece in table.frames(rows=2, start=1)] == [["8", "007"]]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(keys=st.lists(st.from_regex(r"[+-]?[0-9]{1,20}", fullmatch=True), min_size=1, max_size=8))
 def test_distinct_keys_stay_distinct(tmp_path_factory, keys):
     read_keys = read(tmp_path_factory.mktemp("keys"), keys)

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import retrank as rr
@@ -36,7 +36,6 @@ def places_of(log, wanted):
     return torch.from_numpy(log.queries.find(pl.Series(wanted, dtype=pl.String)))
 
 
-@settings(deadline=None)
 @given(rows=events, cuts=st.lists(st.integers(0, 25), max_size=3), length=st.integers(1, 4))
 def test_it_holds_what_a_list_of_tuples_holds(rows, cuts, length):
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
@@ -55,7 +54,6 @@ def test_it_holds_what_a_list_of_tuples_holds(rows, cuts, length):
     assert sorted(log.table().rows()) == sorted(rows)
 
 
-@settings(deadline=None)
 @given(rows=events, cut=st.integers(0, 25))
 def test_pairs_and_counts_are_distinct_also_after_more_events(rows, cut):
     log = rr.data.EventLog(table(rows[:cut]), time="time", **NAMES)
@@ -68,7 +66,6 @@ def test_pairs_and_counts_are_distinct_also_after_more_events(rows, cut):
     assert counts == {song: len({u for u, s, _ in rows if s == song}) for song in {row[1] for row in rows}}
 
 
-@settings(deadline=None)
 @given(rows=events)
 def test_latest_before_the_time_of_a_row_never_holds_the_row_nor_anything_later(rows):
     """What a model is trained on must not contain its label, nor anything of the same moment."""

@@ -27,7 +27,7 @@ def oracle(queries, size, per_query, seed):
 
 
 @pytest.mark.filterwarnings("ignore:.*no list")
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=30),
     st.integers(1, 4),

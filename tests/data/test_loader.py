@@ -19,7 +19,7 @@ def xs(batches):
     return [batch["x"].tolist() for batch in batches]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     num_rows=st.integers(1, 40),
     batch_size=st.integers(1, 45),
@@ -65,7 +65,7 @@ def test_unshuffled_batches_are_views():
     assert batch["x"].data_ptr() == data["x"].data_ptr()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(num_rows=st.integers(1, 30), batch_size=st.integers(1, 8), shuffle=st.booleans(), data=st.data())
 def test_resuming_gives_exactly_the_remaining_batches(num_rows, batch_size, shuffle, data):
     def fresh():

@@ -185,7 +185,7 @@ def test_csv_that_changes_type_after_the_guess(tmp_path):
             read()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sizes=st.lists(st.integers(0, 7), max_size=8), size=st.integers(1, 9), first=st.none() | st.integers(1, 9))
 def test_regroup_keeps_every_row_in_order(sizes, size, first):
     rows = "".join(chr(97 + n % 26) for n in range(sum(sizes)))

@@ -61,7 +61,6 @@ def test_empty_tables():
             split()
 
 
-@settings(deadline=None)
 @given(LOG, st.integers(1, 10))
 def test_time_split_never_trains_on_the_future(rows, size):
     table = log(rows)
@@ -120,7 +119,7 @@ def last_rows(rows, how_many):
     return test
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(LOG, st.integers(1, 4) | st.sampled_from([0.1, 0.25, 0.5, 0.9]))
 def test_leave_last_split_against_the_slow_rule(rows, size):
     table = log(rows)

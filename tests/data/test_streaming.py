@@ -59,7 +59,7 @@ class SmallPieces(Source):
         return self.inner.frames(7, columns, shard=shard, start=start)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     num_rows=st.integers(1, 60),
     batch_size=st.integers(1, 20),
@@ -84,7 +84,7 @@ def test_shards_hold_every_row_once_and_do_not_depend_on_the_pieces(num_rows, ba
         assert rows == sorted(rows)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     num_rows=st.integers(1, 60),
     batch_size=st.integers(1, 9),

@@ -12,7 +12,7 @@ def world():
     return rr.datasets.synthetic(300, 300, 60_000, seed=3)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(num_queries=st.integers(1, 30), num_candidates=st.integers(1, 40), num_interactions=st.integers(1, 100))
 def test_any_size(num_queries, num_candidates, num_interactions):
     world = rr.datasets.synthetic(num_queries, num_candidates, num_interactions, seed=0, dim=2)

@@ -88,7 +88,7 @@ def test_golden(case):
 LISTS = st.lists(st.lists(st.integers(0, 6), max_size=5), max_size=5)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(LISTS, st.sampled_from(["mean", "sum", "sqrtn"]), st.booleans(), st.randoms(use_true_random=False))
 def test_pooling_and_its_gradient(lists, combiner, has_weights, random):
     table = filled(7, 3, combiner=combiner)

@@ -37,7 +37,7 @@ def vectors(table):
 NUMBERS = st.floats(-100, 100, width=32)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(arrays.arrays(np.float32, st.tuples(st.integers(2, 6), st.integers(1, 9)), elements=NUMBERS))
 def test_no_number_is_off_by_more_than_half_a_step(numbers):
     table = EmbeddingTable(*numbers.shape)

@@ -30,7 +30,7 @@ def by_hand(vectors, lists, weights, combiner):
     return out
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(LISTS, st.sampled_from(["mean", "sum", "sqrtn", "max"]), st.booleans())
 def test_pool_vectors(lists, combiner, has_weights):
     ids = Jagged.from_lists(lists)
@@ -43,7 +43,7 @@ def test_pool_vectors(lists, combiner, has_weights):
     np.testing.assert_allclose(pooled, by_hand(vectors, lists, weights, combiner), rtol=1e-5, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(LISTS)
 def test_a_table_that_pools_by_max(lists):
     table = EmbeddingTable(7, 3, combiner="max")

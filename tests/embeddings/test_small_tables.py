@@ -86,7 +86,7 @@ def vector_of(table, id_):
     return row if isinstance(projection, torch.nn.Identity) else weight(projection) @ row
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.integers(1, 10**12), st.integers(0, 2**40), st.integers(0, 9))
 def test_bucket_ids(ids, num_buckets, first, second):
     got = bucket_ids(torch.tensor(ids, dtype=torch.int64), num_buckets, (first, second))

@@ -114,7 +114,7 @@ def test_lists_are_sorted_complete_and_unseen(baseline, pairs):
 
 
 @pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: type(b).__name__)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(pairs=interactions, asked=st.permutations(["u0", "stranger", "u1", "u2", "u3", "u4", "u5"]))
 def test_queries_get_alone_what_they_get_among_others(baseline, pairs, asked):
     baseline.fit(table(pairs))
@@ -124,7 +124,7 @@ def test_queries_get_alone_what_they_get_among_others(baseline, pairs, asked):
         assert together.equals(pl.concat(alone))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_popular_lists_are_those_of_a_search(data):
     counts = sorted(data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=12)), reverse=True)
@@ -139,7 +139,7 @@ def test_popular_lists_are_those_of_a_search(data):
         assert scores[row].tolist() == [counts[column] for column in wanted] + [-np.inf] * missing
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(costs=st.lists(st.integers(0, 9)), limit=st.integers(1, 20))
 def test_ranges_hold_every_row_once_and_cost_no_more_than_they_may(costs, limit):
     ranges = list(ranges_of_cost(torch.tensor(costs, dtype=torch.int64), limit))

@@ -47,7 +47,7 @@ def draw_lists(rng, num_rows, num_candidates):
     return [rng.integers(num_candidates, size=rng.choice([0, 1, 3, 40, 400])).tolist() for _ in range(num_rows)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 70), st.integers(1, 1300), st.integers(1, 5), st.integers(0, 10**6), st.booleans(), st.booleans())
 def test_search_is_the_full_sort_with_ties_in_row_order(num_queries, num_candidates, dim, seed, exclude, allow):
     rng = np.random.default_rng(seed)

@@ -71,7 +71,7 @@ def test_a_small_corpus_is_returned_whole_when_asked_for_whole(case):
     np.testing.assert_allclose(scores, expected["scores"], rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 70), st.integers(1, 600), st.integers(1, 5), st.integers(1, 700), st.integers(0, 10**6))
 def test_the_very_results_of_exact(num_queries, num_candidates, dim, size, seed):
     rng = np.random.default_rng(seed)

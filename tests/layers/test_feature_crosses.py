@@ -77,7 +77,7 @@ def test_dcn_with_all_options():
     round_trip(layer, torch.from_numpy(x0))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 3), st.integers(1, 5), st.integers(1, 4))
 def test_fm_is_the_sum_over_pairs(batch, count, dim):
     x = numbers(batch, count, dim)
@@ -111,7 +111,7 @@ def cin_by_loops(x, kernels, act):
     return np.concatenate(sums, axis=1)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 3), st.integers(1, 4), st.integers(1, 4), st.booleans(), st.booleans())
 def test_cin_against_loops(batch, count, dim, lazy, bent):
     x = numbers(batch, count, dim)

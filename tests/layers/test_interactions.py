@@ -25,7 +25,7 @@ def test_dot_golden(case):
         np.testing.assert_allclose(layer(given_as), case["expected"]["output"], rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 3), st.integers(1, 5), st.integers(1, 4), st.booleans(), st.booleans())
 def test_dot_against_loops(batch, count, dim, self_interaction, skip_gather):
     features = np.random.default_rng(batch * 100 + count * 10 + dim).normal(size=(count, batch, dim)).astype(np.float32)

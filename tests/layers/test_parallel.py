@@ -44,7 +44,7 @@ def test_config_round_trip():
     assert torch.equal(again(INPUTS), layer(INPUTS))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 4), st.integers(1, 4), st.integers(1, 5), st.integers(0, 10))
 def test_a_product_is_that_of_all_features(rows, count, dim, seed):
     features = np.random.default_rng(seed).integers(-2, 3, size=(count, rows, dim)).astype(np.float32)

@@ -120,7 +120,7 @@ def arguments_of(kind, temperature):
     return {} if kind is PairwiseMeanSquaredError else {"temperature": temperature}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 4), st.integers(0, 6), st.integers(0, 10**6))
 @pytest.mark.parametrize("name", NAMES)
 def test_definitions(name, num_lists, length, seed):

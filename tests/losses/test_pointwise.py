@@ -23,7 +23,7 @@ def slow_focal(logit, label, gamma, alpha):
 ROWS = st.lists(st.tuples(st.floats(-8, 8), st.sampled_from([0.0, 0.25, 1.0])), max_size=8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS, st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from([None, 0.25]))
 def test_focal_loss(rows, gamma, alpha):
     logits, labels = (torch.tensor([row[i] for row in rows], dtype=torch.float64) for i in range(2))
@@ -32,7 +32,7 @@ def test_focal_loss(rows, gamma, alpha):
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS, st.sampled_from([0.5, 1.0, 7.0]))
 def test_weighted_bce_is_torchs(rows, positive_weight):
     logits, labels = (torch.tensor([row[i] for row in rows], dtype=torch.float64) for i in range(2))

@@ -38,7 +38,7 @@ def test_every_golden_loss_is_here():
 
 
 @BY_NAME
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(hnp.arrays(np.float64, (3, 5), elements=st.floats(-5, 5)), hnp.arrays(np.bool_, (3, 4)))
 def test_downscored_negatives_take_no_part(loss, values, valid):
     # Removing columns from each row alone is the oracle; what depends on the number of columns is scaled back.

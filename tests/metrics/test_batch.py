@@ -17,7 +17,7 @@ def chance_of_being_among(row, own, k):
     return sum(better + place < k for place in range(alike)) / alike
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 7), st.integers(1, 9), st.integers(0, 10**6))
 def test_is_the_definition(num_rows, num_columns, seed):
     rng = np.random.default_rng(seed)

@@ -85,7 +85,7 @@ def padded(lists, length=4):
     return torch.tensor([row + [-1] * (length - len(row)) for row in lists], dtype=torch.int64).view(-1, length)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(LISTS, st.sampled_from([None, 1, 2, 9]), st.data())
 @pytest.mark.parametrize("name", BUILD)
 def test_any_split_into_batches_and_merges_gives_the_definition(name, rows, k, data):

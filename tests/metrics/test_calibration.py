@@ -43,7 +43,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ROWS, st.data())
 @pytest.mark.parametrize("kind", POINTWISE)
 def test_any_split_into_batches_and_merges_gives_the_definition(kind, rows, data):
@@ -100,7 +100,7 @@ def slow_grouped_auc(predictions, labels, weight, groups, average):
     return sum(v * w for v, w in values) / sum(w for _, w in values) if values else math.nan
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 40), st.sampled_from(["rows", "groups"]), st.integers(0, 10**6))
 def test_grouped_auc(num_rows, average, seed):
     rng = np.random.default_rng(seed)

@@ -46,7 +46,7 @@ def slow_ranks(scores, positives, places, exclude=None):
     return np.array(ranks, dtype=np.float64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 80), st.integers(1, 1300), st.integers(1, 6), st.integers(0, 10**6), st.booleans())
 def test_rank_is_the_definition(num_queries, num_candidates, dim, seed, exclude):
     rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def test_random_scores_against_a_full_sort_in_the_same_arithmetic():
     assert ((ranks - expected).abs() <= gap.sum(1) - 1).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6))
 def test_metric_is_the_weighted_mean_of_the_definitions(seed):
     rng = np.random.default_rng(seed)
@@ -194,7 +194,7 @@ def test_a_positive_that_tfrs_scores_outside_of_the_corpus_is_a_miss_until_the_c
     assert [value.item() for value in metric.compute().values()] == pytest.approx(expected, rel=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 40), st.integers(1, 700), st.integers(1, 4), st.booleans(), st.integers(0, 10**6))
 def test_the_best_head_of_a_query_counts(num_queries, num_candidates, num_heads, exclude, seed):
     rng = np.random.default_rng(seed)

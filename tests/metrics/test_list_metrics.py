@@ -89,7 +89,7 @@ def random_lists(rng, num_lists, length):
     return scores, labels, weight, mask
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 6),
     st.integers(0, 6),

@@ -77,7 +77,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS, st.data())
 @pytest.mark.parametrize("kind", ALL)
 def test_any_split_into_batches_and_merges_gives_the_definition(kind, rows, data):

@@ -45,7 +45,7 @@ def slow(name, hits, num_relevant):
     }[name]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 6), st.integers(1, 8), st.integers(0, 10**6))
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_definitions(name, num_queries, k, seed):

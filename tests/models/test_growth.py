@@ -274,7 +274,7 @@ def test_grown_leaves_the_space_as_it_is_and_takes_a_frozen_one():
         frozen.grow(NEW)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=4), st.integers(0, 100))
 def test_growing_step_by_step_keeps_every_vector(sizes, seed):
     torch.manual_seed(seed)

@@ -50,7 +50,7 @@ def streamed(queries, candidates, k, excluded=None, allow=None, piece=256):
     return as_pairs(*best_of_stream(torch.from_numpy(queries), parts, len(candidates), k, **where, **lists))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(BATCHES, st.sampled_from(SIZES), st.integers(1, 20), st.booleans(), st.integers(0, 10**6))
 def test_the_best_by_score_then_row(num_queries, num_candidates, dim, exclude, seed):
     rng = np.random.default_rng(seed)
@@ -62,7 +62,7 @@ def test_the_best_by_score_then_row(num_queries, num_candidates, dim, exclude, s
     assert streamed(queries, candidates, k, excluded) == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(BATCHES, st.sampled_from(SIZES), st.sampled_from([0.0, 0.03, 0.5, 1.0]), st.booleans(), st.integers(0, 10**6))
 def test_what_all_queries_may_get(num_queries, num_candidates, share, exclude, seed):
     rng = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def test_what_all_queries_may_get(num_queries, num_candidates, share, exclude, s
         assert streamed(queries, candidates, k, excluded, allow) == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(BATCHES, st.sampled_from(SIZES), st.booleans(), st.integers(0, 10**6))
 def test_what_each_query_may_get(num_queries, num_candidates, exclude, seed):
     rng = np.random.default_rng(seed)

@@ -36,7 +36,7 @@ IDS, LISTS = st.integers(0, 8), st.lists(st.integers(0, 6), max_size=5)
 
 
 @given(rows=st.lists(st.tuples(IDS, LISTS, IDS), max_size=40), combiner=st.sampled_from(["sum", "mean", "sqrtn"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_collection_puts_its_vectors_side_by_side(rows, combiner):
     embeddings = collection(combiner)
     lists = [row[1] for row in rows]

@@ -46,7 +46,7 @@ def leaves_of(inputs, layers, dtype=torch.float32):
     widths=st.lists(st.sampled_from([1, 2, 15, 16, 17, 33, 64]), min_size=2, max_size=4),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_values_and_gradients_are_those_of_torch(batch, widths, data):
     flags = st.lists(st.booleans(), min_size=len(widths) - 1, max_size=len(widths) - 1)
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))

@@ -295,7 +295,7 @@ CASES = {
     "softmax": softmax_case,
 }
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
-QUIET = {"deadline": None, "database": None, "suppress_health_check": SLOW}
+QUIET = {"database": None, "suppress_health_check": SLOW}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrank.core.errors import DataError, ShapeError
@@ -38,7 +38,6 @@ def oracle(dense, recent, ids, windows):
 lists = st.lists(st.lists(st.integers(-2, NUM_IDS + 30), max_size=7), max_size=6)
 
 
-@settings(deadline=None)
 @given(recent=lists, seed=st.integers(0, 99), share=st.sampled_from([0.0, 0.3, 1.0]), data=st.data())
 def test_they_are_the_means_of_a_dense_matrix(recent, seed, share, data):
     ids = data.draw(st.lists(st.integers(-2, NUM_IDS + 30), min_size=len(recent), max_size=len(recent)))

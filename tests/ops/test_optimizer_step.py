@@ -115,7 +115,7 @@ def outside(tensor, buffer):
     return buffer[mask]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_whatever_comes_to_the_door_is_done_right_or_refused(data):
     draw = data.draw

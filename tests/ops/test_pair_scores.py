@@ -15,7 +15,7 @@ from retrank.ops.prepared_candidates import prepare_candidates
 pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(0, 70), st.sampled_from([1, 5, 64, 700]), st.integers(1, 70), st.integers(0, 20), st.integers(0, 10**6)
 )

@@ -26,7 +26,7 @@ def a_stack(widths):
 
 
 @given(widths=st.lists(st.sampled_from([1, 2, 16, 17, 33]), min_size=2, max_size=4), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_prepared_stack_is_dense_stack(widths, seed):
     torch.manual_seed(seed)
     layers = a_stack(widths)
@@ -75,7 +75,7 @@ def lists_of(lengths, num_ids, *, weighted):
     lengths=st.lists(st.integers(0, 4), max_size=6),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_prepared_lookups_are_concatenate_lookups(dims, lengths, seed):
     torch.manual_seed(seed)
     tables = [Rows(torch.randn(7, dim), ("sum", "mean", "sqrtn")[place % 3]) for place, dim in enumerate(dims)]

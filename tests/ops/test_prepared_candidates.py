@@ -20,7 +20,7 @@ def same(one, other):
     assert (one.num_candidates, one.dim, one.device) == (other.num_candidates, other.dim, other.device)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SIZES, st.integers(1, 5), st.booleans(), st.integers(0, 10**6))
 def test_what_goes_in_comes_out(num_candidates, dim, columns_first, seed):
     rng = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def test_what_goes_in_comes_out(num_candidates, dim, columns_first, seed):
     assert np.array_equal(prepare_candidates(given, torch.from_numpy(order)).candidates.numpy(), numbers[order])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SIZES, SIZES, st.integers(1, 5), st.integers(0, 10**6))
 def test_a_change_is_what_would_have_been_prepared_at_once(num_candidates, num_added, dim, seed):
     torch.manual_seed(seed)

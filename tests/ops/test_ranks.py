@@ -33,7 +33,7 @@ def count(queries, candidates, order, positives, excluded=None):
     return count_better(*tensors, exclude=jagged(excluded)).tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 72, 168, 169, 200]),
     st.sampled_from(SIZES),

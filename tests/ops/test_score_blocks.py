@@ -26,7 +26,7 @@ def all_scores(queries, candidates, prepared_with_kernels=False):
     return padded[: len(queries), : len(candidates)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 70), st.integers(1, 2500), st.integers(1, 40), st.integers(0, 1000))
 def test_scores_are_the_dot_products(num_queries, num_candidates, dim, seed):
     rng = np.random.default_rng(seed)

@@ -64,7 +64,7 @@ def is_refused_or(check, run):
     check(result)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_searches(data):
     num_queries = data.draw(st.integers(0, 3))
@@ -88,7 +88,7 @@ def test_searches(data):
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_ranks(data):
     num_queries = data.draw(st.integers(0, 3))
@@ -106,7 +106,7 @@ def test_ranks(data):
     is_refused_or(check, lambda: count_better(queries, CANDIDATES, order, positives, exclude=exclude))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_pairs(data):
     num_queries, places = data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3))

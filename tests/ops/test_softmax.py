@@ -60,7 +60,7 @@ def draw(rng, batch, num_candidates, dim, size=1.0):
     return queries, candidates, torch.from_numpy(rng.integers(num_candidates, size=batch))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(1, 40),
     st.integers(1, 100),
@@ -84,7 +84,7 @@ def test_values_and_gradients(batch, num_candidates, dim, num_ids, bias, weighte
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(1, 40),
     st.integers(0, 60),

@@ -13,7 +13,7 @@ def strips_of(matrix, rows):
     return [torch.from_numpy(matrix[start : start + rows, : start + rows].copy()) for start in starts]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=st.integers(1, 20), rows=st.integers(1, 21), seed=st.integers(0, 99))
 def test_the_inverse_of_any_size_in_strips_of_any_height(size, rows, seed):
     draw = np.random.default_rng(seed).normal(size=(size, size))

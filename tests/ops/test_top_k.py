@@ -14,7 +14,7 @@ def slow_top_k(row, k):
     return [row[c] for c in order] + [-np.inf] * missing, order + [-1] * missing
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_best_come_by_score_then_row(data):
     width, num_blocks, num_rows = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 4)), 3

@@ -54,7 +54,7 @@ def test_golden(case, dense):
                 np.testing.assert_allclose(got, expected[name][place], rtol=1e-4, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.5]), st.sampled_from([0.0, 0.2]), st.sampled_from([0.0, 0.01])
 )

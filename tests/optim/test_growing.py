@@ -137,7 +137,7 @@ def test_steps_of_a_growing_parameter_are_those_of_an_oracle(spec, is_sparse):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("spec", SPECS, ids=named)
-@settings(deadline=None, max_examples=4)
+@settings(max_examples=4)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.integers(0, 2**20))
 def test_a_table_that_grows_is_one_that_was_large_from_the_start(spec, dtype, steps, seed):
     """Bit for bit: rows that nobody reads cost nothing, whether they are there or not."""

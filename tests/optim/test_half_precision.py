@@ -51,7 +51,7 @@ def neighbours(numbers, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.lists(st.floats(-60_000, 60_000, width=32), min_size=1, max_size=9))
 def test_the_result_is_a_neighbour(dtype, numbers):
     numbers = torch.tensor(numbers)

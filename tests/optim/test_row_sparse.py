@@ -157,7 +157,7 @@ def test_rowwise_adagrad_is_plain_for_dense_parameters():
     torch.testing.assert_close(bias, reference)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 8), max_size=20))
 def test_merge_rows(ids):
     values = torch.randn(len(ids), 2, generator=torch.Generator().manual_seed(len(ids)))

@@ -71,7 +71,7 @@ def request_of(user, draw):
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_score_depends_on_its_query_and_its_candidate_alone(recommender, data):
     users = data.draw(st.lists(st.sampled_from([f"u{u}" for u in range(USERS)]), min_size=1, max_size=4, unique=True))

@@ -355,7 +355,7 @@ def as_table(rows):
     return table.with_columns(user="u" + pl.col("user").cast(pl.String), song="s" + pl.col("song").cast(pl.String))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(events, events, st.integers(0, 40))
 def test_rows_have_what_came_strictly_before_them(old, new, count):
     train, added = as_table(old), as_table(new).unique(maintain_order=True)

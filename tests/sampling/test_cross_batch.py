@@ -17,7 +17,7 @@ def batch(ids, dim=2):
     return ids, torch.stack([ids.float()] * dim, dim=1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.integers(1, 7),
     st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=9), st.booleans()), max_size=6),

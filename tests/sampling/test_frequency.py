@@ -27,7 +27,7 @@ def slow(batches, rate):
     return gap, now
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.integers(2, 9), max_size=7), max_size=6),
     st.floats(0.01, 1),

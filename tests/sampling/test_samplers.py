@@ -144,7 +144,7 @@ def test_all_candidates_at_once():
     assert len(sampling.Popularity(50, counts=COUNTS, unique=False)(ANY).ids) == 50
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 1000) | st.just(10**9), min_size=1, max_size=12), st.data())
 def test_inclusion_against_exact_fractions(counts, data):
     num = data.draw(st.integers(1, len(counts)))

@@ -187,7 +187,7 @@ def smoothed_loss(scores, ids, mask, epsilon, weight):
     return total / max(len(scores), 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 5), st.integers(0, 3), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.booleans(), st.integers(0, 10**6)
 )

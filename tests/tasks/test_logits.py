@@ -135,7 +135,7 @@ def test_modules_are_rebuilt_from_json():
             SamplingProbabilityCorrection(epsilon=epsilon)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 8), st.integers(1, 9), st.integers(1, 12), st.integers(0, 10**6))
 def test_definitions(num_rows, num_columns, number, seed):
     rng = np.random.default_rng(seed)

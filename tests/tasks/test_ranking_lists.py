@@ -71,7 +71,7 @@ def draw(num_lists, length, seed):
 
 
 @pytest.mark.parametrize("kind", ORACLES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 10_000))
 def test_loss_and_ndcg_are_those_of_the_oracle(kind, num_lists, length, seed):
     build, oracle = ORACLES[kind]

@@ -40,7 +40,7 @@ def slow_loss(queries, candidates, *, ids, log_q, weight, mask, temperature, num
     return total / size
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(1, 6),
     st.integers(0, 3),
@@ -94,7 +94,7 @@ def slow_sampled_losses(queries, candidates, *, ids, log_q, mask, temperature, n
         yield ((1 - smoothing) * (total - scores[0]) + smoothing * spread) * mask[i, i]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(1, 6),
     st.integers(0, 4),

@@ -115,7 +115,7 @@ def batch_of(size=6, dim=4, seed=0, first=2):
     return inputs, torch.arange(first, first + size)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(0, 5), min_size=0, max_size=6),
     st.lists(st.integers(0, 5), min_size=0, max_size=4),

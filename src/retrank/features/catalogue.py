@@ -65,11 +65,6 @@ class Catalogue(Configurable):
     def __repr__(self) -> str:
         return f"Catalogue({len(self):,} candidates by '{self.key}', features {list(self.batch.names)})"
 
-    @property
-    def key_column(self) -> pl.Series:
-        """`(candidates,)` the raw keys as a column."""
-        return self._index.keys
-
     def rows(self, keys: Keys) -> Tensor:
         """Look candidates up.
 

@@ -90,7 +90,7 @@ class Conditions:
 class AllowLists:
     """Turns lists of allowed keys into masks, and keeps those of the latest long ones.
 
-    To compare a list with an earlier one costs a hundredth of looking up its keys.
+    To compare a list with an earlier one costs far less than looking up its keys.
 
     Args:
         catalogue: the candidates.
