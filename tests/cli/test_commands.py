@@ -187,7 +187,7 @@ def test_wrong_flags_are_usage_errors():
         ('title = "Songs"', "title = 3", r"title .*got 3"),
         ("boundaries = [20, 40, 60]", 'boundaries = "20"', r"features\.age"),
         ('kind = "Recent"', 'kind = "Recent"\ndecay = "0.1"', r"features\.recent.*decay"),
-        ('kind = "Recent"', 'kind = "Recent"\nmax_length = "5"', r"features\.recent.*max_length"),
+        ('kind = "Recent"', 'kind = "Recent"\nlength = "5"', r"features\.recent.*length"),
         ('query = "person"', "", r"data\.query"),
         ('kind = "Recent"', 'kind = "Recently"', r"features\.recent\.kind"),
         ("boundaries = [20, 40, 60]", "edges = [1]", r"features\.age"),

@@ -7,6 +7,7 @@ from torch import nn
 from retrank.core.config import Configurable, from_config, to_config
 from retrank.core.errors import ConfigError
 from retrank.core.schema import ColumnSchema
+from retrank.features.recent import Recent
 
 
 class Shared(Configurable):
@@ -79,6 +80,27 @@ def test_loading_builds_only_known_types():
         from_config({"type": "torch.nn.LSTM", "arguments": {}})
     with pytest.raises(ConfigError, match="'shared'"):
         from_config({"type": "context", "name": "shared"})
+
+
+def test_arguments_of_old_names_are_read():
+    class Renamed(Configurable):
+        former_arguments = {"max_size": "size"}  # noqa: RUF012
+
+        def __init__(self, size):
+            self.size = size
+
+    stored = to_config(Renamed(3))
+    stored["arguments"] = {"max_size": 5}
+    made = from_config(stored)
+    assert made.size == 5
+    assert to_config(made)["arguments"] == {"size": 5}
+
+
+def test_an_argument_under_both_names_is_refused():
+    stored = to_config(Recent("film", length=2))
+    stored["arguments"]["max_length"] = 3
+    with pytest.raises(ConfigError, match="length"):
+        from_config(stored)
 
 
 def test_var_positional_constructors_are_refused():

@@ -25,7 +25,7 @@ def test_ids_are_those_of_the_other_feature():
 
 
 def test_older_keys_weigh_less_and_long_lists_lose_their_beginning():
-    recent = fitted(max_length=2, decay=0.5).transform(views)["recent"]
+    recent = fitted(length=2, decay=0.5).transform(views)["recent"]
     assert [len(row) for row in recent.to_lists()] == [0, 1, 2, 1, 2, 2]
     expected = [1, np.exp(-0.5), 1, 1, np.exp(-0.5), 1, np.exp(-0.5), 1]
     np.testing.assert_allclose(recent.weights, expected, rtol=1e-6)
@@ -50,8 +50,8 @@ def test_bad_input_is_refused():
         rr.FeatureSpace({"recent": rr.features.Recent("year"), "year": rr.features.Passthrough()})
     with pytest.raises(ConfigError, match="decay"):
         rr.features.Recent("film", decay=-1)
-    with pytest.raises(ConfigError, match="max_length"):
-        rr.features.Recent("film", max_length=0)
+    with pytest.raises(ConfigError, match="length"):
+        rr.features.Recent("film", length=0)
     with pytest.raises(DataError, match="'recent'"):
         fitted().transform(pl.DataFrame({"film": ["a"], "recent": ["a"]}))
     with pytest.raises(DataError, match=r"'recent'.*row 1"):

@@ -361,7 +361,7 @@ def test_rows_have_what_came_strictly_before_them(old, new, count):
     train, added = as_table(old), as_table(new).unique(maintain_order=True)
     past = rr.data.with_recent_candidates(train, length=3, **NAMES)
     all_songs = pl.DataFrame({"song": [f"s{song}" for song in range(5)]})
-    kinds = {"user": F.Categorical(), "song": F.Categorical(), "recent": F.Recent("song", max_length=3)}
+    kinds = {"user": F.Categorical(), "song": F.Categorical(), "recent": F.Recent("song", length=3)}
     space = rr.FeatureSpace(kinds).fit(past)
     torch.manual_seed(0)
     model = rr.models.TwoTower(

@@ -33,7 +33,8 @@ class Configurable:
     """A base class whose objects remember their constructor's arguments, for `to_config` and `from_config`.
 
     A subclass writes its `__init__` as ever, or is a dataclass. Subclasses that set `config_context` are not
-    rebuilt but looked up by that name, as a feature space is: many objects of one bundle share it.
+    rebuilt but looked up by that name, as a feature space is: many objects of one bundle share it. Where an argument
+    was renamed, `former_arguments` maps its name of old to that of today, so that what was saved can still be read.
 
     Example:
         >>> import retrank as rr
@@ -47,6 +48,7 @@ class Configurable:
     """
 
     config_context: ClassVar[str | None] = None
+    former_arguments: ClassVar[Mapping[str, str]] = {}
     _arguments: dict[str, Any]
     _changes: tuple[str, ...] = ()
 
@@ -190,6 +192,7 @@ def _built(name: str, arguments: dict[str, Any]) -> Any:
         if not isinstance(children, list) or not all(isinstance(child, nn.Module) for child in children):
             raise ConfigError("modules as children", f"the arguments {list(arguments)}", name, _FIX)
         return nn.Sequential(*children)
+    arguments = _renamed(arguments, getattr(kind, "former_arguments", {}), name)
     check_arguments(kind, arguments, name)
     try:
         return kind(**arguments)
@@ -197,6 +200,14 @@ def _built(name: str, arguments: dict[str, Any]) -> Any:
         raise
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
         raise ConfigError("arguments that fit together", f"{type(error).__name__}: {error}", name, _FIX) from error
+
+
+def _renamed(arguments: dict[str, Any], former: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Give arguments that had other names in earlier versions those of today."""
+    twice = [f"{old} and {new}" for old, new in former.items() if {old, new} <= arguments.keys()]
+    if twice:
+        raise ConfigError("one name per argument", f"both {twice[0]}", where, _FIX)
+    return {former.get(argument, argument): value for argument, value in arguments.items()}
 
 
 def _known_changes(names: Any) -> list[Callable[[Any], Any]]:

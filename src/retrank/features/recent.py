@@ -50,7 +50,7 @@ class Recent(Feature):
 
     Args:
         of: the feature whose vocabulary the keys are in, e.g. `"movie_id"`.
-        max_length: a longer list keeps its last keys, this many; None keeps all. A `Recommender` that reads from its
+        length: at most this many keys, the last of a longer list; None keeps all. A `Recommender` that reads from its
             history what a query did last gives at most this many, or as many as the longest list in training.
         decay: the weight of a key with n later ones is `exp(-decay * n)`.
         nulls: "error" refuses null lists and nulls in lists; "unknown" makes a null list empty and gives a null in a
@@ -58,7 +58,7 @@ class Recent(Feature):
         column: the column to read; the feature's name by default.
 
     Raises:
-        ConfigError: `max_length` below 1 or a negative `decay`.
+        ConfigError: `length` below 1 or a negative `decay`.
 
     Example:
         >>> import polars as pl, retrank as rr
@@ -70,21 +70,22 @@ class Recent(Feature):
     """
 
     emits: ClassVar[Emits] = "lists of ids"
+    former_arguments: ClassVar[Mapping[str, str]] = {"max_length": "length"}
 
     def __init__(
         self,
         of: str,
         *,
-        max_length: int | None = None,
+        length: int | None = None,
         decay: float = 0.0,
         nulls: Nulls = "error",
         column: str | None = None,
     ) -> None:
         super().__init__(column)
-        check_count(max_length, "max_length", "Recent")
+        check_count(length, "length", "Recent")
         check_nulls(nulls, "Recent")
         check_number(decay, "decay", "Recent", least=0)
-        self.of, self.max_length, self.decay, self.nulls = of, max_length, decay, nulls
+        self.of, self.length, self.decay, self.nulls = of, length, decay, nulls
         self._vocabulary: Vocabulary | None = None
         self._longest: int | None = None
 
@@ -108,9 +109,9 @@ class Recent(Feature):
         self._longest = max(summary.longest, 1)
 
     @property
-    def length(self) -> int | None:
-        """How many recent candidates a query may have: `max_length`, else as many as there were in training."""
-        return self._longest if self.max_length is None else self.max_length
+    def longest(self) -> int | None:
+        """How many recent candidates a query may have: `length`, else as many as there were in training."""
+        return self._longest if self.length is None else self.length
 
     def state(self) -> State:
         """Return the length of the longest list; see `Feature.state`."""
@@ -125,8 +126,8 @@ class Recent(Feature):
 
     def transform(self, values: pl.Series, name: str) -> Jagged:  # noqa: ARG002
         """Turn lists of keys into a `Jagged` of ids with weights, oldest first; see `Feature.transform`."""
-        if self.max_length is not None and isinstance(values.dtype, pl.List):
-            values = values.list.tail(self.max_length)
+        if self.length is not None and isinstance(values.dtype, pl.List):
+            values = values.list.tail(self.length)
         lists = flatten(values, self.nulls)
         return self.weighted(lists.jagged(self.ids(lists.keys(fitted(self._vocabulary, self).key_type))))
 
@@ -138,7 +139,7 @@ class Recent(Feature):
         """Give each id its weight.
 
         Args:
-            recent: ids, the latest last, at most `max_length` per row.
+            recent: ids, the latest last, at most `longest` per row.
 
         Returns:
             The same ids with weights.

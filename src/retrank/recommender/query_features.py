@@ -158,7 +158,7 @@ class QueryFeatures:
         places = torch.from_numpy(self._events.queries.find(self._table[self.query]))
         lists = []
         for name, kind in self._of_history.items():
-            recent = self._events.latest(places, kind.length)
+            recent = self._events.latest(places, kind.longest)
             keys = self._events.candidates.keys.gather(recent.values.numpy())
             by_query = pl.DataFrame({"row": recent.row_index().numpy(), "key": keys})
             found = by_query.group_by("row", maintain_order=True).agg("key")
@@ -228,7 +228,7 @@ class QueryFeatures:
         return dict(self._layout.combine(self._stored, names).items()) if names else {}
 
     def _latest(self, name: str, events: Tensor) -> Jagged:
-        lists = self._events.latest(events, self._of_history[name].length)
+        lists = self._events.latest(events, self._of_history[name].longest)
         return self._of_history[name].weighted(Jagged.unchecked(self._ids[name][lists.values], lists.offsets))
 
     def _part(self, name: str, asked: AskedQueries) -> Column:

@@ -80,7 +80,7 @@ class UpdateTables:
         for name, kind in kinds.items():
             if isinstance(kind, Recent) and kind.of == recommender.retrieval.candidate_id:
                 column = layout.column(name)
-                lengths = [kind.length, recents.get(column, kind.length)]
+                lengths = [kind.longest, recents.get(column, kind.longest)]
                 recents[column] = None if None in lengths else max(length or 0 for length in lengths)
         if recents and log.time is None:
             fix = "build the recommender with the times of its history"
