@@ -21,6 +21,11 @@ CASES = {
     "recent": FeatureCase(lambda: features.Recent("key", decay=0.1), LISTS, ["new", "a"]),
     "rescaled": FeatureCase(lambda: features.Rescaled(0.5, 1.0), NUMBERS, 99.0),
     "text": FeatureCase(lambda: features.Text(max_tokens=10, max_length=3), ["a b", "b", "c b a d", "", "a", "b"], "z"),
+    "text_tf_idf": FeatureCase(
+        lambda: features.Text(standardize=None, ngrams=[1, 2], weights="tf_idf"),
+        ["a b", "b", "c b a d", "", "a", "b"],
+        "z",
+    ),
     "timestamp_part": FeatureCase(lambda: features.TimestampPart("weekday"), TIMES, 7),
 }
 

@@ -59,7 +59,7 @@ class VocabularyFeature(Feature):
         """The keys and their ids."""
         return fitted(self._vocabulary, self)
 
-    def summarize(self, values: pl.Series) -> KeyCounts:
+    def summarize(self, values: pl.Series) -> Summary:
         """Count the keys of a part; see `Feature.summarize`."""
         return KeyCounts.of(self._keys(values))
 
