@@ -24,8 +24,8 @@ def with_recent_candidates(
         name: of the new column.
 
     Returns:
-        The table with a list column, oldest first; the first interaction of a query has an empty list. Of pandas if
-        `table` is.
+        The table with a list column, oldest first; the first interaction of a query has an empty list. A table without
+        rows gets the column, too. Of pandas if `table` is.
 
     Raises:
         ConfigError: the length is below 1, or the new column exists already.
@@ -96,5 +96,6 @@ def _checked(table: TableLike, query: str, candidate: str, time: str, length: in
     rows = frame(table)
     require_columns(rows, [query, candidate, time])
     require_no_nulls(rows, [query, candidate])
-    require_time(rows, time)
+    if rows.height:  # otherwise there is nothing to list, and a file without rows says nothing of types
+        require_time(rows, time)
     return rows
