@@ -8,6 +8,12 @@ LISTS = [["b", "a"], ["b"], [], ["c", "b"], ["a"], ["b", "b"]]
 NUMBERS = [3.0, 1.5, 2.0, 8.0, 5.0, 4.0]
 TIMES = [0, 86_400, 90_000, 1_000_000, 1_700_000_000, 5]
 CASES = {
+    **{
+        f"bag_of_words_{output}": FeatureCase(
+            lambda output=output: features.BagOfWords(3, output, ngrams=2), ["a b", "b", "c b a d", "", "a", "b"], "z"
+        )
+        for output in ("tf_idf", "count", "multi_hot")
+    },
     "bucketized": FeatureCase(lambda: features.Bucketized([2.0, 4.0]), NUMBERS, 99.0),
     "categorical": FeatureCase(features.Categorical, WORDS, "new"),
     "categorical_capped": FeatureCase(lambda: features.Categorical(min_count=2, max_size=1), WORDS, "new"),

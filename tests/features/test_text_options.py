@@ -91,6 +91,55 @@ def test_tf_idf_is_what_plain_python_makes_of_it(texts, others, max_tokens, ngra
         assert own == pytest.approx(expected, rel=1e-6)
 
 
+@given(TEXTS, TEXTS, st.integers(2, 6), st.sampled_from([None, 2]), st.sampled_from(["tf_idf", "count", "multi_hot"]))
+def test_a_bag_of_words_is_what_plain_python_makes_of_it(texts, others, max_tokens, ngrams, output):
+    texts = [*texts, "a b a c", ""]
+    space = rr.FeatureSpace({"t": F.BagOfWords(max_tokens, output, ngrams=ngrams)}).fit(pl.DataFrame({"t": texts}))
+    counts = Counter(gram for text in texts for gram in split(text, ngrams=ngrams))
+    kept = sorted(counts, key=lambda gram: (counts[gram], gram), reverse=True)[: max_tokens - 1]
+    assert space["t"].vocabulary.keys.to_list() == kept
+    having = Counter(gram for text in texts for gram in set(split(text, ngrams=ngrams)))
+    places = {gram: place for place, gram in enumerate(kept, start=2)}
+    ids = [[places.get(gram, 1) for gram in split(text, ngrams=ngrams)] for text in others]
+    made = space.transform(pl.DataFrame({"t": others}))["t"]
+    assert made.shape == (len(others), space.schema["t"].width) == (len(others), len(kept) + 1)
+    for own, row, weights in zip(made.tolist(), ids, weights_by_hand(kept, ids, len(texts), having), strict=True):
+        amounts = {"tf_idf": weights, "count": Counter(row), "multi_hot": dict.fromkeys(row, 1)}[output]
+        assert own == pytest.approx([amounts.get(place, 0) for place in range(1, len(kept) + 2)], rel=1e-6)
+
+
+def test_a_bag_of_words_keeps_its_width_when_others_grow(tmp_path):
+    views = pl.DataFrame({"film": ["x", "y"], "t": ["a b", "b"]})
+    space = rr.FeatureSpace({"film": F.Categorical(), "t": F.BagOfWords(9)}).fit(views)
+    more = pl.DataFrame({"film": ["z"], "t": ["new b"]})
+    grown = space.grown(more)
+    assert grown.schema["film"].num_ids > space.schema["film"].num_ids
+    assert grown.schema["t"] == space.schema["t"]
+    assert torch.equal(grown.transform(more)["t"], space.transform(more)["t"])
+    with pytest.raises(rr.errors.ConfigError, match="feature 't'"):
+        space.grown(more, ["t"])
+    again = rr.FeatureSpace({"film": F.Categorical(), "t": space["t"]}).fit(pl.DataFrame({"film": ["x"], "t": ["c"]}))
+    assert again["t"].vocabulary.keys.to_list() == ["c"]
+    assert space["t"].vocabulary.keys.to_list() == ["b", "a"]  # what a space learned stays its own
+
+
+def test_a_recommender_takes_a_bag_of_words(tmp_path):
+    films = pl.DataFrame({"film": list("abc"), "title": ["Toy Story", "Heat", "A Toy of Heat"]})
+    views = pl.DataFrame({"user": list("uvwu"), "film": list("abca")}).join(films, on="film")
+    kinds = {"user": F.Categorical(), "film": F.Categorical(), "title": F.BagOfWords(5)}
+    space = rr.FeatureSpace(kinds).fit(views)
+    torch.manual_seed(0)
+    model = rr.models.TwoTower(
+        rr.models.Tower(space, ["user"], layers=[4]), rr.models.Tower(space, ["film", "title"], layers=[4]),
+        rr.tasks.Retrieval(),
+    )  # fmt: skip
+    model.fit(space.loader(views, 4), optimizer=rr.optim.LazyAdam(0.05), epochs=2, progress=False)
+    made = rr.Recommender(retrieval=model, space=space, catalogue=films, history=views)
+    made.save(tmp_path / "bundle")
+    many = made.recommend_many(["u", "v", "w"], exclude_seen=False)
+    assert many.equals(rr.Recommender.load(tmp_path / "bundle").recommend_many(["u", "v", "w"], exclude_seen=False))
+
+
 def test_tf_idf_of_texts_that_repeat_and_of_shards_is_the_same():
     texts = ["a b", "b c c", "", "d"] * 2000
     table = pl.DataFrame({"t": texts})
@@ -182,6 +231,12 @@ def test_a_damaged_file_is_refused():
 def test_other_options_are_refused(options):
     with pytest.raises(rr.errors.ConfigError, match="Text"):
         F.Text(**options)
+
+
+@pytest.mark.parametrize("arguments", [(1,), (None,), (5, "idf"), (5, None)])
+def test_other_bags_are_refused(arguments):
+    with pytest.raises(rr.errors.ConfigError, match="BagOfWords"):
+        F.BagOfWords(*arguments)
 
 
 def test_a_recommender_serves_them_alike(tmp_path):
