@@ -144,3 +144,29 @@ def test_nulls_that_are_unknown_are_empty_lists():
     assert dict(zip(found["film"], found["score"], strict=True)) == pytest.approx(
         dict(zip(FILMS["film"], scores.tolist(), strict=True)), abs=1e-5
     )
+
+
+def test_an_update_learns_from_new_lists_with_their_weights(tmp_path):
+    films = FILMS.with_columns(title=pl.concat_str(pl.lit("the film "), "film"))
+    events = EVENTS.join(TASTES, on="user").join(films, on="film")
+    kinds = {"user": F.Categorical(), "film": F.Categorical(), "title": F.Text(weights="tf_idf")}
+    space = rr.FeatureSpace({**kinds, "tastes": F.CategoricalList(weights="much")}).fit(events)
+    torch.manual_seed(0)
+    model = rr.models.TwoTower(
+        rr.models.Tower(space, ["tastes"], layers=[8, 4]), rr.models.Tower(space, ["film", "title"], layers=[4]),
+        rr.tasks.Retrieval(), query_id="user",
+    )  # fmt: skip
+    model.fit(space.loader(events, 6), optimizer=rr.optim.LazyAdam(0.05), epochs=1, progress=False)
+    made = rr.Recommender(retrieval=model, space=space, catalogue=films, history=EVENTS, queries=TASTES)
+    updated = rr.update(
+        made,
+        pl.DataFrame({"user": ["x", "u"], "film": ["g", "b"], "time": [7, 8]}),
+        new_candidates=pl.DataFrame({"film": ["g"], "genre": ["q"], "title": ["brand new"]}),
+        new_queries=pl.DataFrame({"user": ["x", "u"], "tastes": [["z", "q"], ["y"]], "much": [[1.0, 2.0], [3.0]]}),
+    )
+    assert updated.space.vocabulary("tastes").keys.to_list() == ["z", "y", "x", "q"]
+    known = updated.recommend("x", **RULES)
+    assert updated.recommend({"user": "x", "tastes": ["z", "q"], "much": [1.0, 2.0]}, **RULES).equals(known)
+    assert not updated.recommend({"user": "x", "tastes": ["z", "q"], "much": [2.0, 1.0]}, **RULES).equals(known)
+    updated.save(tmp_path / "bundle")
+    assert rr.Recommender.load(tmp_path / "bundle").recommend("x", **RULES).equals(known)
