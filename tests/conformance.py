@@ -193,7 +193,14 @@ class ModelConformance:
 def same(one: torch.Tensor | rr.Jagged, other: torch.Tensor | rr.Jagged) -> bool:
     """Whether two columns hold the same values, NaN included."""
     if isinstance(one, rr.Jagged):
-        return torch.equal(one.values, other.values) and torch.equal(one.offsets, other.offsets)
+        weights = [lists.weights for lists in (one, other) if lists.weights is not None]
+        alike = torch.equal(weights[0], weights[-1]) if weights else True
+        return (
+            alike
+            and len(weights) != 1
+            and torch.equal(one.values, other.values)
+            and torch.equal(one.offsets, other.offsets)
+        )
     return torch.equal(torch.nan_to_num(one, 12345), torch.nan_to_num(other, 12345))
 
 

@@ -13,8 +13,9 @@ from tests.models.test_conformance import CASES
 
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique2"}
 LOOKS_ON_CPU = {  # where the host looks at numbers that it has; none of these looks on a GPU
-    "core/jagged.py: _require_rows",
-    "core/jagged.py: check",
+    "core/offsets.py: _require_within",
+    "core/offsets.py: require_ascending",
+    "core/offsets.py: row_numbers",
     "losses/checks.py: checked",
     "ops/concatenate_lookups.py: _refuse_ids_out_of_range",
     "ops/lookup.py: backward",
@@ -25,8 +26,8 @@ LOOKS_ON_CPU = {  # where the host looks at numbers that it has; none of these l
     "tasks/logits.py: _check_positives",
 }
 WAITS_ANYWHERE = {  # once a list column of the candidates that it takes out of the catalogue: how long is it?
-    "two_tower_sampled": {"core/jagged.py: take"},
-    "reranker": {"core/jagged.py: take"},
+    "two_tower_sampled": {"core/offsets.py: gather_rows"},
+    "reranker": {"core/offsets.py: gather_rows"},
 }
 LIBRARY = Path(rr.__file__).parent
 PIECE = 2**21 * 4  # bytes of the most scores that plain torch holds at a time on the CPU

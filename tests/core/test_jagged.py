@@ -148,3 +148,75 @@ def test_nested_tensors_are_not_taken_for_their_values():
     for parts in ((nested, torch.tensor([0, 2])), (torch.ones(2), torch.tensor([0, 2]), nested)):
         with pytest.raises(ShapeError, match="Jagged"):
             Jagged(*parts)
+
+
+VALUES, OFFSETS, WEIGHTS = np.array([4, 2, 7]), np.array([0, 2, 2, 3]), np.array([0.5, 0.25, 1.0], dtype=np.float32)
+MADE = {
+    "parts": lambda kind: Jagged(kind(VALUES), kind(OFFSETS), kind(WEIGHTS)),
+    "lengths": lambda kind: Jagged.from_lengths(kind(VALUES), kind(np.array([2, 0, 1])), kind(WEIGHTS)),
+    "short lengths": lambda kind: Jagged.from_lengths(kind(VALUES), kind(np.array([2, 0, 1], dtype=np.int8))),
+    "padded": lambda kind: Jagged.from_padded(kind(np.array([[4, 2], [9, 9], [7, 0]])), kind(np.array([2, 0, 1]))),
+    "mask": lambda kind: Jagged.from_padded(
+        kind(np.array([[4, 2], [7, 0]])), kind(np.array([[True, True], [True, False]])), kind(np.ones((2, 2)))
+    ),
+    "group": lambda kind: Jagged.group(kind(np.array([2, 0, 2])), kind(VALUES), 3),
+    "take": lambda kind: Jagged.from_lists([[4, 2], [], [7]]).take(kind(np.array([2, 0]))),
+}
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE.keys())
+def test_arrays_mean_what_tensors_mean(make):
+    ours, expected = make(lambda array: array), make(torch.from_numpy)
+    assert torch.equal(ours.values, expected.values)
+    assert torch.equal(ours.offsets, expected.offsets)
+    assert (ours.weights is None) == (expected.weights is None)
+    assert ours.weights is None or torch.equal(ours.weights, expected.weights)
+
+
+def test_an_array_is_copied():
+    values = VALUES.copy()
+    jagged = Jagged(values, OFFSETS)
+    values[:] = 9
+    assert jagged.to_lists() == [[4, 2], [], [7]]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Jagged([4, 2], torch.tensor([0, 2])),
+        lambda: Jagged(VALUES, [0, 2, 2, 3]),
+        lambda: Jagged(VALUES, OFFSETS.astype(np.int32)),
+        lambda: Jagged(VALUES.astype(str), OFFSETS),
+        lambda: Jagged(VALUES, OFFSETS, [1.0, 1.0, 1.0]),
+        lambda: Jagged.from_lengths(VALUES, [2, 1]),
+        lambda: Jagged.from_lengths([4, 2], np.array([2])),
+        lambda: Jagged.from_lengths(VALUES, np.array([2.0, 1.0])),
+        lambda: Jagged.from_lengths(VALUES[:1], np.array([True])),
+        lambda: Jagged.from_lengths(VALUES, np.array([2, 1], dtype=np.uint64)),
+        lambda: Jagged.from_padded([[1, 2]], np.array([1])),
+        lambda: Jagged.from_padded(np.ones((1, 2)), [1]),
+        lambda: Jagged.from_padded(np.ones((1, 2)), np.array([1]), [[1.0, 1.0]]),
+        lambda: Jagged.from_lists([1, 2]),
+        lambda: Jagged.from_lists([["a"]]),
+        lambda: Jagged.from_lists([[1.5]]),
+        lambda: Jagged.from_lists([[None]]),
+        lambda: Jagged.from_lists([[2**70]]),
+        lambda: Jagged.group([0], VALUES[:1], 1),
+        lambda: Jagged.group(np.array([0]), VALUES, 1),
+        lambda: Jagged.from_lists([[1], [2]]).take([0.5]),
+        lambda: Jagged.from_lists([[1], [2]]).take(torch.tensor([True, False])),
+        lambda: Jagged.from_lists([[1], [2]]).take([[0, 1]]),
+        lambda: Jagged.from_lists([[1], [2]]).take(["a"]),
+        lambda: Jagged.from_lists([[1], [2]]).take("0"),
+        lambda: Jagged.from_lists([[1], [2]]).take(0),
+    ],
+)
+def test_what_would_have_to_be_guessed_is_refused(build):
+    with pytest.raises(ShapeError, match="Jagged"):
+        build()
+
+
+@pytest.mark.parametrize("row", [-1, 2])
+def test_a_group_that_is_not_there_is_refused(row):
+    with pytest.raises(DataError, match=r"Jagged.group, place 1: expected rows in \[0, 2\)"):
+        Jagged.group(np.array([0, row]), VALUES[:2], 2)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import retrank as rr
 from retrank.core.errors import ConfigError, DataError
 from retrank.data.events import EventLog
 from retrank.data.recent_candidates import latest_candidates, with_recent_candidates
@@ -97,3 +98,31 @@ def test_a_wide_window_costs_no_more_than_its_lists():
     rows = rows.with_row_index("time")
     recent = with_recent_candidates(rows, length=10**9, **NAMES)["recent"]  # a column per place would not fit
     assert recent.list.len().sum() == 0
+
+
+@pytest.mark.parametrize("dtype", [pl.String, pl.Null, pl.Datetime, pl.Int64])
+def test_a_table_without_rows_gets_the_column_whatever_its_types(dtype, tmp_path):
+    names = {"query": "user", "candidate": "film", "time": "time"}
+    (tmp_path / "empty.csv").write_text("user,film,time\n")
+    empty = pl.DataFrame(schema={"user": pl.String, "film": pl.Int64, "time": dtype})
+    for table in (empty, tmp_path / "empty.csv"):
+        made = rr.data.with_recent_candidates(table, **names, length=2)
+        assert made.columns == ["user", "film", "time", "recent"]
+        assert rr.data.latest_candidates(table, **names, length=2).columns == ["user", "recent"]
+        assert made.is_empty()
+    assert rr.data.with_recent_candidates(empty, **names, length=2).schema["recent"] == pl.List(pl.Int64)
+    with pytest.raises(rr.errors.DataError, match="column 'when'"):
+        rr.data.with_recent_candidates(empty, **{**names, "time": "when"}, length=2)
+
+
+def test_elsewhere_a_file_without_rows_is_called_empty(tmp_path):
+    (tmp_path / "empty.csv").write_text("user,film,time\n")
+    for use in (
+        lambda table: rr.data.EventLog(table, query="user", candidate="film", time="time"),
+        lambda table: rr.data.time_split(table, time="time", test_size=1),
+        lambda table: rr.data.leave_last_split(table, query="user", time="time"),
+        lambda table: rr.baselines.Popularity().fit(table),
+        lambda table: rr.baselines.Popularity().fit(table, time="time"),
+    ):
+        with pytest.raises(rr.errors.DataError, match="at least one row, got an empty table"):
+            use(tmp_path / "empty.csv")

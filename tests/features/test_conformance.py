@@ -8,6 +8,12 @@ LISTS = [["b", "a"], ["b"], [], ["c", "b"], ["a"], ["b", "b"]]
 NUMBERS = [3.0, 1.5, 2.0, 8.0, 5.0, 4.0]
 TIMES = [0, 86_400, 90_000, 1_000_000, 1_700_000_000, 5]
 CASES = {
+    **{
+        f"bag_of_words_{output}": FeatureCase(
+            lambda output=output: features.BagOfWords(3, output, ngrams=2), ["a b", "b", "c b a d", "", "a", "b"], "z"
+        )
+        for output in ("tf_idf", "count", "multi_hot")
+    },
     "bucketized": FeatureCase(lambda: features.Bucketized([2.0, 4.0]), NUMBERS, 99.0),
     "categorical": FeatureCase(features.Categorical, WORDS, "new"),
     "categorical_capped": FeatureCase(lambda: features.Categorical(min_count=2, max_size=1), WORDS, "new"),
@@ -21,6 +27,11 @@ CASES = {
     "recent": FeatureCase(lambda: features.Recent("key", decay=0.1), LISTS, ["new", "a"]),
     "rescaled": FeatureCase(lambda: features.Rescaled(0.5, 1.0), NUMBERS, 99.0),
     "text": FeatureCase(lambda: features.Text(max_tokens=10, max_length=3), ["a b", "b", "c b a d", "", "a", "b"], "z"),
+    "text_tf_idf": FeatureCase(
+        lambda: features.Text(standardize=None, ngrams=[1, 2], weights="tf_idf"),
+        ["a b", "b", "c b a d", "", "a", "b"],
+        "z",
+    ),
     "timestamp_part": FeatureCase(lambda: features.TimestampPart("weekday"), TIMES, 7),
 }
 

@@ -106,3 +106,6 @@ def test_texts(case):
         width = len(expected["vocabulary"])  # without a padding token, so every id is one lower
         ours = [[float(column + 1 in row) for column in range(width)] for row in tokens.to_lists()]
         assert ours == expected["output"]
+        bag = rr.FeatureSpace({"title": rr.features.BagOfWords(1000, "multi_hot")})
+        bag.fit(pl.DataFrame({"title": case["inputs"]["adapt"]}))
+        assert bag.transform(pl.DataFrame({"title": case["inputs"]["data"]}))["title"].tolist() == expected["output"]

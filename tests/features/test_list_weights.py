@@ -106,14 +106,14 @@ def test_a_null_list_is_empty_where_nulls_are_unknown():
     assert made.weights.tolist() == [0.75, 0.25, 1.0]
 
 
-def recommender(query):
-    views = pl.DataFrame({"user": ["u", "v", "u"], "film": ["a", "b", "c"], "tastes": [["x"]] * 3, "much": [[1.0]] * 3})
+def recommender():
+    views = pl.DataFrame({"user": ["u", "v", "u"], "film": ["a", "b", "c"]})
     views = views.join(FILMS, on="film")
     kinds = {"user": F.Categorical(), "film": F.Categorical(), "genres": F.CategoricalList(weights="shares")}
-    fitted = rr.FeatureSpace({**kinds, "tastes": F.CategoricalList(weights="much")}).fit(views)
+    fitted = rr.FeatureSpace(kinds).fit(views)
     torch.manual_seed(0)
     model = rr.models.TwoTower(
-        rr.models.Tower(fitted, query, layers=[4]), rr.models.Tower(fitted, ["film", "genres"], layers=[4]),
+        rr.models.Tower(fitted, ["user"], layers=[4]), rr.models.Tower(fitted, ["film", "genres"], layers=[4]),
         rr.tasks.Retrieval(),
     )  # fmt: skip
     model.fit(fitted.loader(views, 3), optimizer=rr.optim.LazyAdam(0.01), epochs=1, progress=False)
@@ -123,7 +123,7 @@ def recommender(query):
 
 
 def test_a_recommender_scores_weighted_candidates(tmp_path):
-    model, catalogue, made = recommender(["user"])
+    model, catalogue, made = recommender()
     vectors = dict(zip(catalogue.keys, model.embed_candidates(catalogue.batch), strict=True))
     (query,) = model.embed_queries(made.space.transform(pl.DataFrame({"user": ["v"]}), ["user"]))
     made.save(tmp_path / "bundle")
@@ -131,8 +131,3 @@ def test_a_recommender_scores_weighted_candidates(tmp_path):
         found = served.recommend({"user": "v"}, k=2)
         expected = {film: float(vectors[film] @ query) for film in ("a", "c")}
         assert dict(zip(found["film"], found["score"], strict=True)) == pytest.approx(expected, abs=1e-5)
-
-
-def test_weights_of_query_features_are_refused():
-    with pytest.raises(rr.errors.ConfigError, match="feature 'tastes' of the queries.*one column each"):
-        recommender(["user", "tastes"])

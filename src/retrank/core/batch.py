@@ -8,8 +8,9 @@ from torch import Tensor
 
 from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
+from retrank.core.tensors import as_tensor
 
-__all__ = ["Batch", "Column"]
+__all__ = ["Batch", "Column", "as_batch"]
 
 Column = Tensor | Jagged
 """A column of a batch: a tensor whose first dimension is the row, or a `Jagged`."""
@@ -20,10 +21,10 @@ class Batch:
     """Named columns of equal length, read-only.
 
     Args:
-        columns: name to tensor `(rows, ...)` or `Jagged` with as many rows.
+        columns: name to tensor `(rows, ...)`, NumPy array, which is copied, or `Jagged` with as many rows.
 
     Raises:
-        ShapeError: no columns, a scalar, or columns of different length.
+        ShapeError: no columns, a scalar, a list, or columns of different length.
 
     Example:
         >>> import torch, retrank as rr
@@ -37,6 +38,10 @@ class Batch:
     def __init__(self, columns: Mapping[str, Column]) -> None:
         if not columns:
             raise ShapeError("at least one column", "none", "Batch")
+        columns = {
+            name: column if isinstance(column, Tensor | Jagged) else as_tensor(column, f"column '{name}'", "Batch")
+            for name, column in columns.items()
+        }
         for name, column in columns.items():
             if isinstance(column, Tensor) and column.dim() == 0:
                 raise ShapeError("a tensor with rows", "a scalar", f"column '{name}'", "reshape it to (rows,)")
@@ -44,7 +49,7 @@ class Batch:
         if len(set(lengths)) != 1:
             found = dict(zip(columns, lengths, strict=True))
             raise ShapeError("columns of equal length", str(found), "Batch")
-        self._columns, self._rows = dict(columns), lengths[0]
+        self._columns, self._rows = columns, lengths[0]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -162,3 +167,24 @@ def _concat(columns: Sequence[Column]) -> Column:
     if jagged and len(jagged) != len(columns):
         raise ShapeError("all parts jagged or none", "a mixture", "Batch.concat")
     return Jagged.concat(jagged) if jagged else torch.cat([column for column in columns if isinstance(column, Tensor)])
+
+
+def as_batch(batch: object, where: str) -> Batch:
+    """Take a batch, or columns by name.
+
+    Args:
+        batch: what was given.
+        where: to what it was given, for the message.
+
+    Returns:
+        The batch.
+
+    Raises:
+        ShapeError: anything else, or columns that do not make one.
+    """
+    if isinstance(batch, Batch):
+        return batch
+    if isinstance(batch, Mapping):
+        return Batch(batch)
+    fix = "look up ids alone in the table of a feature"
+    raise ShapeError("a batch with a column for every feature", f"a {type(batch).__name__}", where, fix)

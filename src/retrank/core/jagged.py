@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Self, final
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from retrank.core.errors import DataError, ShapeError
-from retrank.core.padding import kept_places
-from retrank.core.tensors import can_look
+from retrank.core.errors import ShapeError
+from retrank.core.jagged_parts import kept_places, taken_parts, values_and_lengths
+from retrank.core.offsets import gather_rows, offsets_of, require_ascending, row_numbers
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 
 __all__ = ["Jagged"]
+
+Array = npt.NDArray[Any]
 
 
 @final
@@ -19,7 +23,7 @@ class Jagged:
     """Rows of variable length: all values in one tensor, and where each row starts.
 
     Args:
-        values: `(total, ...)`, the rows one after another.
+        values: `(total, ...)`, the rows one after another; like the others a tensor, or a NumPy array, which is copied.
         offsets: `(rows + 1,)` int64, ascending from 0 to `total`; row r is `values[offsets[r]:offsets[r + 1]]`.
         weights: `(total,)` floats, one a value, or None.
 
@@ -38,16 +42,8 @@ class Jagged:
 
     __slots__ = ("offsets", "values", "weights")
 
-    def __init__(self, values: Tensor, offsets: Tensor, weights: Tensor | None = None) -> None:
-        if any(tensor is not None and tensor.is_nested for tensor in (values, offsets, weights)):
-            raise ShapeError("tensors with a shape", "nested ones", "Jagged", "pass the values and offsets of one")
-        if offsets.dim() != 1 or offsets.dtype != torch.int64 or len(offsets) == 0 or values.dim() == 0:
-            expected = "values of shape (total, ...) and int64 offsets of shape (rows + 1,)"
-            got = f"values {tuple(values.shape)}, offsets {tuple(offsets.shape)} {offsets.dtype}"
-            raise ShapeError(expected, got, "Jagged", "offsets begin with 0 and end with the number of values")
-        if weights is not None and weights.shape != values.shape[:1]:
-            raise ShapeError(f"weights of shape ({len(values)},)", str(tuple(weights.shape)), "Jagged")
-        self.values, self.offsets, self.weights = values, offsets, weights
+    def __init__(self, values: Tensor | Array, offsets: Tensor | Array, weights: Tensor | Array | None = None) -> None:
+        self.values, self.offsets, self.weights = taken_parts(values, offsets, weights, "Jagged")
         self.check()
 
     def check(self) -> None:
@@ -56,13 +52,7 @@ class Jagged:
         Raises:
             ShapeError: they do not ascend from 0 to the number of values.
         """
-        if not can_look(self.offsets):
-            return
-        first, last = int(self.offsets[0]), int(self.offsets[-1])
-        if first != 0 or last != len(self.values) or bool((self.offsets[1:] < self.offsets[:-1]).any()):
-            expected = f"offsets that ascend from 0 to the number of values, {len(self.values)}"
-            fix = "row r has the values from offsets[r] to offsets[r + 1]"
-            raise ShapeError(expected, _excerpt(self.offsets), "Jagged", fix)
+        require_ascending(self.offsets, len(self.values))
 
     @classmethod
     def unchecked(cls, values: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Self:
@@ -99,12 +89,16 @@ class Jagged:
 
         Returns:
             A `Jagged` with `len(lists)` rows.
+
+        Raises:
+            ShapeError: no lists of numbers, or numbers that the dtype cannot hold.
         """
-        lengths = torch.tensor([len(row) for row in lists], dtype=torch.int64)
-        return cls.from_lengths(torch.tensor([value for row in lists for value in row], dtype=dtype), lengths)
+        return cls.from_lengths(*values_and_lengths(lists, dtype))
 
     @classmethod
-    def from_lengths(cls, values: Tensor, lengths: Tensor, weights: Tensor | None = None) -> Self:
+    def from_lengths(
+        cls, values: Tensor | Array, lengths: Tensor | Array, weights: Tensor | Array | None = None
+    ) -> Self:
         """Build from the length of each row.
 
         Args:
@@ -118,14 +112,11 @@ class Jagged:
         Raises:
             ShapeError: the lengths do not add up to the number of values, or one is negative.
         """
-        if lengths.dim() != 1 or lengths.is_floating_point() or lengths.is_complex():
-            raise ShapeError("integer lengths of shape (rows,)", f"{lengths.dtype} {tuple(lengths.shape)}", "Jagged")
-        offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64, device=values.device)
-        torch.cumsum(lengths, dim=0, out=offsets[1:])
-        return cls(values, offsets, weights)
+        values = as_tensor(values, "values", "Jagged.from_lengths")
+        return cls(values, offsets_of(lengths, values.device), weights)
 
     @classmethod
-    def from_padded(cls, values: Tensor, kept: Tensor, weights: Tensor | None = None) -> Self:
+    def from_padded(cls, values: Tensor | Array, kept: Tensor | Array, weights: Tensor | Array | None = None) -> Self:
         """Build from a rectangle of padded rows.
 
         Args:
@@ -145,11 +136,13 @@ class Jagged:
             >>> rr.Jagged.from_padded(ids, torch.tensor([2, 1])).to_lists()
             [[4, 2], [7]]
         """
-        mask = kept_places(values, kept, weights)
+        where = "Jagged.from_padded"
+        values, weights = as_tensor(values, "values", where), as_tensor_or_none(weights, "weights", where)
+        mask = kept_places(values, as_tensor(kept, "kept", where), weights)
         return cls.from_lengths(values[mask], mask.sum(dim=1), None if weights is None else weights[mask])
 
     @classmethod
-    def group(cls, rows: Tensor, values: Tensor, num_rows: int) -> Self:
+    def group(cls, rows: Tensor | Array, values: Tensor | Array, num_rows: int) -> Self:
         """Collect values by row number, keeping the order in which they came.
 
         Args:
@@ -160,11 +153,20 @@ class Jagged:
         Returns:
             A `Jagged` with `num_rows` rows.
 
+        Raises:
+            ShapeError: rows and values that do not fit each other.
+            DataError: a row outside of `[0, num_rows)`; not looked for on a GPU.
+
         Example:
             >>> import torch, retrank as rr
             >>> rr.Jagged.group(torch.tensor([2, 0, 2]), torch.tensor([5, 6, 7]), num_rows=3).to_lists()
             [[6], [], [5, 7]]
         """
+        rows, values = as_tensor(rows, "rows", "Jagged.group"), as_tensor(values, "values", "Jagged.group")
+        if rows.dtype != torch.int64 or rows.dim() != 1 or values.shape[:1] != rows.shape:
+            got = f"{rows.dtype} {tuple(rows.shape)} and values {tuple(values.shape)}"
+            raise ShapeError("an int64 row for each value", got, "Jagged.group")
+        rows = row_numbers(rows, num_rows, rows.device, "Jagged.group")
         order = torch.argsort(rows, stable=True)
         return cls.from_lengths(values[order], torch.bincount(rows, minlength=num_rows))
 
@@ -241,7 +243,7 @@ class Jagged:
         rows = torch.arange(len(self), device=self.device)
         return torch.repeat_interleave(rows, self.lengths(), output_size=len(self.values))
 
-    def take(self, index: Tensor | Sequence[int]) -> "Jagged":
+    def take(self, index: Tensor | Array | Sequence[int]) -> "Jagged":
         """Gather rows.
 
         Args:
@@ -252,18 +254,11 @@ class Jagged:
 
         Raises:
             DataError: a row that is not there; on a GPU, torch's own device-side assertion stops the program instead.
-            ShapeError: somebody changed the offsets in place, and those of the rows no longer fit; see `check`.
+            ShapeError: no row numbers; or somebody changed the offsets in place, and those of the rows no longer fit,
+                see `check`.
         """
-        index = torch.as_tensor(index, dtype=torch.int64, device=self.device)
-        self._require_rows(index)
-        starts, ends = self.offsets[index], self.offsets[index + 1]
-        lengths = ends - starts
-        if can_look(index) and bool(((starts < 0) | (lengths < 0) | (ends > len(self.values))).any()):
-            self.check()
-        offsets = torch.zeros(len(index) + 1, dtype=torch.int64, device=self.device)
-        torch.cumsum(lengths, dim=0, out=offsets[1:])
-        places = torch.arange(int(offsets[-1]), device=self.device)
-        places += torch.repeat_interleave(starts - offsets[:-1], lengths, output_size=len(places))
+        rows = row_numbers(index, len(self), self.device)
+        places, offsets = gather_rows(self.offsets, rows, len(self.values))
         weights = None if self.weights is None else self.weights[places]
         return Jagged.unchecked(self.values[places], offsets, weights)
 
@@ -336,15 +331,3 @@ class Jagged:
         """Return the same rows in page-locked memory, from which a GPU copies without waiting."""
         weights = None if self.weights is None else self.weights.pin_memory()
         return Jagged.unchecked(self.values.pin_memory(), self.offsets.pin_memory(), weights)
-
-    def _require_rows(self, index: Tensor) -> None:
-        if not can_look(index) or index.numel() == 0:
-            return
-        if bool((outside := (index < 0) | (index >= len(self))).any()):
-            place = int(outside.nonzero()[0])
-            raise DataError(f"rows in [0, {len(self)})", str(int(index[place])), f"Jagged.take, place {place}", "check")
-
-
-def _excerpt(offsets: Tensor) -> str:
-    shown = [str(offset) for offset in offsets[:8].tolist()]
-    return f"[{', '.join(shown)}{', ...' if len(offsets) > 8 else ''}] ending with {int(offsets[-1])}"

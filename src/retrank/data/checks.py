@@ -130,11 +130,12 @@ def require_time(frame: pl.DataFrame, name: str, where: str = "table") -> None:
         where: what the table is, for the message.
 
     Raises:
-        DataError: missing column, other type, a null, NaN or infinity.
+        DataError: missing column, other type, no rows to tell a type by, a null, NaN or infinity.
     """
     require_columns(frame, [name], where)
     column = frame[name]
     if not (column.dtype.is_numeric() or column.dtype.is_temporal()):
+        require_rows(frame, where)  # a file without rows says nothing of types
         example = "" if column.null_count() == len(column) else f", such as {column.drop_nulls()[0]!r}"
         raise DataError(
             "a number, date or datetime",

@@ -8,7 +8,7 @@ import polars as pl
 
 from retrank.core.errors import ConfigError, DataError, RetrankWarning
 from retrank.data.checks import require_keys, require_rows
-from retrank.data.sources import TableLike, frame
+from retrank.data.sources import TableLike, frame, like
 
 __all__ = ["sample_lists"]
 
@@ -27,7 +27,7 @@ def sample_lists(table: TableLike, *, query: str, size: int, per_query: int, see
 
     Returns:
         One row a list, the lists of a query one after another and the queries in the order of the table: the query's
-        key, and every other column as an array of `size` values.
+        key, and every other column as an array of `size` values. Of pandas if `table` is.
 
     Raises:
         ConfigError: a number out of range.
@@ -70,9 +70,10 @@ def sample_lists(table: TableLike, *, query: str, size: int, per_query: int, see
     drawn = np.repeat(starts[enough], per_query)[:, None] + _draws(lengths[enough], size, per_query, seed)
     flat = rows[places.explode().to_numpy()[drawn.ravel()]]
     shape = (len(drawn), size)
-    return flat.select(
+    lists = flat.select(
         pl.col(query).gather_every(size) if name == query else pl.col(name).reshape(shape) for name in rows.columns
     )
+    return like(table, lists)
 
 
 def _draws(lengths: npt.NDArray[np.int64], size: int, per_query: int, seed: int) -> npt.NDArray[np.int64]:

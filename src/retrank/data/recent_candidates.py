@@ -4,7 +4,7 @@ import polars as pl
 
 from retrank.core.errors import ConfigError
 from retrank.data.checks import require_columns, require_no_nulls, require_time
-from retrank.data.sources import TableLike, frame
+from retrank.data.sources import TableLike, frame, like
 
 __all__ = ["latest_candidates", "with_recent_candidates"]
 
@@ -24,7 +24,8 @@ def with_recent_candidates(
         name: of the new column.
 
     Returns:
-        The table with a list column, oldest first; the first interaction of a query has an empty list.
+        The table with a list column, oldest first; the first interaction of a query has an empty list. A table without
+        rows gets the column, too. Of pandas if `table` is.
 
     Raises:
         ConfigError: the length is below 1, or the new column exists already.
@@ -52,7 +53,7 @@ def with_recent_candidates(
     is_later = pl.any_horizontal(pl.col("query", "time") != pl.col("query", "time").shift()).fill_null(value=True)
     first = pl.when(is_later).then(pl.int_range(pl.len())).forward_fill()  # of those at one time, whose list all have
     lists = lists.gather(ordered.select(first).to_series()).gather(order.arg_sort())
-    return rows.with_columns(lists.alias(name))
+    return like(table, rows.with_columns(lists.alias(name)))
 
 
 def latest_candidates(
@@ -69,7 +70,7 @@ def latest_candidates(
         name: of the list column.
 
     Returns:
-        One row a query: its key and the list, oldest first.
+        One row a query: its key and the list, oldest first; of pandas if `table` is.
 
     Raises:
         ConfigError: the length is below 1, or the list column has the name of the query's.
@@ -85,7 +86,8 @@ def latest_candidates(
     if name == query:
         raise ConfigError("a new column name", f"'{name}' exists", "latest_candidates")
     ordered = rows.sort(time, maintain_order=True)
-    return ordered.group_by(query, maintain_order=True).agg(pl.col(candidate).tail(length).alias(name)).sort(query)
+    lists = ordered.group_by(query, maintain_order=True).agg(pl.col(candidate).tail(length).alias(name))
+    return like(table, lists.sort(query))
 
 
 def _checked(table: TableLike, query: str, candidate: str, time: str, length: int) -> pl.DataFrame:
@@ -94,5 +96,6 @@ def _checked(table: TableLike, query: str, candidate: str, time: str, length: in
     rows = frame(table)
     require_columns(rows, [query, candidate, time])
     require_no_nulls(rows, [query, candidate])
-    require_time(rows, time)
+    if rows.height:  # otherwise there is nothing to list, and a file without rows says nothing of types
+        require_time(rows, time)
     return rows

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 import polars as pl
 
@@ -12,7 +12,7 @@ from retrank.data.file_source import FileSource
 from retrank.data.frame_source import FrameSource
 from retrank.data.source import Source
 
-__all__ = ["ArrowCapsule", "FileSource", "FrameSource", "Source", "TableLike", "frame", "source"]
+__all__ = ["ArrowCapsule", "FileSource", "FrameSource", "Source", "TableLike", "frame", "is_pandas", "like", "source"]
 
 
 @runtime_checkable
@@ -25,7 +25,7 @@ class ArrowCapsule(Protocol):
 
 
 TableLike: TypeAlias = Source | pl.DataFrame | pl.LazyFrame | ArrowCapsule | str | Path
-"""What every function that takes a table accepts."""
+"""What every function that takes a table accepts; one that returns a table gives pandas for pandas, else polars."""
 
 
 def source(table: TableLike, *, schema: Types | None = None) -> Source:
@@ -91,6 +91,34 @@ def frame(table: TableLike, columns: Sequence[str] | None = None, *, schema: Typ
         ['b']
     """
     return source(table, schema=schema).frame(columns)
+
+
+def like(table: object, result: pl.DataFrame) -> pl.DataFrame:
+    """Return a result as the caller has tables: in pandas if one of pandas was given, else in polars.
+
+    Every public function that takes a table and returns one does this with what it returns. Other libraries read a
+    polars table without a copy, through the Arrow PyCapsule interface.
+
+    Args:
+        table: what the caller gave.
+        result: what was made of it.
+
+    Returns:
+        The result; a pandas one has a new index.
+    """
+    return cast("pl.DataFrame", result.to_pandas()) if is_pandas(table) else result
+
+
+def is_pandas(value: object) -> bool:
+    """Say whether something is a data frame or a series of pandas, which need not be installed.
+
+    Args:
+        value: anything.
+    """
+    return any(
+        base.__module__.partition(".")[0] == "pandas" and base.__name__ in ("DataFrame", "Series")
+        for base in type(value).__mro__
+    )
 
 
 def _collected(table: pl.LazyFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import polars as pl
 
 from retrank.core.errors import ConfigError, DataError
 from retrank.data.checks import require_keys, require_rows, require_time
-from retrank.data.sources import TableLike, frame
+from retrank.data.sources import TableLike, frame, like
 
 __all__ = ["leave_last_split", "random_split", "time_split"]
 
@@ -22,7 +22,7 @@ def random_split(table: TableLike, *, test_size: int | float, seed: int) -> tupl
         seed: of `numpy.random.default_rng(seed).permutation(rows)`; the last `test_size` of it are test rows.
 
     Returns:
-        The train and the test table, both in the order of the permutation.
+        The train and the test table, both in the order of the permutation; of pandas if `table` is.
 
     Raises:
         ConfigError: a size that leaves one side empty.
@@ -38,7 +38,7 @@ def random_split(table: TableLike, *, test_size: int | float, seed: int) -> tupl
     require_rows(rows)
     num_train = rows.height - _num_test(test_size, rows.height)
     order = np.random.default_rng(seed).permutation(rows.height)
-    return rows[order[:num_train]], rows[order[num_train:]]
+    return like(table, rows[order[:num_train]]), like(table, rows[order[num_train:]])
 
 
 def time_split(
@@ -58,7 +58,7 @@ def time_split(
         cutoff: the time of the first test row, instead of `test_size`.
 
     Returns:
-        The train and the test table, both in the order of the table.
+        The train and the test table, both in the order of the table; of pandas if `table` is.
 
     Raises:
         ConfigError: both or neither of `test_size` and `cutoff`, or a size that leaves one side empty.
@@ -86,7 +86,7 @@ def time_split(
             f"all {rows.height} rows {'from' if is_test.any() else 'before'} it",
             f"column '{time}'",
         )
-    return rows.filter(~is_test), rows.filter(is_test)
+    return like(table, rows.filter(~is_test)), like(table, rows.filter(is_test))
 
 
 def leave_last_split(
@@ -105,7 +105,7 @@ def leave_last_split(
             row.
 
     Returns:
-        The train and the test table, both in the order of the table.
+        The train and the test table, both in the order of the table; of pandas if `table` is.
 
     Raises:
         ConfigError: a number of rows below 1, or a fraction that is not between 0 and 1.
@@ -132,7 +132,7 @@ def leave_last_split(
     is_test = sorted_rows.select("row", is_last=is_last).sort("row")["is_last"]
     if not is_test.any():
         raise DataError("a query with two rows or more", "none", f"column '{query}'", "use random_split or time_split")
-    return rows.filter(~is_test), rows.filter(is_test)
+    return like(table, rows.filter(~is_test)), like(table, rows.filter(is_test))
 
 
 def _num_test(test_size: int | float, num_rows: int) -> int:

@@ -5,7 +5,7 @@ from typing import cast, final
 
 from torch import Tensor, nn
 
-from retrank.core.batch import Batch
+from retrank.core.batch import Batch, as_batch
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.schema import Schema
 from retrank.embeddings.embedding_table import EmbeddingTable
@@ -91,6 +91,7 @@ class EmbeddingCollection(Embeddings):
         Raises:
             DataError: a column is missing, or an id is outside of its table.
         """
+        batch = as_batch(batch, "EmbeddingCollection")
         return {feature: table(batch[feature]) for feature, table in self._owners()}
 
     def concatenate(self, batch: Batch, others: Sequence[Tensor] = ()) -> Tensor:
@@ -106,6 +107,7 @@ class EmbeddingCollection(Embeddings):
         Raises:
             DataError: a column is missing, or an id is outside of its table.
         """
+        batch = as_batch(batch, "EmbeddingCollection")
         lookups = [table.lookup(batch[feature]) for feature, table in self._owners()]
         try:
             return concatenate_lookups([*lookups, *others])

@@ -15,6 +15,7 @@ from retrank.core.hooks import has_hooks
 from retrank.core.jagged import Jagged
 from retrank.core.penalties import add_penalty
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
+from retrank.core.tensors import as_tensor
 from retrank.embeddings.pooling import Combiner, pool_vectors, require_combiner
 from retrank.ops.concatenate_lookups import Lookup
 from retrank.ops.prepared_lookups import Rows
@@ -75,18 +76,19 @@ class Table(Configurable, nn.Module, ABC):
         """Look up ids, or pool lists of them.
 
         Args:
-            ids: `(batch,)` or `(batch, length)` int64, or a `Jagged` of int64 ids, pooled with its weights if any.
+            ids: `(batch,)` or `(batch, length)` int64, as a tensor or a NumPy array, or a `Jagged` of int64 ids, pooled
+                with its weights if any.
 
         Returns:
             `(batch, dim)`; `(batch, length, dim)` for a rectangle of ids.
 
         Raises:
-            ShapeError: ids that are not int64 or of another shape.
+            ShapeError: ids that are not int64 or of another shape, or a list.
             DataError: an id outside of the table. On a GPU, where looking would mean waiting, torch's own
                 device-side assertion stops the program instead.
             ConfigError: lists with weights, pooled by `"max"`.
         """
-        self._check(ids)
+        ids = self._checked(ids)
         try:
             vectors = self._pool(ids) if isinstance(ids, Jagged) else self._look_up(ids)
         except (IndexError, RuntimeError, DataError):
@@ -108,7 +110,7 @@ class Table(Configurable, nn.Module, ABC):
             ShapeError: ids that are not int64 or of another shape.
             DataError: an id outside of the table, if the vectors are returned.
         """
-        self._check(ids)
+        ids = self._checked(ids)
         lookup = None if has_hooks(self) else self._row_lookup(ids)
         if lookup is None:
             vectors: Tensor = self(ids)
@@ -129,6 +131,7 @@ class Table(Configurable, nn.Module, ABC):
         Returns:
             A scalar tensor, whose gradient is row-sparse.
         """
+        ids = self._checked(ids)
         values = ids.values if isinstance(ids, Jagged) else ids
         return self._look_up(values).square().sum() * (self.l2 / max(len(ids), 1))
 
@@ -190,7 +193,9 @@ class Table(Configurable, nn.Module, ABC):
         """Make an inner table fail, too, for ids that this table does not have."""
         return inner.masked_fill((ids < 0) | (ids >= self.num_ids), -1)
 
-    def _check(self, ids: Tensor | Jagged) -> None:
+    def _checked(self, ids: Tensor | Jagged) -> Tensor | Jagged:
+        """Return the ids, an array as a tensor."""
+        ids = ids if isinstance(ids, Jagged) else as_tensor(ids, "ids", f"table '{self.name}'")
         values = ids.values if isinstance(ids, Jagged) else ids
         if values.dtype != torch.int64 or values.dim() > (1 if isinstance(ids, Jagged) else 2) or values.dim() == 0:
             raise ShapeError(
@@ -199,6 +204,7 @@ class Table(Configurable, nn.Module, ABC):
                 f"table '{self.name}'",
                 "pass an id column of the batch",
             )
+        return ids
 
     def _add_penalty(self, ids: Tensor | Jagged) -> None:
         if self.l2:

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from retrank.core.batch import Batch
+from retrank.core.batch import Batch, as_batch
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.penalties import add_penalty
@@ -121,6 +121,7 @@ class UnifiedEmbedding(Embeddings):
             DataError: a column is missing, or an id is negative.
             ShapeError: ids that are not int64 or of another shape.
         """
+        batch = as_batch(batch, "UnifiedEmbedding")
         vectors = {feature: self._look_up(feature, batch[feature]) for feature in self._tables_of}
         if self.l2:
             add_penalty(partial(self.penalty, batch.select(self.features)))
@@ -135,6 +136,7 @@ class UnifiedEmbedding(Embeddings):
         Returns:
             A scalar tensor, whose gradient is row-sparse.
         """
+        batch = as_batch(batch, "UnifiedEmbedding")
         squares = [
             self._look_up(feature, ids.values if isinstance(ids, Jagged) else ids).square().sum()
             for feature, ids in ((feature, batch[feature]) for feature in self._tables_of)

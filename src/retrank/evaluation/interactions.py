@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
-from retrank.data.checks import require_keys, require_time
+from retrank.data.checks import require_keys, require_rows, require_time
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import as_keys, key_type
 from retrank.data.sources import TableLike, frame
@@ -101,6 +101,7 @@ class InteractionMatrix:
             DataError: a column is missing or holds nulls, or there are no rows.
         """
         interactions = frame(table)
+        require_rows(interactions, "interactions")
         query, candidate = query_and_candidate(interactions, query, candidate)
         if time is not None:
             require_time(interactions, time)

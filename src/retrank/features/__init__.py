@@ -3,14 +3,16 @@
 A `FeatureSpace` names the features of a table. Its kinds: `Categorical`, `CategoricalList` and `Text` keep a
 `Vocabulary`; `Hashed` and `Cross` hash to buckets; `Recent`
 holds what a query did last, in the vocabulary of the candidates; `Discretized` and `Bucketized` cut numbers into bins;
-`TimestampPart` takes what comes around in time; `Rescaled`, `Normalized`, `Log` and `Passthrough` stay numbers. In
-every id column 0 is padding and 1 unknown. A space learns through mergeable `statistics`, so a streamed or sharded
-table teaches what the whole table does; it grows without renumbering and is saved as JSON and Parquet.
+`TimestampPart` takes what comes around in time; `Rescaled`, `Normalized`, `Log` and `Passthrough` stay numbers, and
+`BagOfWords` makes texts numbers. In every id column 0 is padding and 1 unknown. A space learns through mergeable
+`statistics`, so a streamed or sharded table teaches what the whole table does; it grows without renumbering and is
+saved as JSON and Parquet.
 
 A `Catalogue` is the table of candidates with a row each, a `History` who interacted with which of them.
 """
 
 from retrank.features import hashing, statistics
+from retrank.features.bag_of_words import BagOfWords
 from retrank.features.bins import BinFeature, Bucketized, Discretized
 from retrank.features.catalogue import Catalogue
 from retrank.features.categorical import Categorical, CategoricalList, VocabularyFeature
@@ -28,6 +30,7 @@ from retrank.features.time import TimestampPart
 from retrank.features.vocabulary import Vocabulary
 
 __all__ = [
+    "BagOfWords",
     "BinFeature",
     "Bucketized",
     "Catalogue",

@@ -59,7 +59,7 @@ class VocabularyFeature(Feature):
         """The keys and their ids."""
         return fitted(self._vocabulary, self)
 
-    def summarize(self, values: pl.Series) -> KeyCounts:
+    def summarize(self, values: pl.Series) -> Summary:
         """Count the keys of a part; see `Feature.summarize`."""
         return KeyCounts.of(self._keys(values))
 
@@ -160,8 +160,7 @@ class CategoricalList(VocabularyFeature):
         separator: what stands between the keys of a list where the column holds text, as `"|"` in `drama|war`; spaces
             around keys and empty keys are left out. Lists stay lists.
         weights: a second column, of lists of numbers from 0 up, as many as the keys: how much each key counts when
-            embeddings are pooled. None for equal weights. Only features of candidates, and of models that are not
-            asked through a `Recommender`, can have them.
+            embeddings are pooled. None for equal weights. A query that brings such lists brings their weights too.
         column: the column to read; the feature's name by default.
 
     Raises:

@@ -7,6 +7,8 @@
   `PairwiseLogisticLoss`, `PairwiseSoftZeroOneLoss` and `PairwiseMeanSquaredError`; the whole list at once
   `ListMLELoss`, `ListwiseSoftmaxLoss`, `ApproxNDCGLoss` and `LambdaLoss`.
 - On single logits: `WeightedBCELoss` and `FocalLoss`.
+
+Where a tensor is meant, a NumPy array means the same.
 """
 
 from retrank.losses.list_loss import ListLoss

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from retrank.core.arguments import check_number
 from retrank.core.config import Configurable
 from retrank.core.errors import ShapeError
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.losses.checks import FINITE, checked, checked_weight
 from retrank.losses.reduction import Reduction, check_reduction, check_shape, reduced
 
@@ -58,6 +59,8 @@ class ListLoss(Configurable, nn.Module, ABC):
                 the loss becomes NaN instead.
         """
         where = type(self).__name__
+        scores, labels = as_tensor(scores, "scores", where), as_tensor(labels, "labels", where)
+        mask, weight = as_tensor_or_none(mask, "mask", where), as_tensor_or_none(weight, "weight", where)
         if scores.dim() != 2 or not scores.is_floating_point():
             got = f"{scores.dtype} of shape {tuple(scores.shape)}"
             raise ShapeError("float scores of shape (batch, list)", got, where, "a single list is scores[None]")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from retrank.core.arguments import check_number
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, ShapeError
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.losses.checks import checked, checked_weight
 from retrank.losses.reduction import Reduction, check_reduction, check_shape, reduced
 
@@ -51,10 +52,14 @@ class PointwiseLoss(Configurable, nn.Module, ABC):
                 NaN instead.
         """
         where = type(self).__name__
+        logits, labels = as_tensor(logits, "logits", where), as_tensor(labels, "labels", where)
+        mask, weight = as_tensor_or_none(mask, "mask", where), as_tensor_or_none(weight, "weight", where)
         if not logits.is_floating_point():
             raise ShapeError("float logits", str(logits.dtype), where, "are logits and labels swapped?")
         for name, tensor in (("labels", labels), ("mask", mask), ("weight", weight)):
             check_shape(tensor, logits.shape, name, where)
+        if mask is not None and mask.dtype != torch.bool:
+            raise ShapeError("a bool mask", str(mask.dtype), where, "True keeps an entry")
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = labels.to(logits)
         if mask is not None:

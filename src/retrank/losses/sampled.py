@@ -2,7 +2,8 @@
 
 They fit the scores of `rr.tasks.RetrievalScorer`. A negative that the mask calls invalid has no loss, and a score of
 -inf takes no part at all. The mean is over all entries of `(batch, negatives)`, invalid ones included, so that a row
-with few valid negatives does not count more for them. A row without a positive has weight 0.
+with few valid negatives does not count more for them. A row without a positive has weight 0. Where a tensor is meant, a
+NumPy array means the same.
 """
 
 import torch
@@ -10,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retrank.core.arguments import check_number
-from retrank.core.errors import ShapeError
-from retrank.losses.checks import checked_weight
-from retrank.losses.reduction import Reduction, check_reduction, check_shape, reduced
+from retrank.losses.reduction import Reduction
+from retrank.losses.sampled_scores import checked_inputs, finite_negatives, is_removed, reduced_valid
 from retrank.losses.softmax import softmax_cross_entropy
 
 __all__ = ["bpr", "bpr_max", "cross_entropy", "hinge", "logistic", "top1", "top1_max", "top1_v2"]
@@ -49,7 +49,7 @@ def cross_entropy(
 
     Source: sampled softmax, Jean et al. (2015).
     """
-    weight = _checked(scores, valid_negatives, weight, reduction, "cross_entropy")
+    scores, valid_negatives, weight = checked_inputs(scores, valid_negatives, weight, reduction, "cross_entropy")
     if valid_negatives is not None:
         scores = torch.cat([scores[:, :1], scores[:, 1:].masked_fill(~valid_negatives, -torch.inf)], dim=1)
     positives = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
@@ -86,8 +86,10 @@ def bpr(
 
     Source: Rendle et al. (2009), "BPR: Bayesian personalized ranking from implicit feedback".
     """
-    weight = _checked(scores, valid_negatives, weight, reduction, "bpr")
-    return _reduced(scores, F.softplus(_finite_negatives(scores) - scores[:, :1]), valid_negatives, weight, reduction)
+    scores, valid_negatives, weight = checked_inputs(scores, valid_negatives, weight, reduction, "bpr")
+    return reduced_valid(
+        scores, F.softplus(finite_negatives(scores) - scores[:, :1]), valid_negatives, weight, reduction
+    )
 
 
 def bpr_max(
@@ -125,11 +127,11 @@ def bpr_max(
     Source: `bpr-max` of Merlin Models. Hidasi and Karatzoglou (2018), "Recurrent neural networks with top-k gains",
         take the logarithm of the sum over negatives instead, one loss per row.
     """
-    weight = _checked(scores, valid_negatives, weight, reduction, "bpr_max")
+    scores, valid_negatives, weight = checked_inputs(scores, valid_negatives, weight, reduction, "bpr_max")
     check_number(l2, "l2", "bpr_max", least=0)
-    negatives, log_share = _finite_negatives(scores), _log_share(scores)
+    negatives, log_share = finite_negatives(scores), _log_share(scores)
     losses = F.softplus(negatives - scores[:, :1]) - log_share + l2 * log_share.exp() * negatives.square()
-    return _reduced(scores, losses, valid_negatives, weight, reduction)
+    return reduced_valid(scores, losses, valid_negatives, weight, reduction)
 
 
 def top1(
@@ -162,8 +164,8 @@ def top1(
 
     Source: Hidasi et al. (2016), "Session-based recommendations with recurrent neural networks".
     """
-    weight = _checked(scores, valid_negatives, weight, reduction, "top1")
-    return _reduced(scores, _top1(scores), valid_negatives, weight, reduction)
+    scores, valid_negatives, weight = checked_inputs(scores, valid_negatives, weight, reduction, "top1")
+    return reduced_valid(scores, _top1(scores), valid_negatives, weight, reduction)
 
 
 def top1_v2(
@@ -198,10 +200,10 @@ def top1_v2(
 
     Source: `top1_v2` of Merlin Models, after the implementation of GRU4Rec.
     """
-    weight = _checked(scores, valid_negatives, weight, reduction, "top1_v2")
-    entries = _top1(scores).masked_fill(_removed(scores), 0)
+    scores, valid_negatives, weight = checked_inputs(scores, valid_negatives, weight, reduction, "top1_v2")
+    entries = _top1(scores).masked_fill(is_removed(scores), 0)
     row = (entries.sum(dim=1, keepdim=True) - scores[:, :1].square().sigmoid()) / max(entries.shape[1], 1)
-    return _reduced(scores, row.expand_as(entries), valid_negatives, weight, reduction)
+    return reduced_valid(scores, row.expand_as(entries), valid_negatives, weight, reduction)
 
 
 def top1_max(
@@ -237,8 +239,8 @@ def top1_max(
 
     Source: Hidasi and Karatzoglou (2018), "Recurrent neural networks with top-k gains".
     """
-    weight = _checked(scores, valid_negatives, weight, reduction, "top1_max")
-    return _reduced(scores, _log_share(scores).exp() * _top1(scores), valid_negatives, weight, reduction)
+    scores, valid_negatives, weight = checked_inputs(scores, valid_negatives, weight, reduction, "top1_max")
+    return reduced_valid(scores, _log_share(scores).exp() * _top1(scores), valid_negatives, weight, reduction)
 
 
 def logistic(
@@ -272,7 +274,7 @@ def logistic(
 
     Source: Burges et al. (2005), RankNet; `logistic` of Merlin Models.
     """
-    weight = _checked(scores, valid_negatives, weight, reduction, "logistic")
+    scores, valid_negatives, weight = checked_inputs(scores, valid_negatives, weight, reduction, "logistic")
     return bpr(scores, valid_negatives, weight, reduction=reduction)
 
 
@@ -306,45 +308,17 @@ def hinge(
 
     Source: Herbrich et al. (1999), ranking SVM; `hinge` of Merlin Models.
     """
-    weight = _checked(scores, valid_negatives, weight, reduction, "hinge")
-    return _reduced(scores, F.relu(1 + _finite_negatives(scores) - scores[:, :1]), valid_negatives, weight, reduction)
-
-
-def _removed(scores: Tensor) -> Tensor:
-    return scores[:, 1:] == -torch.inf
-
-
-def _finite_negatives(scores: Tensor) -> Tensor:
-    # A removed score has no loss whatever its value; a finite one keeps infinities out of the gradient.
-    return scores[:, 1:].masked_fill(_removed(scores), 0)
+    scores, valid_negatives, weight = checked_inputs(scores, valid_negatives, weight, reduction, "hinge")
+    return reduced_valid(
+        scores, F.relu(1 + finite_negatives(scores) - scores[:, :1]), valid_negatives, weight, reduction
+    )
 
 
 def _log_share(scores: Tensor) -> Tensor:
-    removed = _removed(scores) & ~_removed(scores).all(dim=1, keepdim=True)  # a softmax of nothing would be NaN
-    return _finite_negatives(scores).masked_fill(removed, -torch.inf).log_softmax(dim=1)
+    removed = is_removed(scores) & ~is_removed(scores).all(dim=1, keepdim=True)  # a softmax of nothing would be NaN
+    return finite_negatives(scores).masked_fill(removed, -torch.inf).log_softmax(dim=1)
 
 
 def _top1(scores: Tensor) -> Tensor:
-    negatives = _finite_negatives(scores)
+    negatives = finite_negatives(scores)
     return (negatives - scores[:, :1]).sigmoid() + negatives.square().sigmoid()
-
-
-def _reduced(
-    scores: Tensor, losses: Tensor, valid_negatives: Tensor | None, weight: Tensor | None, reduction: Reduction
-) -> Tensor:
-    valid = ~_removed(scores) if valid_negatives is None else valid_negatives & ~_removed(scores)
-    weight = None if weight is None else weight[:, None].expand_as(losses)
-    return reduced(losses.where(valid, 0), weight, reduction)
-
-
-def _checked(scores: Tensor, valid: Tensor | None, weight: Tensor | None, reduction: str, where: str) -> Tensor | None:
-    """Check all inputs, and return the weight."""
-    check_reduction(reduction, where)
-    if scores.dim() != 2 or scores.shape[1] == 0 or not scores.is_floating_point():
-        got = f"{scores.dtype} of shape {tuple(scores.shape)}"
-        raise ShapeError("float scores of shape (batch, 1 + negatives)", got, where, "put the positive in column 0")
-    check_shape(valid, scores[:, 1:].shape, "valid_negatives", where)
-    check_shape(weight, scores.shape[:1], "weight", where)
-    if valid is not None and valid.dtype != torch.bool:
-        raise ShapeError("bool valid_negatives", str(valid.dtype), where)
-    return None if weight is None else checked_weight(weight, where)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from retrank.core.arguments import check_number
 from retrank.core.errors import ConfigError, DataError, ShapeError
+from retrank.core.tensors import as_tensor, as_tensor_or_none
 from retrank.losses.checks import checked_weight
 from retrank.ops.softmax_by_torch import weighted
 
@@ -56,9 +57,12 @@ def softmax_cross_entropy(
 
     Source: `CategoricalCrossentropy(from_logits=True)` of Keras, whose mean also divides by the number of rows.
     """
+    where = "softmax_cross_entropy"
+    scores, positives = as_tensor(scores, "scores", where), as_tensor(positives, "positives", where)
+    weight = as_tensor_or_none(weight, "weight", where)
     _check(scores, positives, weight, reduction)
-    check_number(label_smoothing, "label_smoothing", "softmax_cross_entropy", least=0, most=1)
-    weight = None if weight is None else checked_weight(weight, "softmax_cross_entropy")
+    check_number(label_smoothing, "label_smoothing", where, least=0, most=1)
+    weight = None if weight is None else checked_weight(weight, where)
     try:
         losses = F.cross_entropy(scores, positives, reduction="none", ignore_index=_IGNORE_NOTHING)
     except IndexError:

@@ -24,8 +24,8 @@ def ask_one(parts: Parts, query: Mapping[str, Any]) -> AskedQueries:
         query: its key, and feature values by column name.
 
     Raises:
-        DataError: the key is missing or of another type, a column is unknown, or a value is of another kind than in
-            training.
+        DataError: the key is missing or of another type, a column is unknown, a value is of another kind than in
+            training, or lists come without their weights.
     """
     queries = parts.queries
     types = queries.column_types
@@ -43,13 +43,16 @@ def ask_one(parts: Parts, query: Mapping[str, Any]) -> AskedQueries:
         if name != queries.query and value is not None
     }
     log = parts.history.events
-    return AskedQueries(
+    asked = AskedQueries(
         pl.Series(queries.query, [key]),
         torch.tensor([queries.index.place(key)]),
         torch.tensor([log.queries.place(key)]),
         {name: column for name, column in brought.items() if not column.null_count()},
         None,
     )
+    if asked.brought:
+        queries.require_whole(asked)
+    return asked
 
 
 def ask_table(parts: Parts, table: pl.DataFrame) -> AskedQueries:
@@ -60,8 +63,8 @@ def ask_table(parts: Parts, table: pl.DataFrame) -> AskedQueries:
         table: one row per query: its key, and feature columns; other columns are ignored.
 
     Raises:
-        DataError: the key column is missing, holds nulls or is of another type, or a column holds values of another
-            kind than in training.
+        DataError: the key column is missing, holds nulls or is of another type, a column holds values of another
+            kind than in training, or lists come without their weights.
     """
     parts.require_own_process("many queries at once")
     queries = parts.queries
@@ -70,10 +73,13 @@ def ask_table(parts: Parts, table: pl.DataFrame) -> AskedQueries:
     keys = as_keys(table[queries.query], queries.key_type, "error")
     types = queries.column_types
     brought = {name: as_trained(table[name], types[name]) for name in table.columns if name in types}
-    return AskedQueries(
+    asked = AskedQueries(
         keys,
         torch.from_numpy(queries.index.find(keys)),
         torch.from_numpy(parts.history.events.queries.find(keys)),
         {name: column for name, column in brought.items() if column.null_count() < len(column)},
         range(len(keys)),
     )
+    if asked.brought:
+        queries.require_whole(asked)
+    return asked

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.batch import Batch, Column
-from retrank.core.errors import ConfigError
+from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
 from retrank.data.checks import require_columns
 from retrank.data.events import EventLog
@@ -75,7 +75,6 @@ class QueryFeatures:
 
     Raises:
         DataError: a column is missing, a query key is null, or a value that a feature refuses.
-        ConfigError: a feature that reads a second column, such as that of its weights.
     """
 
     def __init__(
@@ -92,18 +91,15 @@ class QueryFeatures:
         self.query, self._layout, self._names = query, layout, list(names)
         self._parts = layout.parts(names)
         self._kinds = {name: layout.features[name] for name in self._parts}
-        for name, kind in self._kinds.items():
-            if kind.other_columns:
-                fix = "give the query tower a feature without weights="
-                where = f"feature '{name}' of the queries"
-                raise ConfigError("features that read one column each", repr(kind), where, fix)
         self._columns = {name: layout.column(name) for name in self._parts}
+        self._read = {name: layout.columns([name]) for name in self._parts}  # with the weights of lists
         self._recents = {
             name: kind for name, kind in self._kinds.items() if isinstance(kind, Recent) and kind.of == candidate_id
         }
         self._of_history = self._recents if events.time is not None else {}
         stored = [name for name in self._parts if name not in self._of_history]
-        columns = list(dict.fromkeys(self._columns[name] for name in stored if self._columns[name] != query))
+        read = [column for name in stored for column in self._read[name]]
+        columns = list(dict.fromkeys(column for column in read if column != query))
         require_columns(table, [query, *columns], "queries")
         keys = as_keys(table[query], None, "error")
         self.key_type: KeyType = key_type(keys)
@@ -115,13 +111,13 @@ class QueryFeatures:
         self.index = KeyIndex(self._table[query])
         self._schema = {name: kind.schema(name) for name, kind in self._kinds.items()}
         self._stored: dict[str, Column] = {
-            name: transform_known(self._kinds[name], self._schema[name], self._table[self._columns[name]])
+            name: transform_known(self._kinds[name], self._schema[name], self._table.select(self._read[name]))
             for name in stored
         }
         self._required = [
             column
             for column in columns
-            if not all(self._kinds[name].accepts_nulls for name in stored if self._columns[name] == column)
+            if not all(self._kinds[name].accepts_nulls for name in stored if column in self._read[name])
         ]
         self._absent = {
             column: torch.from_numpy(self._table[column].is_null().to_numpy(writable=True))
@@ -188,6 +184,27 @@ class QueryFeatures:
         made = {name: self._part(name, asked) for name in self._parts}
         return self._layout.combine(made, self._names)
 
+    def require_whole(self, asked: AskedQueries) -> None:
+        """Require that queries bring lists together with their weights, or neither.
+
+        Args:
+            asked: the queries.
+
+        Raises:
+            DataError: a query brings one without the other, with its row.
+        """
+        for own, *others in self._read.values():
+            for other in others:
+                lacks = {column: self._lacks(column, asked) for column in (own, other)}
+                apart = lacks[own] ^ lacks[other]
+                if not apart.any():
+                    continue
+                row = int(apart.arg_max() or 0)
+                lacking = own if lacks[own][row] else other
+                where = "the query" if asked.rows is None else f"queries, row {asked.rows[row]}"
+                expected = f"'{own}' with the weights of its keys, '{other}', or neither"
+                raise DataError(expected, f"nothing as '{lacking}'", where, "bring both")
+
     def usable(self, asked: AskedQueries) -> Tensor:
         """Return `(n,)` bool, which queries can be embedded.
 
@@ -232,17 +249,19 @@ class QueryFeatures:
         return self._of_history[name].weighted(Jagged.unchecked(self._ids[name][lists.values], lists.offsets))
 
     def _part(self, name: str, asked: AskedQueries) -> Column:
-        column, kind = self._columns[name], self._kinds[name]
+        kind = self._kinds[name]
         if name in self._of_history:
             made: Column = self._latest(name, asked.events)
         else:
             made = self._known(name, asked)
-        brought = self._brought(column, asked)
-        if brought is None or brought.null_count() == len(brought):
+        brought = [self._brought(column, asked) for column in self._read[name]]
+        given = [column for column in brought if column is not None and column.null_count() < len(column)]
+        if not given:
             return made
-        rows = torch.from_numpy(brought.is_not_null().to_numpy(writable=True)).nonzero()[:, 0]
+        values = pl.DataFrame(given).drop_nulls()  # `require_whole` has seen that all are null in the same rows
+        rows = torch.from_numpy(given[0].is_not_null().to_numpy(writable=True)).nonzero()[:, 0]
         named = None if asked.rows is None else [asked.rows[row] for row in rows.tolist()]
-        return replace_rows(made, transform_rows(kind, name, brought.drop_nulls(), named), rows)
+        return replace_rows(made, transform_rows(kind, name, values, named), rows)
 
     def _brought(self, column: str, asked: AskedQueries) -> pl.Series | None:
         if column != self.query:
@@ -251,6 +270,10 @@ class QueryFeatures:
             return None
         return asked.keys.set(pl.Series((asked.places >= 0).numpy()), None)
 
+    def _lacks(self, column: str, asked: AskedQueries) -> pl.Series:
+        brought = asked.brought.get(column)
+        return pl.repeat(value=True, n=len(asked), eager=True) if brought is None else brought.is_null()
+
     def _known(self, name: str, asked: AskedQueries) -> Column:
         stored, places = self._stored[name], asked.places
         unknown = (places < 0).nonzero()[:, 0]
@@ -258,8 +281,8 @@ class QueryFeatures:
             return _take(stored, places)
         kind = self._kinds[name]
         if kind.accepts_nulls:
-            dtype = self._table.schema[self._columns[name]]
-            nothing = kind.transform(pl.Series(self._columns[name], [None] * len(unknown), dtype=dtype), name)
+            nulls = self._table.select(self._read[name]).clear(len(unknown))
+            nothing = kind.transform_rows(nulls, name)
         else:
             nothing = blank(self._schema[name], len(unknown))
         if not len(self.index):

@@ -167,7 +167,7 @@ class Recommender:
             deny: candidate keys that must not be recommended.
 
         Returns:
-            The query key, the candidate key, `rank`, `score` and `stage`, queries in their order, best first.
+            Query key, candidate key, `rank`, `score`, `stage`, queries in their order, best first; pandas for pandas.
 
         Raises:
             DataError: a column is missing, or of another kind than in training; with the row, where it is one row.

@@ -12,7 +12,7 @@ import torch
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
 from retrank.data.keys import as_key
-from retrank.data.sources import TableLike, frame
+from retrank.data.sources import TableLike, frame, is_pandas, like
 from retrank.recommender.answers import Answers, answer, rules_of
 from retrank.recommender.asking import ask_one, ask_table
 from retrank.recommender.conditions import condition
@@ -37,12 +37,13 @@ def answer_many(parts: Parts, queries: ManyQueries, rules: Request) -> pl.DataFr
         rules: of rows and keys; its query does not matter.
 
     Returns:
-        The query key, the candidate key, `rank`, `score` and `stage`, queries in their order, best first.
+        The query key, the candidate key, `rank`, `score` and `stage`, queries in their order, best first; of
+        pandas if `queries` is.
 
     Raises:
         DataError: a query that cannot be answered, with its place.
     """
-    name, listed = parts.queries.query, queries.tolist() if isinstance(queries, np.ndarray) else queries
+    name, listed = parts.queries.query, _listed(queries)
     if isinstance(listed, pl.Series):
         table = listed.alias(name).to_frame()
     elif isinstance(listed, Sequence) and not isinstance(listed, str):
@@ -56,7 +57,13 @@ def answer_many(parts: Parts, queries: ManyQueries, rules: Request) -> pl.DataFr
     else:
         table = frame(listed)
     asked = ask_table(parts, table)
-    return table_of_lists(parts, asked.keys, answer(parts, asked, rules_of(parts, rules)))
+    return like(queries, table_of_lists(parts, asked.keys, answer(parts, asked, rules_of(parts, rules))))
+
+
+def _listed(queries: ManyQueries) -> Any:
+    """Return a column of keys as a list, and anything else as it is."""
+    is_column = isinstance(queries, np.ndarray) or (is_pandas(queries) and not hasattr(queries, "columns"))
+    return queries.tolist() if is_column else queries  # type: ignore[union-attr]
 
 
 def _answer_requests(parts: Parts, requests: Sequence[Request]) -> pl.DataFrame:

@@ -15,13 +15,13 @@ from retrank.features.kinds import Feature
 __all__ = ["blank", "replace_rows", "transform_known", "transform_rows"]
 
 
-def transform_rows(kind: Feature, name: str, values: pl.Series, rows: Sequence[int] | None) -> Column:
+def transform_rows(kind: Feature, name: str, values: pl.DataFrame, rows: Sequence[int] | None) -> Column:
     """Transform values that were picked out of a table.
 
     Args:
         kind: the feature.
         name: its name.
-        values: `(n,)` without nulls, unless the kind accepts them.
+        values: `(n,)` rows of the columns that it reads, its own first; without nulls, unless the kind accepts them.
         rows: `(n,)` the row of each in the caller's table; None for a single query.
 
     Returns:
@@ -31,33 +31,34 @@ def transform_rows(kind: Feature, name: str, values: pl.Series, rows: Sequence[i
         DataError: a value that the kind refuses, with its row in the caller's table.
     """
     try:
-        return kind.transform(values, name)
+        return kind.transform_rows(values, name)
     except DataError as error:
         place = _first_refused(kind, name, values)
         of = "of the query" if rows is None else f"of queries, row {rows[place]}"
-        raise DataError(error.expected, error.got, f"column '{values.name}' {of}", error.fix) from error
+        column = next((other for other in kind.other_columns if f"'{other}'" in error.where), values.columns[0])
+        raise DataError(error.expected, error.got, f"column '{column}' {of}", error.fix) from error
 
 
-def _first_refused(kind: Feature, name: str, values: pl.Series) -> int:
+def _first_refused(kind: Feature, name: str, values: pl.DataFrame) -> int:
     """Return the first value that is refused, whatever the kind says of rows: the end of the shortest refused head."""
     least, most = 0, len(values)  # values[:least] are fine, values[:most] are not
     while most - least > 1:
         middle = (least + most) // 2
         try:
-            kind.transform(values[:middle], name)
+            kind.transform_rows(values[:middle], name)
             least = middle
         except DataError:
             most = middle
     return least
 
 
-def transform_known(kind: Feature, schema: ColumnSchema, values: pl.Series) -> Column:
-    """Transform a stored column; where it is null and the kind does not accept that, the result is blank.
+def transform_known(kind: Feature, schema: ColumnSchema, values: pl.DataFrame) -> Column:
+    """Transform stored columns; where they are null and the kind does not accept that, the result is blank.
 
     Args:
         kind: the feature.
         schema: of what it emits.
-        values: `(n,)` the column.
+        values: `(n,)` rows of the columns that it reads.
 
     Returns:
         `(n,)` transformed.
@@ -65,10 +66,11 @@ def transform_known(kind: Feature, schema: ColumnSchema, values: pl.Series) -> C
     Raises:
         DataError: a value that the kind refuses.
     """
-    if kind.accepts_nulls or not values.null_count():
-        return kind.transform(values, schema.name)
-    there = torch.from_numpy(values.is_not_null().to_numpy(writable=True))
-    made = kind.transform(values.drop_nulls(), schema.name) if bool(there.any()) else blank(schema, 0)
+    is_there = values.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
+    if kind.accepts_nulls or is_there.all():
+        return kind.transform_rows(values, schema.name)
+    there = torch.from_numpy(is_there.to_numpy(writable=True))
+    made = kind.transform_rows(values.filter(is_there), schema.name) if bool(there.any()) else blank(schema, 0)
     return replace_rows(blank(schema, len(values)), made, there.nonzero()[:, 0])
 
 

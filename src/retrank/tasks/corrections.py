@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from retrank.core.arguments import check_number
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
+from retrank.core.tensors import as_tensor
 from retrank.losses.checks import checked
 from retrank.tasks.logits import correct_log_q, mine_hard_negatives, remove_accidental_hits
 
@@ -121,5 +122,6 @@ class SamplingProbabilityCorrection(Configurable, nn.Module):
             DataError: a number outside of [0, 1]; on a GPU its scores become NaN instead.
         """
         where = "SamplingProbabilityCorrection"
+        probability = as_tensor(probability, "probability", where)
         probability = checked(probability, 0, 1, expected="probabilities", where=where, name="probability")
         return correct_log_q(scores, probability.clamp(min=self.epsilon).log())

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from retrank.core.errors import ShapeError
 from retrank.core.jagged import Jagged
+from retrank.core.tensors import as_tensor
 
 __all__ = ["mask_known_positives"]
 
@@ -37,7 +38,12 @@ def mask_known_positives(query_ids: Tensor, candidate_ids: Tensor, known: Jagged
         tensor([[ True, False],
                 [ True,  True]])
     """
-    _check(query_ids, candidate_ids, known)
+    where = "mask_known_positives"
+    query_ids, candidate_ids = (
+        as_tensor(query_ids, "query_ids", where),
+        as_tensor(candidate_ids, "candidate_ids", where),
+    )
+    _check(query_ids, candidate_ids, known, where)
     batch = len(query_ids)
     queries, query_of = torch.unique(query_ids, return_inverse=True)
     candidates, candidate_of = torch.unique(candidate_ids, return_inverse=True)
@@ -52,8 +58,7 @@ def mask_known_positives(query_ids: Tensor, candidate_ids: Tensor, known: Jagged
     return mask
 
 
-def _check(query_ids: Tensor, candidate_ids: Tensor, known: Jagged | None) -> None:
-    where = "mask_known_positives"
+def _check(query_ids: Tensor, candidate_ids: Tensor, known: Jagged | None, where: str) -> None:
     for name, ids in (("query_ids", query_ids), ("candidate_ids", candidate_ids)):
         if ids.dim() != 1 or ids.is_floating_point():
             raise ShapeError(f"one-dimensional integer {name}", f"{ids.dtype} of shape {tuple(ids.shape)}", where)

@@ -1,7 +1,8 @@
 """Corrections of retrieval scores: pure functions from scores to scores.
 
-Scores have a row per query and a column per candidate, `(batch, columns)`; `batch` may be any
-number of leading dimensions, or none. A removed score is -inf: its softmax weight and its gradient are exactly 0.
+Scores have a row per query and a column per candidate, `(batch, columns)`; `batch` may be any number of leading
+dimensions, or none. A removed score is -inf: its softmax weight and its gradient are exactly 0. Where a tensor is
+meant, a NumPy array means the same.
 """
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from retrank.core.arguments import check_number
 from retrank.core.errors import ConfigError, DataError, ShapeError
-from retrank.core.tensors import can_look
+from retrank.core.tensors import as_tensor, can_look
 from retrank.losses.checks import checked_log_q
 
 __all__ = ["apply_score_mask", "apply_temperature", "correct_log_q", "mine_hard_negatives", "remove_accidental_hits"]
@@ -33,6 +34,7 @@ def apply_score_mask(scores: Tensor, mask: Tensor) -> Tensor:
         >>> rr.tasks.apply_score_mask(torch.ones(1, 3), torch.tensor([[True, False, True]]))
         tensor([[1., -inf, 1.]])
     """
+    scores, mask = _floats(scores, "apply_score_mask"), as_tensor(mask, "mask", "apply_score_mask")
     if mask.shape != scores.shape or mask.dtype != torch.bool:
         raise _shape_error(f"bool score_mask of shape {tuple(scores.shape)}", mask)
     return scores.masked_fill(~mask, -torch.inf)
@@ -57,7 +59,7 @@ def apply_temperature(scores: Tensor, temperature: float) -> Tensor:
         tensor([[2., 4.]])
     """
     check_number(temperature, "temperature", "apply_temperature", above=0)
-    return scores / temperature
+    return as_tensor(scores, "scores", "apply_temperature") / temperature
 
 
 def correct_log_q(scores: Tensor, log_q: Tensor) -> Tensor:
@@ -83,6 +85,7 @@ def correct_log_q(scores: Tensor, log_q: Tensor) -> Tensor:
 
     Source: Yi et al. (2019), "Sampling-bias-corrected neural modeling for large corpus item recommendations".
     """
+    scores, log_q = _floats(scores, "correct_log_q"), as_tensor(log_q, "log_q", "correct_log_q")
     if log_q.shape not in (scores.shape, scores.shape[-1:]):
         raise _shape_error(f"log_q of shape {tuple(scores.shape[-1:])}", log_q)
     return scores - checked_log_q(log_q, "correct_log_q")
@@ -110,6 +113,9 @@ def remove_accidental_hits(scores: Tensor, candidate_ids: Tensor, positives: Ten
         tensor([[0., 0., -inf],
                 [0., 0., 0.]])
     """
+    where = "remove_accidental_hits"
+    scores, candidate_ids = _floats(scores, where), as_tensor(candidate_ids, "candidate_ids", where)
+    positives = as_tensor(positives, "positives", where)
     _check_positives(scores, positives)
     if candidate_ids.shape not in (scores.shape, scores.shape[-1:]) or candidate_ids.is_floating_point():
         raise _shape_error(f"integer candidate_ids of shape ({scores.shape[-1]},)", candidate_ids)
@@ -142,6 +148,7 @@ def mine_hard_negatives(scores: Tensor, positives: Tensor, num_hard_negatives: i
         >>> rr.tasks.mine_hard_negatives(scores, torch.tensor([2]), num_hard_negatives=2)
         (tensor([[3., 5., 4.]]), tensor([0]))
     """
+    scores, positives = _floats(scores, "mine_hard_negatives"), as_tensor(positives, "positives", "mine_hard_negatives")
     _check_positives(scores, positives)
     if num_hard_negatives < 1:
         raise ConfigError(
@@ -152,6 +159,13 @@ def mine_hard_negatives(scores: Tensor, positives: Tensor, num_hard_negatives: i
     num_kept = max(min(num_hard_negatives, scores.shape[-1] - 1), 0)  # an empty batch may have no columns
     hardest = negatives.topk(num_kept, dim=-1).values
     return torch.cat([scores.gather(-1, own), hardest], dim=-1), torch.zeros_like(positives)
+
+
+def _floats(scores: object, where: str) -> Tensor:
+    scores = as_tensor(scores, "scores", where)
+    if not scores.is_floating_point():  # -inf is no integer
+        raise _shape_error("float scores", scores)
+    return scores
 
 
 def _check_positives(scores: Tensor, positives: Tensor) -> None:

@@ -12,7 +12,7 @@ from retrank.core.errors import ConfigError, NotFittedError
 from retrank.core.jagged import Jagged
 from retrank.core.working import Working
 from retrank.data.checks import require_columns
-from retrank.data.sources import TableLike, frame
+from retrank.data.sources import TableLike, frame, like
 from retrank.evaluation.baselines.lists import best_by_score, most_popular
 from retrank.evaluation.interactions import InteractionMatrix
 
@@ -86,7 +86,8 @@ class Baseline(Configurable, ABC):
             exclude_seen: leave out what the query interacted with.
 
         Returns:
-            The query key, the candidate key, `rank` (from 1) and `score`, best first within a query.
+            The query key, the candidate key, `rank` (from 1) and `score`, best first within a query; of pandas if
+            `queries` is.
 
         Raises:
             NotFittedError: `fit` was not called.
@@ -107,7 +108,7 @@ class Baseline(Configurable, ABC):
             scores[block], columns[block] = self._lists(matrix, rows[block], k, exclude_seen)
         there = columns >= 0
         place = torch.nonzero(there)
-        return pl.DataFrame(
+        lists = pl.DataFrame(
             {
                 matrix.query: keys.gather(place[:, 0].numpy()),
                 matrix.candidate: matrix.candidates.gather(columns[there].numpy()),
@@ -115,6 +116,7 @@ class Baseline(Configurable, ABC):
                 "score": scores[there].numpy(),
             }
         )
+        return like(queries, lists)
 
     def _lists(self, matrix: InteractionMatrix, rows: Tensor, k: int, exclude_seen: bool) -> tuple[Tensor, Tensor]:
         histories = matrix.histories(rows, self.decay)
