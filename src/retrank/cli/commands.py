@@ -10,6 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.markup import escape
 
+from retrank import baselines
 from retrank.cli.config import RunConfig
 from retrank.cli.output import print_json, table_of
 from retrank.cli.pipeline import Pipeline
@@ -19,7 +20,7 @@ from retrank.cli.values import cast
 from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.version import __version__
-from retrank.evaluation import Recommends, Report, baselines, evaluate
+from retrank.evaluation import Recommends, Report, evaluate
 from retrank.recommender import Card, Recommender, update
 from retrank.recommender.conditions import condition
 

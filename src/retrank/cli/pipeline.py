@@ -9,7 +9,7 @@ from typing import final
 
 import polars as pl
 
-from retrank import features
+from retrank import baselines, features
 from retrank.cli.checks import RECENT, require_features_of_keys, require_parts, require_past
 from retrank.cli.config import RankingConfig, RetrievalConfig, RunConfig
 from retrank.cli.tables import Tables, digest, read_tables
@@ -17,7 +17,7 @@ from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.seeds import seed_everything
 from retrank.data import Batches, Loader, leave_last_split, require_columns, with_recent_candidates
-from retrank.evaluation import Recommends, Report, baselines, evaluate
+from retrank.evaluation import Recommends, Report, evaluate
 from retrank.features import Catalogue, FeatureSpace, History
 from retrank.metrics import FullCorpusTopK
 from retrank.models import Reranker, Tower, TwoTower

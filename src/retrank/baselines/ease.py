@@ -1,15 +1,17 @@
 """EASE: linear autoencoder in closed form, the baseline that deep models must beat."""
 
+from collections.abc import Mapping
 from typing import Final, final
 
 import torch
 from torch import Tensor
 
+from retrank.baselines.baseline import Baseline
+from retrank.baselines.interactions import InteractionMatrix
+from retrank.baselines.learned import require_tensors
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
 from retrank.core.working import Working
-from retrank.evaluation.baselines.baseline import Baseline
-from retrank.evaluation.interactions import InteractionMatrix
 from retrank.ops.symmetric_inverse import invert_strips
 
 __all__ = ["EASE"]
@@ -78,7 +80,8 @@ class EASE(Baseline):
         gram[:, first:].diagonal().add_(self.l2)
         return gram
 
-    def _score(self, histories: Jagged) -> Tensor:
+    def score(self, histories: Jagged) -> Tensor:
+        """Score all candidates: `(queries, candidates)` float32, the sum of B's rows over each history."""
         return torch.nn.functional.embedding_bag(
             histories.values,
             self._weights,
@@ -87,6 +90,15 @@ class EASE(Baseline):
             per_sample_weights=histories.weights,
             include_last_offset=True,
         )
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return B as `weights`: `(candidates, candidates)` float32."""
+        self._require_fitted()
+        return {"weights": self._weights}
+
+    def _restore(self, learned: Mapping[str, Tensor]) -> None:
+        size = len(self.candidates)
+        self._weights = require_tensors(learned, {"weights": (torch.float32, (size, size))}, "EASE")["weights"]
 
 
 def _weights(strips: list[Tensor]) -> Tensor:
