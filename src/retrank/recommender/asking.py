@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -11,9 +12,20 @@ from retrank.data.checks import require_columns, require_no_nulls
 from retrank.data.keys import as_key, as_keys
 from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import AskedQueries
+from retrank.recommender.request import Key
 from retrank.recommender.typed_columns import as_trained, column_of
 
-__all__ = ["ask_one", "ask_table"]
+__all__ = ["ask_one", "ask_table", "named"]
+
+
+def named(parts: Parts, query: Mapping[str, Any] | Key) -> Mapping[str, Any]:
+    """Give a key that comes alone the name of its column.
+
+    Args:
+        parts: the recommender.
+        query: a key, or what a request takes.
+    """
+    return {parts.queries.query: query} if isinstance(query, str | int | np.generic) else query
 
 
 def ask_one(parts: Parts, query: Mapping[str, Any]) -> AskedQueries:

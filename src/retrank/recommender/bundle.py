@@ -20,9 +20,10 @@ from retrank.core.values import built_from, checked
 from retrank.features.space import FeatureSpace
 from retrank.index.loading import index_from_snapshot
 from retrank.models.retrieval import RetrievalModel
+from retrank.recommender.building import build_parts
 from retrank.recommender.card import Card
 from retrank.recommender.frozen import FrozenModel
-from retrank.recommender.parts import Parts, build_parts
+from retrank.recommender.parts import Parts
 from retrank.recommender.stored_events import parse_events, write_events
 from retrank.training.model import Model
 

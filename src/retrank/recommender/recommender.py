@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, final
 
-import numpy as np
 import polars as pl
 
 from retrank.core.errors import ConfigError
@@ -16,13 +15,14 @@ from retrank.features.space import FeatureSpace
 from retrank.index.index import Index
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.answers import answer, rules_of, similar_candidates
-from retrank.recommender.asking import ask_one
+from retrank.recommender.asking import ask_one, named
+from retrank.recommender.building import build_parts
 from retrank.recommender.bundle import write_bundle
 from retrank.recommender.card import Card
 from retrank.recommender.frozen import FrozenModel
 from retrank.recommender.lists import list_with_details
 from retrank.recommender.loading import load_parts
-from retrank.recommender.parts import Parts, build_parts
+from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.request import Key, Request
 from retrank.recommender.requests import ManyQueries, answer_many
@@ -78,6 +78,9 @@ class Recommender:
         ['z']
         >>> recommender.recommend({"user": "a"}, k=1, exclude_seen=False, where=pl.col("year") < 1995)["song"].to_list()
         ['x']
+        >>> requests = [rr.recommender.Request({"user": "a"}), rr.recommender.Request({"user": "b"}, deny=["y"])]
+        >>> recommender.recommend_many(requests).select("user", "song").rows()
+        [('a', 'z')]
     """
 
     def __init__(
@@ -140,8 +143,7 @@ class Recommender:
             DataError: the query lacks its key, a value is of another kind than in training, or the condition cannot be
                 applied.
         """
-        query = {self.query: query} if isinstance(query, str | int | np.generic) else query
-        request = Request(query, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
+        request = Request(named(self._parts, query), k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
         rules = rules_of(self._parts, request)
         return list_with_details(self._parts, answer(self._parts, ask_one(self._parts, request.query), rules))
 
@@ -171,18 +173,6 @@ class Recommender:
 
         Raises:
             DataError: a column is missing, or of another kind than in training; with the row, where it is one row.
-
-        Example:
-            >>> import polars as pl, retrank as rr
-            >>> plays = pl.DataFrame({"user": list("aabbcc"), "song": list("xyxzyz")})
-            >>> space = rr.FeatureSpace({"user": rr.features.Categorical(), "song": rr.features.Categorical()})
-            >>> schema = space.fit(plays).schema
-            >>> model = rr.models.MatrixFactorization(schema["user"], schema["song"], rr.tasks.Retrieval(), dim=4)
-            >>> songs = plays.select("song").unique()
-            >>> recommender = rr.Recommender(retrieval=model, space=space, catalogue=songs, history=plays)
-            >>> requests = [rr.recommender.Request({"user": "a"}), rr.recommender.Request({"user": "b"}, deny=["y"])]
-            >>> recommender.recommend_many(requests).select("user", "song").rows()
-            [('a', 'z')]
         """
         rules = Request({}, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
         return answer_many(self._parts, queries, rules)
