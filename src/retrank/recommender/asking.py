@@ -10,7 +10,7 @@ import torch
 from retrank.core.errors import DataError
 from retrank.data.checks import require_columns, require_no_nulls
 from retrank.data.keys import as_key, as_keys
-from retrank.recommender.parts import Parts
+from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.query_features import AskedQueries
 from retrank.recommender.request import Key
 from retrank.recommender.typed_columns import as_trained, column_of
@@ -18,7 +18,7 @@ from retrank.recommender.typed_columns import as_trained, column_of
 __all__ = ["ask_one", "ask_table", "named"]
 
 
-def named(parts: Parts, query: Mapping[str, Any] | Key) -> Mapping[str, Any]:
+def named(parts: AnyParts, query: Mapping[str, Any] | Key) -> Mapping[str, Any]:
     """Give a key that comes alone the name of its column.
 
     Args:
@@ -28,7 +28,7 @@ def named(parts: Parts, query: Mapping[str, Any] | Key) -> Mapping[str, Any]:
     return {parts.queries.query: query} if isinstance(query, str | int | np.generic) else query
 
 
-def ask_one(parts: Parts, query: Mapping[str, Any]) -> AskedQueries:
+def ask_one(parts: AnyParts, query: Mapping[str, Any]) -> AskedQueries:
     """Look up one query.
 
     Args:
@@ -64,7 +64,7 @@ def ask_one(parts: Parts, query: Mapping[str, Any]) -> AskedQueries:
     )
 
 
-def ask_table(parts: Parts, table: pl.DataFrame) -> AskedQueries:
+def ask_table(parts: AnyParts, table: pl.DataFrame) -> AskedQueries:
     """Look up many queries.
 
     Args:

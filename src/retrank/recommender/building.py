@@ -28,7 +28,7 @@ from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.stages import serving_index
 from retrank.training.model import Model
 
-__all__ = ["build_parts"]
+__all__ = ["build_parts", "event_log"]
 
 
 def build_parts(
@@ -66,7 +66,7 @@ def build_parts(
     if isinstance(history, EventLog):
         events = history
     else:
-        events, last_rows = _events(history, query, table.column, time)
+        events, last_rows = event_log(history, query, table.column, time)
         if queries is None:
             require_times(events, space, names, model.candidate_id)
             queries = history[last_rows.numpy()]
@@ -95,7 +95,21 @@ def build_parts(
     )
 
 
-def _events(table: pl.DataFrame, query: str, candidate: str, time: str | None) -> tuple[EventLog, torch.Tensor]:
+def event_log(table: pl.DataFrame, query: str, candidate: str, time: str | None) -> tuple[EventLog, torch.Tensor]:
+    """Read a table of events.
+
+    Args:
+        table: one row per event.
+        query: the column of query keys.
+        candidate: the column of candidate keys.
+        time: the column of times; None for the one that must be it, if there is one.
+
+    Returns:
+        The log, and the row of each query's last event.
+
+    Raises:
+        DataError: a missing column, a null key or time, or keys or times of another type.
+    """
     require_columns(table, [query, candidate], "history")
     time = time_column(table.schema, (query, candidate)) if time is None else time
     return EventLog.with_last_rows(table, query=query, candidate=candidate, time=time)

@@ -1,5 +1,6 @@
 """What must fit together before a recommender is built: names, models, features, candidates."""
 
+import os
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = [
     "require_free_names",
     "require_index_of",
     "require_key_columns",
+    "require_own_process",
     "require_times",
     "try_ranking",
     "try_retrieval",
@@ -47,6 +49,25 @@ def require_key_columns(query: str, candidate: str) -> None:
             "key columns of other names", f"'{query}' and '{candidate}'", "Recommender",
             f"rename the column: a list has columns named {', '.join(_RESERVED)}",
         )  # fmt: skip
+
+
+def require_own_process(process: int, what: str) -> None:
+    """Refuse what would hang in a process that was forked after polars had started its threads.
+
+    Args:
+        process: the number of the process in which a recommender was built.
+        what: is asked for.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    if os.getpid() != process:
+        raise ConfigError(
+            "a recommender that this process built or loaded",
+            "one from before it was forked",
+            what,
+            "load the bundle in each worker after the fork, or start workers with spawn",
+        )
 
 
 def require_free_names(candidates: pl.DataFrame) -> None:

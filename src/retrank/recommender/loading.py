@@ -4,13 +4,13 @@ from pathlib import Path
 
 from retrank.core.errors import StorageError
 from retrank.core.manifest import MANIFEST
+from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.bundle import read_bundle
-from retrank.recommender.parts import Parts
 
 __all__ = ["load_parts"]
 
 
-def load_parts(directory: str | Path) -> Parts:
+def load_parts(directory: str | Path) -> AnyParts:
     """Read the parts of a bundle.
 
     Args:

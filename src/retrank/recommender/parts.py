@@ -11,7 +11,7 @@ import polars as pl
 import torch
 
 from retrank.core.batch import Batch
-from retrank.core.errors import ConfigError, DataError
+from retrank.core.errors import DataError
 from retrank.data.checks import require_columns, require_rows
 from retrank.data.keys import as_keys
 from retrank.features.catalogue import Catalogue
@@ -21,7 +21,7 @@ from retrank.index.exact import Exact
 from retrank.index.index import Index
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.card import Card
-from retrank.recommender.checks import require_free_names
+from retrank.recommender.checks import require_free_names, require_own_process
 from retrank.recommender.frozen import FrozenModel
 from retrank.recommender.popularity import PopularCandidates
 from retrank.recommender.query_features import QueryFeatures
@@ -55,11 +55,61 @@ class CandidateTable:
             DataError: no rows, a missing column, a bad key, or a column of a name that lists have already.
         """
         column = space.columns([candidate_id])[0]
-        require_columns(table, [column], "catalogue")
-        require_rows(table, "catalogue")
-        require_free_names(table)
-        table = table.with_columns(as_keys(table[column], None, "error"))
+        table = _with_keys(table, column)
         return cls(table, column, space.catalogue(table, key=candidate_id))
+
+    @classmethod
+    def without_features(cls, table: pl.DataFrame, column: str) -> "CandidateTable":
+        """Take a table of candidates of which nothing is transformed.
+
+        Args:
+            table: one row per candidate.
+            column: the key column.
+
+        Raises:
+            DataError: no rows, a missing column, a bad key, or a column of a name that lists have already.
+        """
+        table = _with_keys(table, column)
+        return cls(table, column, Catalogue(table[column], Batch({"row": torch.arange(table.height)}), column))
+
+    def new_rows(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Return rows to append.
+
+        Args:
+            table: with the columns of this one.
+
+        Raises:
+            DataError: a column is missing or of another type.
+        """
+        require_columns(table, self.table.columns, "new candidates")
+        new = table.select(self.table.columns)
+        if new.schema != self.table.schema:
+            expected = f"columns of types {dict(self.table.schema)}"
+            raise DataError(expected, str(dict(new.schema)), "new candidates", "cast them")
+        return new
+
+    def rows_without(self, keys: Iterable[Key]) -> torch.Tensor:
+        """Return the rows that are left when candidates go.
+
+        Args:
+            keys: of those that go.
+
+        Returns:
+            Ascending int64 rows.
+
+        Raises:
+            DataError: a key that is no candidate's, or none would be left.
+        """
+        gone = list(keys)
+        rows = rows_of_keys(self.catalogue, gone)
+        if len(rows) < len(set(gone)):
+            unknown = next(key for key in gone if int(self.catalogue.rows([key])[0]) < 0)
+            raise DataError("keys of candidates", repr(unknown), "without_candidates")
+        is_kept = torch.ones(len(self), dtype=torch.bool)
+        is_kept[rows] = False
+        kept = is_kept.nonzero()[:, 0]
+        require_rows(self.table.head(len(kept)), "the candidates that are left")
+        return kept
 
     def __len__(self) -> int:
         return self.table.height
@@ -93,20 +143,11 @@ class Parts:
     num_retrieved: int
     card: Card
     process: int = field(default_factory=os.getpid, compare=False)
+    baseline: None = field(default=None, init=False)
 
     def require_own_process(self, what: str) -> None:
-        """Refuse what would hang in a process that was forked after polars had started its threads.
-
-        Raises:
-            ConfigError: this is such a process.
-        """
-        if os.getpid() != self.process:
-            raise ConfigError(
-                "a recommender that this process built or loaded",
-                "one from before it was forked",
-                what,
-                "load the bundle in each worker after the fork, or start workers with spawn",
-            )
+        """Refuse what a forked process cannot do."""
+        require_own_process(self.process, what)
 
     @cached_property
     def popular(self) -> PopularCandidates:
@@ -133,12 +174,7 @@ class Parts:
     def with_candidates(self, table: pl.DataFrame) -> "Parts":
         """Append candidates; see `Recommender.with_candidates`."""
         old = self.candidates
-        require_columns(table, old.table.columns, "new candidates")
-        new = table.select(old.table.columns)
-        if new.schema != old.table.schema:
-            expected = f"columns of types {dict(old.table.schema)}"
-            raise DataError(expected, str(dict(new.schema)), "new candidates", "cast them")
-        added = CandidateTable.of(new, self.space, self.retrieval.model.candidate_id)
+        added = CandidateTable.of(old.new_rows(table), self.space, self.retrieval.model.candidate_id)
         both = pl.concat([old.table, added.table])
         batch = Batch.concat([old.catalogue.batch, added.catalogue.batch])
         catalogue = Catalogue(both[old.column], batch, old.catalogue.key)
@@ -153,25 +189,26 @@ class Parts:
     def without_candidates(self, keys: Iterable[Key]) -> "Parts":
         """Remove candidates; see `Recommender.without_candidates`."""
         old, gone = self.candidates, list(keys)
-        rows = rows_of_keys(old.catalogue, gone)
-        if len(rows) < len(set(gone)):
-            unknown = next(key for key in gone if int(old.catalogue.rows([key])[0]) < 0)
-            raise DataError("keys of candidates", repr(unknown), "without_candidates")
+        kept = old.rows_without(gone)
         if not gone:
             return self
-        kept = torch.ones(len(old), dtype=torch.bool)
-        kept[rows] = False
-        table = old.table.filter(pl.Series(kept.numpy()))
-        require_rows(table, "the candidates that are left")
-        catalogue = Catalogue(table[old.column], old.catalogue.batch.take(kept.nonzero()[:, 0]), old.catalogue.key)
+        table = old.table[kept.numpy()]
+        catalogue = Catalogue(table[old.column], old.catalogue.batch.take(kept), old.catalogue.key)
         return replace(
             self,
             candidates=CandidateTable(table, old.column, catalogue),
             history=self.history.with_catalogue(catalogue),
-            index=self.index.without(np.asarray(old.catalogue.keys)[rows.numpy()]),
+            index=self.index.without(np.delete(np.asarray(old.catalogue.keys), kept.numpy())),
         )
 
     def with_events(self, table: pl.DataFrame) -> "Parts":
         """Append events; see `Recommender.with_events`."""
         history = self.history.with_events(table)
         return replace(self, history=history, queries=self.queries.with_events(history.events))
+
+
+def _with_keys(table: pl.DataFrame, column: str) -> pl.DataFrame:
+    require_columns(table, [column], "catalogue")
+    require_rows(table, "catalogue")
+    require_free_names(table)
+    return table.with_columns(as_keys(table[column], None, "error"))

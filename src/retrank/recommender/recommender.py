@@ -7,6 +7,7 @@ from typing import Any, Self, final
 
 import polars as pl
 
+from retrank.baselines.baseline import Baseline
 from retrank.core.errors import ConfigError
 from retrank.data.sources import TableLike, frame
 from retrank.features.catalogue import Catalogue
@@ -16,13 +17,13 @@ from retrank.index.index import Index
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.answers import answer, rules_of, similar_candidates
 from retrank.recommender.asking import ask_one, named
-from retrank.recommender.building import build_parts
+from retrank.recommender.assembling import assemble
+from retrank.recommender.baseline_parts import AnyParts, models_of
 from retrank.recommender.bundle import write_bundle
 from retrank.recommender.card import Card
-from retrank.recommender.frozen import FrozenModel
+from retrank.recommender.history_queries import HistoryQueries
 from retrank.recommender.lists import list_with_details
 from retrank.recommender.loading import load_parts
-from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.request import Key, Request
 from retrank.recommender.requests import ManyQueries, answer_many
@@ -43,8 +44,11 @@ class Recommender:
     that is not known but brings its features is embedded like any other, and so is a candidate that was never seen in
     training.
 
+    A fitted baseline, such as `rr.baselines.EASE`, takes the place of the retrieval model, beside nothing but
+    `catalogue`, `history` and `time`. It scores by what a query has now, and candidates that it was not fitted on 0.
+
     Args:
-        retrieval: the model that embeds queries and candidates.
+        retrieval: the model that embeds queries and candidates, or a fitted baseline.
         space: the fitted feature space of both models.
         catalogue: the candidates, one row each: the key column and all feature columns of a candidate.
         history: past events, one row each: the query key, the candidate key, and if there are times, the time. What a
@@ -62,7 +66,9 @@ class Recommender:
 
     Raises:
         ConfigError: `num_retrieved` is below 1, the ranking model does not say its features or has several scores, the
-            history has no times but a feature needs them, or the models are smaller than the feature space.
+            history has no times but a feature needs them, the models are smaller than the feature space, or something
+            is given that a baseline does not read.
+        NotFittedError: a baseline that was not fitted.
         DataError: a table lacks a column.
 
     Example:
@@ -85,9 +91,9 @@ class Recommender:
 
     def __init__(
         self,
-        retrieval: RetrievalModel,
+        retrieval: RetrievalModel | Baseline,
         *,
-        space: FeatureSpace,
+        space: FeatureSpace | None = None,
         catalogue: TableLike,
         history: TableLike,
         ranking: Model | None = None,
@@ -99,15 +105,13 @@ class Recommender:
     ) -> None:
         if num_retrieved < 1:
             raise ConfigError("num_retrieved >= 1", str(num_retrieved), "Recommender")
-        frozen = space.frozen()
-        self._parts = build_parts(
-            FrozenModel.of(retrieval, frozen), None if ranking is None else FrozenModel.of(ranking, frozen), frozen,
-            frame(catalogue), frame(history), None if queries is None else frame(queries),
-            time=time, index=index, num_retrieved=num_retrieved, card=card or Card("A recommender"),
+        self._parts = assemble(
+            retrieval, space=space, catalogue=catalogue, history=history, ranking=ranking, queries=queries, time=time,
+            num_retrieved=num_retrieved, index=index, card=card,
         )  # fmt: skip
 
     @classmethod
-    def _of(cls, parts: Parts) -> Self:
+    def _of(cls, parts: AnyParts) -> Self:
         recommender = cls.__new__(cls)
         recommender._parts = parts
         return recommender
@@ -197,10 +201,11 @@ class Recommender:
 
         Returns:
             One row per candidate, the most similar first: `rank` (from 1), the candidate key, `score` (the cosine of
-            the two embeddings) and the other columns of the catalogue.
+            the two embeddings; of a baseline, what a query scores that has this one alone) and the other columns.
 
         Raises:
-            DataError: the key is no candidate's, or of another type.
+            ConfigError: a baseline that gives everyone the same.
+            DataError: the key is no candidate's, one that the baseline was not fitted on, or of another type.
         """
         request = Request({}, k, where=where, allow=allow, deny=deny)
         return list_with_details(self._parts, similar_candidates(self._parts, candidate, request)).drop("stage")
@@ -239,7 +244,7 @@ class Recommender:
 
     def without_ranking(self) -> "Recommender":
         """Return a recommender that keeps the order of retrieval."""
-        return self._of(replace(self._parts, ranking=None))
+        return self if self._parts.ranking is None else self._of(replace(self._parts, ranking=None))
 
     def with_card(self, card: Card) -> "Recommender":
         """Return the same recommender with another card, which tells what a reader must know."""
@@ -249,7 +254,7 @@ class Recommender:
         """Write everything into one directory, which is replaced as a whole if it exists.
 
         Raises:
-            ConfigError: a model holds an object that cannot be described in JSON.
+            ConfigError: a model or baseline holds an object that cannot be described in JSON.
             StorageError: the directory cannot be written, or holds something else.
         """
         write_bundle(directory, self._parts)
@@ -272,8 +277,13 @@ class Recommender:
 
     @property
     def retrieval(self) -> RetrievalModel:
-        """The private copy of the model that embeds queries and candidates."""
-        return self._parts.retrieval.model
+        """The private copy of the model that embeds queries and candidates; refused where a `baseline` serves."""
+        return models_of(self._parts, "retrieval").retrieval.model
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The private copy of the baseline that serves in place of a model, without its interactions, or None."""
+        return self._parts.baseline
 
     @property
     def ranking(self) -> Model | None:
@@ -282,8 +292,8 @@ class Recommender:
 
     @property
     def space(self) -> FeatureSpace:
-        """The frozen feature space."""
-        return self._parts.space
+        """The frozen feature space; a baseline has none, and refuses."""
+        return models_of(self._parts, "space").space
 
     @property
     def catalogue(self) -> Catalogue:
@@ -297,8 +307,8 @@ class Recommender:
 
     @property
     def index(self) -> Index:
-        """Where the candidates' embeddings are searched."""
-        return self._parts.index
+        """Where the candidates' embeddings are searched; a baseline has none, and refuses."""
+        return models_of(self._parts, "index").index
 
     @property
     def history(self) -> History:
@@ -306,8 +316,8 @@ class Recommender:
         return self._parts.history
 
     @property
-    def queries(self) -> QueryFeatures:
-        """The features of known queries; `queries.table` has their columns as they stand now."""
+    def queries(self) -> QueryFeatures | HistoryQueries:
+        """The features of known queries (a baseline reads none); `queries.table` has the columns as they stand now."""
         return self._parts.queries
 
     @property
@@ -322,8 +332,8 @@ class Recommender:
 
     @property
     def num_retrieved(self) -> int:
-        """How many candidates are retrieved for ranking."""
-        return self._parts.num_retrieved
+        """How many candidates are retrieved for ranking; a baseline has no ranking, and refuses."""
+        return models_of(self._parts, "num_retrieved").num_retrieved
 
     @property
     def card(self) -> Card:
@@ -336,5 +346,5 @@ class Recommender:
         return self._parts.history.events.distinct_pairs()
 
     def __repr__(self) -> str:
-        stages = type(self.retrieval).__name__ + ("" if self.ranking is None else f" -> {type(self.ranking).__name__}")
+        stages = " -> ".join(type(part).__name__ for part in (self.baseline or self.retrieval, self.ranking) if part)
         return f"Recommender({stages}, {len(self.catalogue):,} candidates, {len(self.queries):,} queries)"
