@@ -1,5 +1,6 @@
 """EASE: linear autoencoder in closed form, the baseline that deep models must beat."""
 
+import math
 from collections.abc import Mapping
 from typing import Final, final
 
@@ -45,9 +46,9 @@ class EASE(Baseline):
     """
 
     def __init__(self, l2: float = 500.0, decay: float = 0.0, memory_limit: float = 8 * 10**9) -> None:
-        if not (l2 > 0 and decay >= 0 and memory_limit > 0):
+        if not (l2 > 0 and 0 <= decay < math.inf and memory_limit > 0):
             got = f"l2={l2}, decay={decay}, memory_limit={memory_limit}"
-            raise ConfigError("l2 > 0, decay >= 0 and memory_limit > 0", got, "EASE")
+            raise ConfigError("l2 > 0, a finite decay >= 0 and memory_limit > 0", got, "EASE")
         self.l2, self.decay, self.memory_limit = l2, decay, memory_limit
 
     def _learn(self, matrix: InteractionMatrix, work: Working) -> None:

@@ -40,4 +40,4 @@ def weighted_histories(lists: Jagged, num_columns: int, decay: float = 0.0) -> J
     counts = torch.zeros(len(codes), dtype=torch.int64)
     counts[places] = 1
     later = lengths.cumsum(dim=0)[owners] - counts.cumsum(dim=0)[places]
-    return Jagged.from_lengths(kept % num_columns, lengths, torch.exp(-decay * later))
+    return Jagged.from_lengths(kept % num_columns, lengths, torch.exp(-decay * later.double()).float())
