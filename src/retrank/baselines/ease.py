@@ -51,9 +51,13 @@ class EASE(Baseline):
             raise ConfigError("l2 > 0, a finite decay >= 0 and memory_limit > 0", got, "EASE")
         self.l2, self.decay, self.memory_limit = l2, decay, memory_limit
 
+    def memory_needed(self, num_candidates: int) -> int:
+        """Return the bytes that `fit` needs for so many candidates."""
+        return _BYTES_A_PAIR * num_candidates**2
+
     def _learn(self, matrix: InteractionMatrix, work: Working) -> None:
         num_candidates = len(matrix.candidates)
-        needed = _BYTES_A_PAIR * num_candidates**2
+        needed = self.memory_needed(num_candidates)
         if needed > self.memory_limit:
             raise ConfigError(
                 f"weights of all pairs of candidates in memory_limit = {self.memory_limit / 10**9:.3g} GB, "

@@ -1,0 +1,105 @@
+"""The baselines that every comparison of the command line has, with the settings of the run."""
+
+from typing import Any, Final
+
+import polars as pl
+
+from retrank.baselines import EASE, Baseline, ItemKNN, Popularity
+from retrank.cli.config import BaselinesConfig
+from retrank.core.values import checked
+from retrank.evaluation import Recommends, Report, evaluate
+from retrank.recommender import Card
+
+__all__ = ["COMPARED", "NAMES", "baseline_of", "compare", "settings_of"]
+
+COMPARED: Final = ("ndcg", "recall", "hit_rate", "mrr")
+"""The metrics that tables show."""
+NAMES: Final = {"popularity": "popularity", "item-knn": "item-kNN", "ease": "EASE", "ease-recent": "EASE, recent first"}
+"""What `serve` calls a baseline, and what reports do."""
+
+
+def baseline_of(kind: str, settings: BaselinesConfig) -> Baseline:
+    """Make a baseline, not fitted.
+
+    Args:
+        kind: one of `NAMES`.
+        settings: of the run.
+    """
+    match kind:
+        case "popularity":
+            return Popularity()
+        case "item-knn":
+            return ItemKNN(settings.knn_neighbors, settings.knn_shrink)
+        case "ease":
+            return EASE(settings.ease_l2)
+        case _:
+            return EASE(settings.ease_l2, decay=settings.ease_decay)
+
+
+def compare(
+    systems: dict[str, Recommends | list[Recommends]],
+    train: pl.DataFrame,
+    test: pl.DataFrame,
+    settings: BaselinesConfig,
+    *,
+    query: str,
+    candidate: str,
+    time: str | None,
+    ks: list[int],
+    seed: int,
+    progress: bool,
+) -> Report:
+    """Compare systems with the baselines over the whole corpus, seen candidates excluded.
+
+    A baseline that needs what is not there is left out: times for what is recent, memory for EASE.
+
+    Args:
+        systems: by name; one that is called like a baseline takes its place.
+        train: the interactions that they were trained on.
+        test: later interactions.
+        settings: of the baselines.
+        query: the column of query keys.
+        candidate: the column of candidate keys.
+        time: the column of times in `train`, or None.
+        ks: lengths of the lists.
+        seed: of the bootstrap.
+        progress: whether to show progress.
+
+    Returns:
+        The report, baselines first; the reference is EASE, or item-kNN where EASE is left out.
+    """
+    num_candidates = train[candidate].n_unique()
+    others: dict[str, Recommends | list[Recommends]] = {}
+    for kind, name in NAMES.items():
+        baseline = baseline_of(kind, settings)
+        is_possible = not isinstance(baseline, EASE) or baseline.memory_needed(num_candidates) <= baseline.memory_limit
+        if is_possible and (baseline.decay == 0 or time is not None):
+            others[name] = baseline
+    return evaluate(
+        {**others, **systems},
+        train,
+        test,
+        ks=ks,
+        query=query,
+        candidate=candidate,
+        time=time,
+        reference="EASE" if "EASE" in others else "item-kNN",
+        seed=seed,
+        progress=progress,
+    )
+
+
+def settings_of(card: Card) -> BaselinesConfig:
+    """Return the settings of the baselines that a bundle was compared with in training.
+
+    Args:
+        card: of the bundle.
+
+    Returns:
+        Those of its facts; the defaults if it has none, as one that was not written by `retrank train`.
+
+    Raises:
+        StorageError: other facts of that name.
+    """
+    facts: dict[str, Any] = card.facts.get("baselines", {})
+    return checked(facts, BaselinesConfig, "card.json, facts.baselines")
