@@ -115,7 +115,10 @@ def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
     if not len(asked):
         return Answers(torch.zeros(0, rules.k), torch.zeros(0, rules.k, dtype=torch.int64), torch.zeros(0).bool())
     usable = parts.queries.usable(asked)
-    batch = parts.queries.batch(asked) if asked.brought or bool(usable.any()) else None  # what is brought is checked
+    batch = None
+    if asked.brought or bool(usable.any()):  # what is brought is checked
+        batch, tells = parts.queries.read(asked)
+        usable &= tells
     exclude = _excluded(parts, asked, rules)
     if batch is not None and bool(usable.all()):
         return Answers(*_personal(parts, asked, batch, exclude, rules), ~usable)

@@ -72,7 +72,13 @@ def build_parts(
             queries = history[last_rows.numpy()]
     assert queries is not None
     known = QueryFeatures(
-        queries, query=query, space=space, names=names, events=events, candidate_id=model.candidate_id
+        queries,
+        query=query,
+        space=space,
+        names=names,
+        retrieved_by=model.query_features,
+        events=events,
+        candidate_id=model.candidate_id,
     )
     if index is not None:
         require_index_of(index, table.catalogue)

@@ -40,9 +40,10 @@ class Recommender:
     lock, and nothing done afterwards to what it was built from can reach it. `with_candidates`, `without_candidates`,
     `with_events`, `with_card` and `without_ranking` return other recommenders that share what is the same.
 
-    A query that is not known, and does not bring the features that the model needs, gets the popular candidates. One
-    that is not known but brings its features is embedded like any other, and so is a candidate that was never seen in
-    training.
+    A query gets the popular candidates where retrieval would read nothing of it but blanks and unknown keys, or it
+    lacks a feature that the models need: one that is new and brings nothing, or one with an empty history and no other
+    features. A new one that brings its features is embedded like any other, and so is a candidate that was never seen
+    in training.
 
     A fitted baseline, such as `rr.baselines.EASE`, takes the place of the retrieval model, beside nothing but
     `catalogue`, `history` and `time`. It scores by what a query has now, and candidates that it was not fitted on 0.
