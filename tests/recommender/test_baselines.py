@@ -374,3 +374,26 @@ class Alphabetical(rr.baselines.Baseline):
 
     def _restore(self, learned):
         self._scores = learned["scores"]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_an_update_is_a_new_fit_to_all_events(name):
+    train, test, songs = world()
+    new_songs = pl.DataFrame({"song": [77, 3], "title": ["New", "Other title"]})
+    news = pl.concat([test, pl.DataFrame({"user": [1, 2, 99], "song": 77, "time": 50}).cast(train.schema)])
+    served = rr.Recommender(MAKERS[name]().fit(train, time="time"), catalogue=songs, history=train)
+    updated = rr.update(served, news, new_songs)
+    known = pl.concat([songs.with_columns(title=pl.when(song=3).then(pl.lit("Other title")).otherwise("title")),
+                       new_songs[:1]])  # fmt: skip
+    everything = pl.concat([train, news])
+    again = rr.Recommender(MAKERS[name]().fit(everything, time="time"), catalogue=known, history=everything)
+    users = [*range(60), 99, 100]
+    assert updated.recommend_many(users, k=41).equals(again.recommend_many(users, k=41))
+    assert updated.candidates.equals(again.candidates)
+    assert updated.card.facts["updates"][0]["events"] == len(news)
+    appended = served.with_candidates(new_songs[:1]).with_events(news)  # what was appended does not count twice
+    assert rr.update(appended, news).history.events.table().equals(updated.history.events.table())
+    with pytest.raises(ConfigError, match="new_queries"):
+        rr.update(served, news, new_songs, pl.DataFrame({"user": [99], "age": [30]}))
+    with pytest.raises(DataError, match="77"):
+        rr.update(served, news)

@@ -88,13 +88,18 @@ class HistoryQueries:
         other._past = self._past.with_log(events)
         return other
 
-    def batch(self, asked: AskedQueries) -> Batch:
-        """Collect what queries have, weighted by how much they have done since."""
+    def read(self, asked: AskedQueries) -> tuple[Batch, Tensor]:
+        """Collect what queries have, weighted by how much they have done since.
+
+        Args:
+            asked: the queries.
+
+        Returns:
+            The histories, and `(n,)` bool, which queries have something that the baseline knows.
+        """
         lists = self._past.rows_of(self._past.events.events(asked.events))
-        return Batch({HISTORY: weighted_histories(lists, self._num_columns, self._decay)})
+        return Batch({HISTORY: weighted_histories(lists, self._num_columns, self._decay)}), lists.lengths() > 0
 
     def usable(self, asked: AskedQueries) -> Tensor:
-        """Return `(n,)` bool, which queries have something that the baseline scores by."""
-        if not self._is_personal:
-            return torch.zeros(len(asked), dtype=torch.bool)
-        return self._past.rows_of(self._past.events.events(asked.events)).lengths() > 0
+        """Return `(n,)` bool, which queries have a past, if the baseline scores by it at all."""
+        return (asked.events >= 0) & self._is_personal
