@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.allocations import Recorded
 
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError, NotFittedError, StorageError
@@ -397,3 +398,17 @@ def test_an_update_is_a_new_fit_to_all_events(name):
         rr.update(served, news, new_songs, pl.DataFrame({"user": [99], "age": [30]}))
     with pytest.raises(DataError, match="77"):
         rr.update(served, news)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_request_costs_the_same_however_many_queries_are_known(name):
+    few, _, songs = world(num_users=40)
+    many = pl.concat([few.with_columns(user=pl.col("user") + 40 * copy) for copy in range(100)])
+    costs = []
+    for history in (few, many):
+        served = rr.Recommender(MAKERS[name]().fit(few, time="time"), catalogue=songs, history=history)
+        served.recommend(3)  # what is made once
+        with Recorded() as seen:
+            served.recommend(3, where="song > 5", deny=[7])
+        costs.append((seen.num_operations, seen.total))
+    assert costs[0] == costs[1]

@@ -55,9 +55,8 @@ class Recommender:
         history: past events, one row each: the query key, the candidate key, and if there are times, the time. What a
             query has in it counts as seen; a `Recent` feature of the candidates is read from it at the moment of
             asking, in the order of time.
-        ranking: the model that orders what was retrieved; its features are `ranking.features` (names in the space,
-            and of `rr.models.PAIR_COLUMNS`). A `MultiTaskRanking` needs a `rr.models.TaskScore` around it. None keeps
-            the order of retrieval.
+        ranking: the model that orders what was retrieved; its features are `ranking.features` (names in the space, and
+            of `rr.models.PAIR_COLUMNS`). A `MultiTaskRanking` needs a `rr.models.TaskScore`. None keeps the order.
         queries: the feature columns of known queries, the last row of each counts; taken from `history` by default.
         time: the column of `history` with the times; by default the only date or datetime column, or a number column
             named `time` or `timestamp`.
@@ -66,9 +65,8 @@ class Recommender:
         card: what a reader must know of the recommender.
 
     Raises:
-        ConfigError: `num_retrieved` is below 1, the ranking model does not say its features or has several scores, the
-            history has no times but a feature needs them, the models are smaller than the feature space, or something
-            is given that a baseline does not read.
+        ConfigError: `num_retrieved` is below 1, the ranking model does not say its features or has several scores, times
+            are needed and not there, a model is smaller than the feature space, or a baseline gets what it does not read.
         NotFittedError: a baseline that was not fitted.
         DataError: a table lacks a column.
 
