@@ -65,8 +65,9 @@ class Recommender:
         card: what a reader must know of the recommender.
 
     Raises:
-        ConfigError: `num_retrieved` is below 1, the ranking model does not say its features or has several scores, times
-            are needed and not there, a model is smaller than the feature space, or a baseline gets what it does not read.
+        ConfigError: `num_retrieved` is below 1, the ranking model does not say its features or has several scores, a
+            feature needs times that are not there, a model is smaller than the feature space, or a baseline is given
+            what it does not read.
         NotFittedError: a baseline that was not fitted.
         DataError: a table lacks a column.
 
