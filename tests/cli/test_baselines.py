@@ -8,7 +8,7 @@ import pytest
 from tests.command_line import retrank
 
 import retrank as rr
-from retrank.cli.comparison import NAMES, baseline_of, settings_of
+from retrank.cli.comparison import NAMES, baseline_of, better_baseline, settings_of
 from retrank.cli.config import BaselinesConfig, RunConfig, load_config
 from retrank.cli.pipeline import Pipeline
 
@@ -120,6 +120,19 @@ def test_train_and_evaluate_compare_with_the_same(trained, world):
     assert {system for system, _ in means(trained["ease-recent"]["report"])} == set(NAMES.values())  # no model trained
     for name in NAMES.values():
         assert reports["models"][name, "ndcg@10"] == reports["ease-recent"][name, "ndcg@10"]
+
+
+def test_a_baseline_that_is_better_is_pointed_out(trained):
+    rows = trained["models"]["report"]["rows"]
+    values = {row["system"]: row["mean"] for row in rows if row["metric"] == "ndcg@10"}
+    frame = pl.DataFrame({"system": list(values), "metric": "ndcg@10", "mean": list(values.values())})
+    for best, kind in (("EASE, recent first", "ease-recent"), ("item-kNN", "item-knn")):
+        better = frame.with_columns(mean=pl.when(pl.col("system") == best).then(0.9).otherwise(0.1))
+        advice = better_baseline(rr.evaluation.Report(better, reference="EASE", num_queries=1))
+        assert advice.startswith(f"{best} does better than two-tower here (ndcg@10 0.9000 and 0.1000)")
+        assert f"--serve {kind} " in advice
+    worse = frame.with_columns(mean=pl.when(pl.col("system") == "two-tower").then(0.9).otherwise(0.1))
+    assert better_baseline(rr.evaluation.Report(worse, reference="EASE", num_queries=1)) is None
 
 
 def test_settings_come_from_the_bundle_or_are_the_defaults(trained, world):

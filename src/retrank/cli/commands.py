@@ -10,7 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.markup import escape
 
-from retrank.cli.comparison import COMPARED, NAMES, baseline_of, compare, settings_of
+from retrank.cli.comparison import COMPARED, NAMES, baseline_of, better_baseline, compare, settings_of
 from retrank.cli.config import RunConfig
 from retrank.cli.output import print_json, table_of
 from retrank.cli.pipeline import Pipeline
@@ -72,6 +72,8 @@ def _run(config: RunConfig, seeds: int, out: Path, show: str | None, as_json: bo
     recommender.save(out)
     pipeline.forget(tables)
     report.table(_METRICS, console=console)
+    if config.serve == "models" and (advice := better_baseline(report)) is not None:
+        console.print(escape(advice))
     if as_json:
         lists = recommender.recommend({recommender.query: showing.key}).to_dicts()
         summary = {"bundle": str(out), "seconds": time.perf_counter() - started, "seeds": seeds}

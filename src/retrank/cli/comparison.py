@@ -10,7 +10,7 @@ from retrank.core.values import checked
 from retrank.evaluation import Recommends, Report, evaluate
 from retrank.recommender import Card
 
-__all__ = ["COMPARED", "NAMES", "baseline_of", "compare", "settings_of"]
+__all__ = ["COMPARED", "NAMES", "baseline_of", "better_baseline", "compare", "settings_of"]
 
 COMPARED: Final = ("ndcg", "recall", "hit_rate", "mrr")
 """The metrics that tables show."""
@@ -86,6 +86,26 @@ def compare(
         reference="EASE" if "EASE" in others else "item-kNN",
         seed=seed,
         progress=progress,
+    )
+
+
+def better_baseline(report: Report) -> str | None:
+    """Say which baseline is better than the models, and how to serve it.
+
+    Args:
+        report: of a run that trained models, the last of its systems.
+
+    Returns:
+        A sentence; None if no baseline is better.
+    """
+    values = {system: report.value(system, "ndcg@10") for system in report.systems}
+    ours = report.systems[-1]
+    best = max((kind for kind in NAMES if NAMES[kind] in values), key=lambda kind: values[NAMES[kind]])
+    if values[NAMES[best]] <= values[ours]:
+        return None
+    return (
+        f"{NAMES[best]} does better than {ours} here (ndcg@10 {values[NAMES[best]]:.4f} and {values[ours]:.4f}): "
+        f"`retrank train` with --serve {best} writes a bundle of it."
     )
 
 
