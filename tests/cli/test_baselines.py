@@ -149,12 +149,16 @@ def test_what_needs_times_or_too_much_memory_is_left_out(monkeypatch, world):
     tables = Pipeline(load_config(world / "songs.toml")).load()
     systems = {"popular": rr.baselines.Popularity()}
     names = {"query": "person", "candidate": "song", "ks": [5], "seed": 0, "progress": False}
+    said = []
+    names["say"] = said.append
     compare = rr.cli.comparison.compare
     report = compare(systems, tables.train, tables.test, BaselinesConfig(), time=None, **names)
     assert report.systems == ["popularity", "item-kNN", "EASE", "popular"]
+    assert said == ["EASE, recent first is left out of the comparison: the history has no times"]
     monkeypatch.setattr(rr.baselines.EASE, "memory_needed", lambda self, num_candidates: 10**12)
     report = compare(systems, tables.train, tables.test, BaselinesConfig(), time="time", **names)
     assert (report.systems, report.reference) == (["popularity", "item-kNN", "popular"], "item-kNN")
+    assert said[1] == "EASE is left out of the comparison: 30 candidates need 1e+03 GB, and it may take 8 GB"
 
 
 def test_what_to_serve_is_named_in_the_file_or_on_the_command_line(world, tmp_path):

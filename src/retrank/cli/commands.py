@@ -174,7 +174,8 @@ def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -
     events = recommender.history.events
     report = compare(
         {"bundle": recommender}, events.table(), table, settings_of(recommender.card), query=query,
-        candidate=candidate, time=events.time, ks=ks, seed=0, progress=not as_json,
+        candidate=candidate, time=events.time, ks=ks, seed=0, say=Console(stderr=True, highlight=False).print,
+        progress=not as_json,
     )  # fmt: skip
     if as_json:
         print_json(report.to_dict())

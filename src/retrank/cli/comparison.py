@@ -1,5 +1,6 @@
 """The baselines that every comparison of the command line has, with the settings of the run."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import polars as pl
@@ -47,11 +48,12 @@ def compare(
     time: str | None,
     ks: list[int],
     seed: int,
+    say: Callable[[str], None],
     progress: bool,
 ) -> Report:
     """Compare systems with the baselines over the whole corpus, seen candidates excluded.
 
-    A baseline that needs what is not there is left out: times for what is recent, memory for EASE.
+    A baseline that needs what is not there is left out, and that is said: times for what is recent, memory for EASE.
 
     Args:
         systems: by name; one that is called like a baseline takes its place.
@@ -63,6 +65,7 @@ def compare(
         time: the column of times in `train`, or None.
         ks: lengths of the lists.
         seed: of the bootstrap.
+        say: is told what is left out, and why.
         progress: whether to show progress.
 
     Returns:
@@ -72,9 +75,11 @@ def compare(
     others: dict[str, Recommends | list[Recommends]] = {}
     for kind, name in NAMES.items():
         baseline = baseline_of(kind, settings)
-        is_possible = not isinstance(baseline, EASE) or baseline.memory_needed(num_candidates) <= baseline.memory_limit
-        if is_possible and (baseline.decay == 0 or time is not None):
+        missing = _missing(baseline, num_candidates, time)
+        if missing is None:
             others[name] = baseline
+        elif name not in systems:
+            say(f"{name} is left out of the comparison: {missing}")
     return evaluate(
         {**others, **systems},
         train,
@@ -87,6 +92,16 @@ def compare(
         seed=seed,
         progress=progress,
     )
+
+
+def _missing(baseline: Baseline, num_candidates: int, time: str | None) -> str | None:
+    """Say what a baseline cannot do without."""
+    if baseline.decay > 0 and time is None:
+        return "the history has no times"
+    if isinstance(baseline, EASE) and (needed := baseline.memory_needed(num_candidates)) > baseline.memory_limit:
+        limit = f"{baseline.memory_limit / 10**9:.3g} GB"
+        return f"{num_candidates:,} candidates need {needed / 10**9:.3g} GB, and it may take {limit}"
+    return None
 
 
 def better_baseline(report: Report) -> str | None:

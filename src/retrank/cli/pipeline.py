@@ -137,7 +137,7 @@ class Pipeline:
                 systems["two-stage"] = list(recommenders)
         return compare(
             systems, tables.train, tables.test, self.config.baselines, query=data.query, candidate=data.candidate,
-            time=data.time, ks=[10, 20], seed=seed, progress=self.progress,
+            time=data.time, ks=[10, 20], seed=seed, say=self.say, progress=self.progress,
         )  # fmt: skip
 
     def _fit_baseline(self, tables: Tables) -> Recommender:
