@@ -361,6 +361,9 @@ def test_baselines_of_users_are_served_too(tmp_path):
     served.save(tmp_path / "bundle")
     assert rr.Recommender.load(tmp_path / "bundle").recommend(3).equals(served.recommend(3))
     assert served.recommend(3, exclude_seen=False, k=3)["score"].to_list() == [40.0, 39.0, 38.0]
+    served.baseline._scores[3] = torch.nan  # as a fault of its author might do
+    with pytest.raises(DataError, match="score of Alphabetical"):
+        served.recommend(3)
 
 
 class Alphabetical(rr.baselines.Baseline):

@@ -78,6 +78,9 @@ class BaselineParts:
 
         Returns:
             The lists; missing places have row -1 and score -inf.
+
+        Raises:
+            DataError: a score is not a number.
         """
         order, places, columns = self.popular.order, *self._places_and_columns
         scores = torch.empty(len(histories), k)
@@ -85,6 +88,8 @@ class BaselineParts:
         for some in torch.split(torch.arange(len(histories)), max(1, _SCORES // len(order))):
             made = self.baseline.score(histories.take(some))
             assert made is not None  # or no query is usable
+            if bool(made.isnan().any()):  # of a user's own baseline
+                raise DataError("scores that are numbers", "NaN", f"score of {type(self.baseline).__name__}")
             made = pad(made, (0, 1))[:, columns]
             if allow is not None:
                 made[:, ~allow[order]] = -torch.inf
