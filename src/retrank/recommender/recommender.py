@@ -8,6 +8,7 @@ from typing import Any, Self, final
 import polars as pl
 
 from retrank.core.errors import ConfigError
+from retrank.core.working import Working
 from retrank.data.sources import TableLike, frame
 from retrank.features.catalogue import Catalogue
 from retrank.features.history import History
@@ -60,6 +61,7 @@ class Recommender:
         num_retrieved: how many candidates are retrieved for ranking, and say what is usual for a query; k may be above.
         index: holds the candidates' embeddings; the exact one by default.
         card: what a reader must know of the recommender.
+        progress: whether to show on a terminal what takes longer than a second.
 
     Raises:
         ConfigError: `num_retrieved` is below 1, the ranking model does not say its features or has several scores, the
@@ -97,15 +99,17 @@ class Recommender:
         num_retrieved: int = 100,
         index: Index | None = None,
         card: Card | None = None,
+        progress: bool = True,
     ) -> None:
         if num_retrieved < 1:
             raise ConfigError("num_retrieved >= 1", str(num_retrieved), "Recommender")
-        frozen = space.frozen()
-        self._parts = build_parts(
-            FrozenModel.of(retrieval, frozen), None if ranking is None else FrozenModel.of(ranking, frozen), frozen,
-            frame(catalogue), frame(history), None if queries is None else frame(queries),
-            time=time, index=index, num_retrieved=num_retrieved, card=card or Card("A recommender"),
-        )  # fmt: skip
+        with Working("building a recommender", enabled=progress):
+            frozen = space.frozen()
+            self._parts = build_parts(
+                FrozenModel.of(retrieval, frozen), None if ranking is None else FrozenModel.of(ranking, frozen), frozen,
+                frame(catalogue), frame(history), None if queries is None else frame(queries),
+                time=time, index=index, num_retrieved=num_retrieved, card=card or Card("A recommender"),
+            )  # fmt: skip
 
     @classmethod
     def _of(cls, parts: Parts) -> Self:
@@ -253,14 +257,16 @@ class Recommender:
             ConfigError: a model holds an object that cannot be described in JSON.
             StorageError: the directory cannot be written, or holds something else.
         """
-        write_bundle(directory, self._parts)
+        with Working(f"saving {directory}"):
+            write_bundle(directory, self._parts)
 
     @classmethod
-    def load(cls, directory: str | Path) -> Self:
+    def load(cls, directory: str | Path, *, progress: bool = True) -> Self:
         """Read a recommender; nothing in the directory is executed.
 
         Args:
             directory: what `save` wrote.
+            progress: whether to show on a terminal that it takes longer than a second.
 
         Returns:
             A recommender with the same results.
@@ -269,7 +275,8 @@ class Recommender:
             StorageError: a file is missing, damaged, half written or of another version; or a model's class is not
                 known here: import the module that defines it first.
         """
-        return cls._of(load_parts(directory))
+        with Working(f"loading {directory}", enabled=progress):
+            return cls._of(load_parts(directory))
 
     @property
     def retrieval(self) -> RetrievalModel:
