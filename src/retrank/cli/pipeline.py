@@ -146,7 +146,12 @@ class Pipeline:
         names = {"query": data.query, "candidate": data.candidate, "time": data.time}
         baseline = baseline_of(kind, self.config.baselines).fit(tables.train, **names, progress=self.progress)
         return Recommender(
-            baseline, catalogue=tables.candidates, history=tables.train, time=data.time, card=Card(self.config.title)
+            baseline,
+            catalogue=tables.candidates,
+            history=tables.train,
+            time=data.time,
+            card=Card(self.config.title),
+            progress=self.progress,
         )
 
     def forget(self, tables: Tables) -> None:

@@ -17,6 +17,7 @@ from retrank.core.rebuilding import rebuild
 from retrank.core.snapshots import Snapshot, read_directory
 from retrank.core.tensor_files import parse_tensors, write_tensors
 from retrank.core.values import built_from, checked
+from retrank.core.working import Working
 from retrank.features.space import FeatureSpace
 from retrank.index.loading import index_from_snapshot
 from retrank.models.retrieval import RetrievalModel
@@ -57,7 +58,7 @@ def write_bundle(directory: str | Path, parts: AnyParts) -> None:
         ConfigError: a model or baseline holds an object that cannot be described in JSON.
         StorageError: a file cannot be written, or the bundle could not be loaded again.
     """
-    with atomic_directory(directory) as draft:
+    with Working(f"saving {directory}"), atomic_directory(directory) as draft:
         if isinstance(parts, BaselineParts):
             write_baseline(draft, parts)
         else:

@@ -8,7 +8,6 @@ from typing import Any, Self, final
 import polars as pl
 
 from retrank.baselines.baseline import Baseline
-from retrank.core.errors import ConfigError
 from retrank.data.sources import TableLike, frame
 from retrank.features.catalogue import Catalogue
 from retrank.features.history import History
@@ -63,6 +62,7 @@ class Recommender:
         num_retrieved: how many candidates are retrieved for ranking, and say what is usual for a query; k may be above.
         index: holds the candidates' embeddings; the exact one by default.
         card: what a reader must know of the recommender.
+        progress: whether to show on a terminal what takes longer than a second.
 
     Raises:
         ConfigError: `num_retrieved` is below 1, the ranking model does not say its features or has several scores, a
@@ -102,12 +102,11 @@ class Recommender:
         num_retrieved: int = 100,
         index: Index | None = None,
         card: Card | None = None,
+        progress: bool = True,
     ) -> None:
-        if num_retrieved < 1:
-            raise ConfigError("num_retrieved >= 1", str(num_retrieved), "Recommender")
         self._parts = assemble(
             retrieval, space=space, catalogue=catalogue, history=history, ranking=ranking, queries=queries, time=time,
-            num_retrieved=num_retrieved, index=index, card=card,
+            num_retrieved=num_retrieved, index=index, card=card, progress=progress,
         )  # fmt: skip
 
     @classmethod
@@ -260,11 +259,12 @@ class Recommender:
         write_bundle(directory, self._parts)
 
     @classmethod
-    def load(cls, directory: str | Path) -> Self:
+    def load(cls, directory: str | Path, *, progress: bool = True) -> Self:
         """Read a recommender; nothing in the directory is executed.
 
         Args:
             directory: what `save` wrote.
+            progress: whether to show on a terminal that it takes longer than a second.
 
         Returns:
             A recommender with the same results.
@@ -273,7 +273,7 @@ class Recommender:
             StorageError: a file is missing, damaged, half written or of another version; or a model's class is not
                 known here: import the module that defines it first.
         """
-        return cls._of(load_parts(directory))
+        return cls._of(load_parts(directory, progress=progress))
 
     @property
     def retrieval(self) -> RetrievalModel:

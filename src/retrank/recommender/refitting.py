@@ -61,7 +61,12 @@ def refitted(
         "retrank": __version__,
     }
     return Recommender(
-        again, catalogue=candidates, history=history, time=events.time, card=_card(before.card, again, done)
+        again,
+        catalogue=candidates,
+        history=history,
+        time=events.time,
+        card=_card(before.card, again, done),
+        progress=progress,
     )
 
 

@@ -99,7 +99,7 @@ def update(
     check_count(batch_size, "batch_size", "update")
     check_count(ranking_epochs, "ranking_epochs", "update", least=0)
     check_number(replay, "replay", "update", least=0)
-    before = _recommender(recommender)
+    before = _recommender(recommender, progress)
     if before.baseline is not None:
         given = frame(new_events), _frame(new_candidates), _frame(new_queries)
         return refitted(before, before.baseline, *given, progress=progress)
@@ -137,14 +137,15 @@ def update(
         num_retrieved=before.num_retrieved,
         index=before.index.rebuilt(retrieval.embed_candidates(catalogue.batch).cpu(), catalogue.keys),
         card=_card(before, tables, {"replayed": len(old), "epochs": epochs, "seed": seed}),
+        progress=progress,
     )
 
 
-def _recommender(given: Recommender | str | Path) -> Recommender:
+def _recommender(given: Recommender | str | Path, progress: bool) -> Recommender:
     if isinstance(given, Recommender):
         return given
     if isinstance(given, str | Path):
-        return Recommender.load(given)
+        return Recommender.load(given, progress=progress)
     raise ConfigError("a Recommender, or the directory of its bundle", type(given).__name__, "update")
 
 
