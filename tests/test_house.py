@@ -17,7 +17,7 @@ ROWS = {
     **dict.fromkeys(("embeddings", "layers", "losses", "optim", "sampling"), 2),
     **dict.fromkeys(("tasks", "features", "index", "datasets"), 3),
     **dict.fromkeys(("training", "metrics"), 4),
-    "models": 5,
+    **dict.fromkeys(("baselines", "models"), 5),
     **dict.fromkeys(("recommender", "evaluation"), 6),
     "serving": 7,
     "cli": 8,

@@ -5,6 +5,7 @@ A `FeatureSpace` turns tables into batches; a `Model` learns from them; a `Recom
 """
 
 from retrank import (
+    baselines,
     core,
     data,
     datasets,
@@ -25,7 +26,7 @@ from retrank import (
 from retrank.core import Batch, Jagged, errors
 from retrank.core.version import __version__
 from retrank.embeddings import EmbeddingCollection, EmbeddingTable
-from retrank.evaluation import baselines, evaluate
+from retrank.evaluation import evaluate
 from retrank.features import FeatureSpace
 from retrank.recommender import Recommender, update
 from retrank.training import Model

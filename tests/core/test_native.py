@@ -2,6 +2,7 @@
 
 import ctypes
 import fnmatch
+import io
 import os
 import re
 import shutil
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 import retrank as rr
-from retrank.core import native
+from retrank.core import native, working
 from retrank.core.native import build, cache, is_native, kernels, without_kernels
 
 FOLDER = Path(build.__file__).parent
@@ -206,12 +208,13 @@ def test_a_compiler_that_hangs_is_given_up(machine, monkeypatch):
 
 @needs_kernels
 @pytest.mark.parametrize("patience", [0.0, 60.0])
-def test_a_long_build_says_what_it_is_doing(machine, monkeypatch, caplog, patience):
+def test_a_long_build_says_on_a_terminal_what_it_is_doing(machine, monkeypatch, patience):
+    written = io.StringIO()
+    monkeypatch.setattr(working, "Console", lambda **_: Console(file=written, force_terminal=True, width=120))
+    monkeypatch.setattr(working, "_PATIENCE", patience)
     machine.install('sleep 0.3; cp "$built" "$to"')
-    monkeypatch.setattr(build, "_PATIENCE", patience)
-    with caplog.at_level("WARNING", logger="retrank"):
-        assert machine.library() is not None
-    assert ("building its C++ kernels" in caplog.text) is (patience == 0)
+    assert machine.library() is not None
+    assert ("building the C++ kernels" in written.getvalue()) is (patience == 0)
 
 
 @needs_kernels

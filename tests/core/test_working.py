@@ -1,4 +1,5 @@
 import io
+import threading
 
 import pytest
 from rich.console import Console
@@ -90,3 +91,76 @@ def test_who_did_not_show_cannot_hide_another():
     assert (first.state, second.state) == ("moves", "still")
     hide(first)
     assert first.state == "stopped"
+
+
+def test_the_line_says_what_is_done_now(terminal):
+    with Working("first") as work:
+        work._timer.join()
+        work.describe("second [b]half[/b]")
+        work._bar.refresh()
+    assert "second [b]half[/b]" in terminal.getvalue()
+
+
+def test_a_title_that_changes_before_anybody_sees_it(terminal, monkeypatch):
+    monkeypatch.setattr(working, "_PATIENCE", 0.05)
+    with Working("never seen") as work:
+        work.describe("seen")
+        work._timer.join()
+    assert "seen" in terminal.getvalue()
+    assert "never" not in terminal.getvalue()
+
+
+def test_silence_holds_for_all_work_within_and_no_longer(terminal):
+    with Working("outer", enabled=False):
+        with Working("inner") as inner, Working("innermost") as innermost:
+            assert not inner._timer.is_alive()
+            assert not innermost._timer.is_alive()
+        with Working("next", enabled=True) as following:
+            assert not following._timer.is_alive()
+    with pytest.raises(ZeroDivisionError), Working("broken", enabled=False):
+        1 / 0  # noqa: B018
+    assert terminal.getvalue() == ""
+    with Working("after") as work:
+        work._timer.join()
+    assert "after" in terminal.getvalue()
+
+
+def test_silence_in_one_thread_is_none_in_another(terminal):
+    def speak():
+        with Working("elsewhere") as work:
+            work._timer.join()
+
+    with Working("silent", enabled=False):
+        thread = threading.Thread(target=speak)
+        thread.start()
+        thread.join()
+    assert "elsewhere" in terminal.getvalue()
+
+
+def test_the_environment_silences_everything(terminal, monkeypatch):
+    monkeypatch.setenv("RETRANK_PROGRESS", "0")
+    with Working("shouting", total=1) as work:
+        assert not work._timer.is_alive()
+    assert terminal.getvalue() == ""
+
+
+def test_many_threads_at_once_show_one_line_and_leave_the_terminal(terminal):
+    barrier = threading.Barrier(8)
+
+    def work_on(number):
+        barrier.wait()
+        for _ in range(5):
+            with Working(f"thread {number}", total=3) as outer, Working("nested") as inner:
+                outer._timer.join()
+                inner._timer.join()
+                outer.advance()
+                inner.describe("nested further")
+
+    threads = [threading.Thread(target=work_on, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Working("next") as following:
+        following._timer.join()
+        assert following._bar is not None

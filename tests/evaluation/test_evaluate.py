@@ -6,8 +6,9 @@ import torch
 from rich.console import Console
 
 import retrank as rr
+from retrank import baselines
 from retrank.core.errors import ConfigError, DataError, ShapeError
-from retrank.evaluation import baselines, bootstrap, evaluate
+from retrank.evaluation import bootstrap, evaluate
 
 
 class Fixed:

@@ -62,6 +62,10 @@ def directories(tmp_path_factory):
         catalogue=loaded.candidates,
         history=loaded.seen,
     ).save(fresh / "quantized")
+    plays = loaded.history.events.table()
+    for name, baseline in (("ease", rr.baselines.EASE()), ("knn", rr.baselines.ItemKNN())):
+        fitted = baseline.fit(plays, query=loaded.query, candidate=loaded.candidate)
+        rr.Recommender(fitted, catalogue=loaded.candidates, history=plays).save(fresh / name)
     return [
         (WRITTEN / "two_stage", rr.Recommender.load),
         (WRITTEN / "faiss", rr.Recommender.load),
@@ -69,6 +73,8 @@ def directories(tmp_path_factory):
         (fresh / "today" / "two_stage", rr.Recommender.load),
         (fresh / "today" / "faiss", rr.Recommender.load),
         (fresh / "quantized", rr.Recommender.load),
+        (fresh / "ease", rr.Recommender.load),
+        (fresh / "knn", rr.Recommender.load),
         (fresh / "graph", rr.index.load_index),
         (fresh / "codes", rr.index.load_index),
         (fresh / "streaming", rr.index.load_index),

@@ -34,8 +34,10 @@ class Ranker(rr.Model):
         return self(batch).sum()
 
 
-@pytest.fixture(scope="module")
-def recommender():
+@pytest.fixture(scope="module", params=["models", "a baseline"])
+def recommender(request):
+    if request.param == "a baseline":
+        return rr.Recommender(rr.baselines.EASE().fit(plays), catalogue=songs, history=plays)
     space = rr.FeatureSpace({"user": rr.features.Categorical(), "song": rr.features.Categorical()}).fit(plays)
     torch.manual_seed(0)
     model = rr.models.TwoTower(

@@ -10,6 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.markup import escape
 
+from retrank.cli.comparison import COMPARED, NAMES, baseline_of, better_baseline, compare, settings_of
 from retrank.cli.config import RunConfig
 from retrank.cli.output import print_json, table_of
 from retrank.cli.pipeline import Pipeline
@@ -19,13 +20,13 @@ from retrank.cli.values import cast
 from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.version import __version__
-from retrank.evaluation import Recommends, Report, baselines, evaluate
+from retrank.evaluation import Report
 from retrank.recommender import Card, Recommender, update
 from retrank.recommender.conditions import condition
 
 __all__ = ["evaluate_bundle", "recommend", "run", "similar", "update_bundle"]
 
-_METRICS: Final = ["ndcg@10", "recall@10", "hit_rate@10", "mrr@10"]
+_METRICS: Final = [f"{metric}@10" for metric in COMPARED]
 
 
 def run(config: RunConfig, *, seeds: int, out: Path, show: str | None, as_json: bool) -> None:
@@ -63,6 +64,7 @@ def _run(config: RunConfig, seeds: int, out: Path, show: str | None, as_json: bo
     )
     tables = pipeline.load()
     showing = Showing(config, tables, show)
+    seeds = seeds if config.serve == "models" else 1  # a baseline is the same with every seed
     recommenders = [pipeline.train(tables, seed) for seed in range(config.seed, config.seed + seeds)]
     pipeline.say("evaluation: the whole corpus, seen candidates excluded")
     report = pipeline.evaluate(tables, recommenders, config.seed)
@@ -70,6 +72,8 @@ def _run(config: RunConfig, seeds: int, out: Path, show: str | None, as_json: bo
     recommender.save(out)
     pipeline.forget(tables)
     report.table(_METRICS, console=console)
+    if config.serve == "models" and (advice := better_baseline(report)) is not None:
+        console.print(escape(advice))
     if as_json:
         lists = recommender.recommend({recommender.query: showing.key}).to_dicts()
         summary = {"bundle": str(out), "seconds": time.perf_counter() - started, "seeds": seeds}
@@ -151,7 +155,7 @@ def similar(bundle: Path, candidate: str, *, k: int, where: str | None, as_json:
 
 
 def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -> None:
-    """Evaluate a bundle beside the baselines on a test table.
+    """Evaluate a bundle on a test table, beside the baselines that it was compared with in training.
 
     Args:
         bundle: the directory; what it has seen is its training data.
@@ -167,16 +171,16 @@ def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -
     table = read_interactions(test, recommender.seen.select(query, candidate).schema)
     _require_known(table[query], recommender.queries.index.keys, test)
     _require_known(table[candidate], recommender.candidates[candidate], test)
-    systems: dict[str, Recommends | Sequence[Recommends]] = {
-        "popularity": baselines.Popularity(),
-        "EASE": baselines.EASE(),
-        "bundle": recommender,
-    }
-    report = evaluate(systems, recommender.seen, table, ks=ks, query=query, candidate=candidate)
+    events = recommender.history.events
+    report = compare(
+        {"bundle": recommender}, events.table(), table, settings_of(recommender.card), query=query,
+        candidate=candidate, time=events.time, ks=ks, seed=0, say=Console(stderr=True, highlight=False).print,
+        progress=not as_json,
+    )  # fmt: skip
     if as_json:
         print_json(report.to_dict())
     else:
-        report.table([metric for metric in report.metrics if metric.split("@")[0] in ("ndcg", "recall")])
+        report.table([f"{metric}@{k}" for k in ks for metric in COMPARED])
 
 
 def _card(config: RunConfig, tables: Tables, report: Report, seeds: int) -> Card:
@@ -188,14 +192,22 @@ def _card(config: RunConfig, tables: Tables, report: Report, seeds: int) -> Card
         f"{len(tables.queries):,} queries with {len(tables.candidates):,} candidates.",
         split=f"The last {split.test:.0%} of each query's interactions by {config.data.time} are the test part; "
         "equal times in the order of the table.",
-        models="Two towers (in-batch softmax, log_q, accidental hits removed)"
-        + ("" if config.ranking is None else f", then a reranker over {config.ranking.retrieved} candidates."),
-        metrics=f"Mean of {seeds} seeds over {report.num_queries:,} queries with 95% intervals; the whole corpus is "
-        f"ranked, seen candidates excluded.\n\n{report.to_markdown(_METRICS)}",
+        models=_what_serves(config),
+        metrics=f"Mean of {seeds} seed{'' if seeds == 1 else 's'} over {report.num_queries:,} queries with 95% "
+        f"intervals; the whole corpus is ranked, seen candidates excluded.\n\n{report.to_markdown(_METRICS)}",
         limits="Other queries' later interactions were part of training, as the split is per query. "
         "Past choices are learned from as they were made, with whatever decided what was shown.",
-        facts={"seed": config.seed, "retrank": __version__},
+        facts={"seed": config.seed, "retrank": __version__, "baselines": config.baselines.model_dump()},
     )
+
+
+def _what_serves(config: RunConfig) -> str:
+    if config.serve != "models":
+        baseline = baseline_of(config.serve, config.baselines)
+        settings = ", ".join(f"{name}={value}" for name, value in baseline.config.items())
+        return f"{NAMES[config.serve]}: {type(baseline).__name__}({settings})."
+    ranking = "" if config.ranking is None else f", then a reranker over {config.ranking.retrieved} candidates"
+    return f"Two towers (in-batch softmax, log_q, accidental hits removed){ranking}."
 
 
 def update_bundle(

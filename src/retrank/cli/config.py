@@ -182,12 +182,16 @@ class RunConfig(_Strict):
     retrieval: RetrievalConfig
     ranking: RankingConfig | None = None
     baselines: BaselinesConfig = BaselinesConfig()
+    serve: Literal["models", "popularity", "item-knn", "ease", "ease-recent"] = Field(
+        default="models",
+        description="What the bundle holds: the trained models, or a baseline, and then no model is trained.",
+    )
     show: ShowConfig = ShowConfig()
 
     @property
     def fingerprint(self) -> str:
         """Twelve digits that differ when anything does that matters for training."""
-        content = self.model_dump_json(exclude={"title", "show", "baselines"})
+        content = self.model_dump_json(exclude={"title", "show", "baselines", "serve"})
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

@@ -22,7 +22,7 @@ __all__ = ["doctor", "examine"]
 _EXTRAS: Final = {"ann": "faiss", "plot": "matplotlib", "tensorboard": "tensorboard"}
 _VARIABLES: Final = (
     *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY", "MKL_NUM_THREADS"),
-    *("RETRANK_NATIVE", "RETRANK_DATA", "RETRANK_CACHE", "XDG_CACHE_HOME", "CXX"),
+    *("RETRANK_NATIVE", "RETRANK_PROGRESS", "RETRANK_DATA", "RETRANK_CACHE", "XDG_CACHE_HOME", "CXX"),
 )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -26,6 +26,9 @@ Json = Annotated[
 Seeds = Annotated[int, typer.Option(min=1, help="How many models are trained and averaged; the first one is saved.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="The first seed; 0 by default.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs of retrieval, in place of the configured ones.")]
+Serve = Annotated[
+    str | None, typer.Option(help="What the bundle holds: models, or popularity, item-knn, ease or ease-recent.")
+]
 Show = Annotated[str | None, typer.Option(help="The query whose recommendations are shown.")]
 Bundle = Annotated[Path, typer.Argument(help="The directory of a bundle.")]
 
@@ -55,11 +58,12 @@ def train(
     seeds: Seeds = 1,
     epochs: Epochs = None,
     out: Annotated[Path, typer.Option(help="Where the bundle goes.")] = Path("runs/train"),
+    serve: Serve = None,
     show: Show = None,
     as_json: Json = False,
 ) -> None:
     """Do what a configuration describes: load, split, train, evaluate, save. Run again after Ctrl-C to go on."""
-    commands.run(_with(load_config(config), seed, epochs), seeds=seeds, out=out, show=show, as_json=as_json)
+    commands.run(_with(load_config(config), seed, epochs, serve), seeds=seeds, out=out, show=show, as_json=as_json)
 
 
 @app.command()
@@ -75,7 +79,7 @@ def evaluate(
     k: Annotated[list[int], typer.Option("-k", min=1, help="Length of the lists; may be repeated.")] = [10],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Compare a bundle with popularity and EASE on later interactions, over the whole corpus."""
+    """Compare a bundle with the baselines on later interactions, over the whole corpus, as `train` does."""
     commands.evaluate_bundle(bundle, test, ks=k, as_json=as_json)
 
 
@@ -163,11 +167,15 @@ def _data(config: DataConfig, wanted: str) -> DataConfig:
     return config.model_copy(update={"root": Path(wanted)})
 
 
-def _with(config: RunConfig, seed: int | None, epochs: int | None) -> RunConfig:
+def _with(config: RunConfig, seed: int | None, epochs: int | None, serve: str | None = None) -> RunConfig:
     if seed is not None:
         config = config.model_copy(update={"seed": seed})
     if epochs is not None:
         config = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"epochs": epochs})})
+    if serve is not None:
+        if serve.lower() not in (known := get_args(RunConfig.model_fields["serve"].annotation)):
+            raise ConfigError(f"one of {', '.join(known)}", serve, "--serve")
+        config = config.model_copy(update={"serve": serve.lower()})
     return config
 
 

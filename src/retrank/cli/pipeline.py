@@ -11,13 +11,14 @@ import polars as pl
 
 from retrank import features
 from retrank.cli.checks import RECENT, require_features_of_keys, require_parts, require_past
+from retrank.cli.comparison import NAMES, baseline_of, compare
 from retrank.cli.config import RankingConfig, RetrievalConfig, RunConfig
 from retrank.cli.tables import Tables, digest, read_tables
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.seeds import seed_everything
 from retrank.data import Batches, Loader, leave_last_split, require_columns, with_recent_candidates
-from retrank.evaluation import Recommends, Report, baselines, evaluate
+from retrank.evaluation import Recommends, Report
 from retrank.features import Catalogue, FeatureSpace, History
 from retrank.metrics import FullCorpusTopK
 from retrank.models import Reranker, Tower, TwoTower
@@ -89,7 +90,7 @@ class Pipeline:
         return Tables(train, test, candidates, known, catalogue, content)
 
     def train(self, tables: Tables, seed: int) -> Recommender:
-        """Train retrieval and, if configured, ranking.
+        """Train retrieval and, if configured, ranking; or fit the baseline that is to be served.
 
         Args:
             tables: what `load` returned.
@@ -98,6 +99,8 @@ class Pipeline:
         Returns:
             The recommender.
         """
+        if self.config.serve != "models":
+            return self._fit_baseline(tables)
         ranking = None if self.config.ranking is None else self._train_ranking(tables, seed)
         self.say(f"retrieval, on all of train (seed {seed})")
         retrieval = self._train_retrieval(tables.train, tables, seed, "retrieval")
@@ -122,27 +125,33 @@ class Pipeline:
             seed: of the bootstrap.
 
         Returns:
-            The report; the reference is EASE.
+            The report; see `compare`.
         """
-        settings = self.config.baselines
-        systems: dict[str, Recommends | Sequence[Recommends]] = {
-            "popularity": baselines.Popularity(),
-            "item-kNN": baselines.ItemKNN(settings.knn_neighbors, settings.knn_shrink),
-            "EASE": baselines.EASE(settings.ease_l2),
-            "EASE, recent first": baselines.EASE(settings.ease_l2, decay=settings.ease_decay),
-            "two-tower": [recommender.without_ranking() for recommender in recommenders],
-        }
-        if self.config.ranking is not None:
-            systems["two-stage"] = list(recommenders)
-        return evaluate(
-            systems,
-            tables.train,
-            tables.test,
-            query=self.config.data.query,
-            candidate=self.config.data.candidate,
-            time=self.config.data.time,
-            reference="EASE",
-            seed=seed,
+        data, serve = self.config.data, self.config.serve
+        systems: dict[str, Recommends | list[Recommends]] = {}
+        if serve != "models":
+            systems[NAMES[serve]] = recommenders[0]
+        else:
+            systems["two-tower"] = [recommender.without_ranking() for recommender in recommenders]
+            if self.config.ranking is not None:
+                systems["two-stage"] = list(recommenders)
+        return compare(
+            systems, tables.train, tables.test, self.config.baselines, query=data.query, candidate=data.candidate,
+            time=data.time, ks=[10, 20], seed=seed, say=self.say, progress=self.progress,
+        )  # fmt: skip
+
+    def _fit_baseline(self, tables: Tables) -> Recommender:
+        data, kind = self.config.data, self.config.serve
+        self.say(f"{NAMES[kind]}, on all of train")
+        names = {"query": data.query, "candidate": data.candidate, "time": data.time}
+        baseline = baseline_of(kind, self.config.baselines).fit(tables.train, **names, progress=self.progress)
+        return Recommender(
+            baseline,
+            catalogue=tables.candidates,
+            history=tables.train,
+            time=data.time,
+            card=Card(self.config.title),
+            progress=self.progress,
         )
 
     def forget(self, tables: Tables) -> None:

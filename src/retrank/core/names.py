@@ -12,6 +12,9 @@ Known = TypeVar("Known")
 _OURS: Final = "retrank"
 
 RENAMED: Final[Mapping[str, str]] = {
+    "retrank.evaluation.baselines.EASE": "retrank.baselines.EASE",
+    "retrank.evaluation.baselines.ItemKNN": "retrank.baselines.ItemKNN",
+    "retrank.evaluation.baselines.Popularity": "retrank.baselines.Popularity",
     "retrank.layers.Product": "retrank.layers.HadamardProduct",
     "retrank.layers.TwoStream": "retrank.layers.TwoStreamMLP",
 }

@@ -1,7 +1,9 @@
 """`Working`: what takes longer than a second says what it is, and shows how far it is."""
 
+import os
 import threading
 import time
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, final
 
@@ -21,6 +23,8 @@ __all__ = ["Display", "Working", "hide", "show"]
 _PATIENCE: Final = 1.0  # seconds without a word
 _REFRESH_SECONDS: Final = 0.1
 
+_is_silenced: Final[ContextVar[bool]] = ContextVar("is_silenced", default=False)  # by work around this
+
 
 class Display(Protocol):
     """What moves on a terminal, such as a bar of rich."""
@@ -36,7 +40,8 @@ class Display(Protocol):
 class Working:
     """A line on standard error that moves while work is done, from its second second on, where there is a terminal.
 
-    One line moves at a time: work within other work that shows itself stays silent.
+    One line moves at a time: work within other work that shows itself, or that is to be silent, stays silent. With
+    `RETRANK_PROGRESS=0` in the environment nothing ever moves.
 
     Args:
         title: what is done, e.g. `"loading runs/movies"`.
@@ -58,10 +63,14 @@ class Working:
         self._console = Console(stderr=True, highlight=False)
         self._timer = threading.Timer(_PATIENCE, self._begin)
         self._timer.daemon = True
-        self._is_wanted = enabled and self._console.is_terminal
+        self._is_silent = not enabled or os.environ.get("RETRANK_PROGRESS", "1") == "0"
+        self._silenced_before = False
 
     def __enter__(self) -> Self:
-        if self._is_wanted:
+        self._silenced_before = _is_silenced.get()
+        if self._is_silent or self._silenced_before:
+            _is_silenced.set(True)
+        elif self._console.is_terminal:
             self._timer.start()
         return self
 
@@ -69,6 +78,7 @@ class Working:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._timer.cancel()
+        _is_silenced.set(self._silenced_before)
         with self._lock:
             self._has_ended = True
             if self._bar is not None:
@@ -85,14 +95,25 @@ class Working:
             self._refreshed = time.monotonic()
             self._bar.update(self._bar.task_ids[0], completed=self._done)
 
+    def describe(self, title: str) -> None:
+        """Change what the line says.
+
+        Args:
+            title: what is done now.
+        """
+        self._title = title
+        with self._lock:
+            if self._bar is not None:
+                self._bar.update(self._bar.task_ids[0], description=title)
+
     def _begin(self) -> None:
         """Show the line, unless the work has ended meanwhile or another line moves."""
         counted = self._total is not None
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) if counted else (TimeElapsedColumn(),)
         title = TextColumn("{task.description}", markup=False)
         bar = Bar(SpinnerColumn(), title, *columns, console=self._console, transient=True)
-        bar.add_task(self._title, total=self._total, completed=self._done)
         with self._lock:
+            bar.add_task(self._title, total=self._total, completed=self._done)
             if not self._has_ended and show(bar):
                 self._bar = bar
 
@@ -125,6 +146,8 @@ class _Terminal:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._moving: Display | None = None
+        if hasattr(os, "register_at_fork"):  # another thread may hold the lock while this one forks
+            os.register_at_fork(after_in_child=self._renew_lock)
 
     def show(self, display: Display) -> bool:
         with self._lock:
@@ -139,6 +162,9 @@ class _Terminal:
             if self._moving is display:
                 self._moving = None
                 display.stop()
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
 
 _terminal: Final = _Terminal()

@@ -8,13 +8,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.baselines import Baseline
+from retrank.baselines.interactions import int64, query_and_candidate
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.working import Working
 from retrank.data.checks import require_columns, require_keys
 from retrank.data.keys import KeyType, as_keys, key_type
 from retrank.data.sources import TableLike, frame
-from retrank.evaluation.baselines import Baseline
-from retrank.evaluation.interactions import int64, query_and_candidate
 from retrank.evaluation.recommends import Recommends
 from retrank.evaluation.report import Report
 from retrank.evaluation.significance import bootstrap

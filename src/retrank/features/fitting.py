@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from retrank.core.errors import DataError
+from retrank.core.working import Working
 from retrank.data.checks import require_columns
 from retrank.data.rows import rows_from
 from retrank.data.source import shard_range
@@ -50,13 +51,16 @@ class TableSummary:
         return TableSummary(self.num_rows + other.num_rows, merged)
 
 
-def summarize_table(table: TableLike, features: Mapping[str, Feature], shard: tuple[int, int]) -> TableSummary:
+def summarize_table(
+    table: TableLike, features: Mapping[str, Feature], shard: tuple[int, int], work: Working
+) -> TableSummary:
     """Summarize a shard of a table, piece by piece.
 
     Args:
         table: the rows.
         features: kind of each feature by name.
         shard: `(index, count)`: only part `index` of `count`.
+        work: is told how many rows are read.
 
     Returns:
         The merged statistics.
@@ -77,6 +81,7 @@ def summarize_table(table: TableLike, features: Mapping[str, Feature], shard: tu
             }
         total = total.merge(TableSummary(piece.height, parts))
         first_row += piece.height
+        work.describe(f"learning from a table: {total.num_rows:,} rows are read")
     return total
 
 

@@ -153,7 +153,17 @@ class History:
         Raises:
             DataError: a missing column, a null key or time, or keys or times of another type.
         """
-        events = self.events.with_events(table)
+        return self.with_log(self.events.with_events(table))
+
+    def with_log(self, events: EventLog) -> Self:
+        """Return the history of a log that has events beside those of this one.
+
+        Args:
+            events: what `events.with_events` returned.
+
+        Returns:
+            A history of the same candidates.
+        """
         added = self._catalogue.rows(events.candidates.keys_from(len(self.events.candidates)))
         history = type(self).__new__(type(self))
         history._bind(events, self._catalogue, torch.cat([self._rows, added]))

@@ -10,6 +10,7 @@ import torch
 from retrank.core.batch import Batch, Column
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.schema import Schema
+from retrank.core.working import Working
 from retrank.data.checks import require_columns
 from retrank.data.sources import TableLike
 from retrank.features.categorical import VocabularyFeature
@@ -118,7 +119,8 @@ class Layout(NamedTuple):
         for name in names or ():
             self.vocabulary(name)
         chosen = [name for name, kind in self.features.items() if kind.can_grow] if names is None else names
-        summary = summarize_table(table, {name: self.features[name] for name in chosen}, (0, 1))
+        with Working("reading new keys") as work:
+            summary = summarize_table(table, {name: self.features[name] for name in chosen}, (0, 1), work)
         features = _copies(self.features)
         for name, part in summary.features.items():
             features[name].grow(part, where=self._where(name))

@@ -7,6 +7,7 @@ import polars as pl
 import torch
 
 from retrank.core.batch import Batch
+from retrank.core.working import Working
 from retrank.data.batches import Batches
 from retrank.data.checks import require_columns
 from retrank.data.loader import Loader
@@ -63,8 +64,10 @@ def transform_whole(table: TableLike, columns: Sequence[str], transform: Callabl
         columns: what `transform` reads.
         transform: from all rows to a batch.
     """
-    if isinstance(table, pl.DataFrame):
-        return transform(table)
-    read = source(table)
-    with rows_from(0, read):
-        return transform(read.frame(columns))
+    with Working("transforming a table") as work:
+        if isinstance(table, pl.DataFrame):
+            work.describe(f"transforming {table.height:,} rows")
+            return transform(table)
+        read = source(table)
+        with rows_from(0, read):
+            return transform(read.frame(columns))

@@ -14,6 +14,7 @@ from retrank.core.errors import ConfigError, NotFittedError
 from retrank.core.schema import Schema
 from retrank.core.snapshots import Snapshot, read_directory
 from retrank.core.values import built_from
+from retrank.core.working import Working
 from retrank.data.batches import Batches
 from retrank.data.checks import require_columns
 from retrank.data.sources import TableLike, frame
@@ -100,13 +101,10 @@ class FeatureSpace(Configurable):
         return self._layout.feature(name)
 
     def columns(self, features: Sequence[str] | None = None) -> list[str]:
-        """Return the table columns that features read.
+        """Return the distinct table columns that features read, in the order of the features.
 
         Args:
             features: their names; all by default.
-
-        Returns:
-            Distinct column names, in the order of the features.
         """
         return self._layout.columns(self._layout.select(features))
 
@@ -122,11 +120,12 @@ class FeatureSpace(Configurable):
         """
         return self._layout.vocabulary(name)
 
-    def fit(self, table: TableLike) -> Self:
+    def fit(self, table: TableLike, *, progress: bool = True) -> Self:
         """Learn vocabularies, moments and quantiles.
 
         Args:
             table: the training rows; files are read in pieces and never held as a whole.
+            progress: whether to show on a terminal how many rows are read.
 
         Returns:
             The space itself.
@@ -134,19 +133,18 @@ class FeatureSpace(Configurable):
         Raises:
             DataError: no rows, a missing column, or a value that a kind refuses.
         """
-        return self.fit_summaries([self.summarize(table)])
+        with Working("fitting the features", enabled=progress) as work:
+            return self.fit_summaries([summarize_table(table, self._layout.features, (0, 1), work)])
 
     def summarize(self, table: TableLike, *, shard: tuple[int, int] = (0, 1)) -> TableSummary:
-        """Say what one shard of a table teaches, for fitting on many machines.
+        """Say what one shard of a table teaches, for fitting on many machines: it goes to `fit_summaries`.
 
         Args:
             table: the training rows.
             shard: `(index, count)`: only part `index` of `count`, e.g. `(rank, world_size)`.
-
-        Returns:
-            Statistics to exchange and give to `fit_summaries`.
         """
-        return summarize_table(table, self._layout.features, shard)
+        with Working("reading what features learn from") as work:
+            return summarize_table(table, self._layout.features, shard, work)
 
     def fit_summaries(self, summaries: Iterable[TableSummary]) -> Self:
         """Learn from the summaries of all shards.

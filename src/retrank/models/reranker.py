@@ -58,6 +58,7 @@ class Reranker(Configurable, Model):
         dim: length of the vector of every id feature.
         dropout: share of the hidden values set to zero in training.
         windows: over how many of the recent candidates co-occurrence is averaged.
+        num_neighbors: how many co-occurrences to keep of a candidate on average; see `rr.layers.CoOccurrence`.
 
     Raises:
         ConfigError: a feature that the space does not have, or another vocabulary for `recent`.
@@ -88,6 +89,7 @@ class Reranker(Configurable, Model):
         dim: int = 8,
         dropout: float = 0.1,
         windows: Sequence[int] = (1, 5, 20, 50),
+        num_neighbors: int = 128,
     ) -> None:
         super().__init__()
         schema = space.schema
@@ -112,7 +114,8 @@ class Reranker(Configurable, Model):
         require_known([schema[name] for name in features], "features of Reranker")
         self.numbers = tuple(name for name in features if schema[name].kind == "number")
         self.embeddings = EmbeddingCollection({name: EmbeddingTable(schema[name], dim) for name in ids})
-        self.co_occurrence = None if recent is None else CoOccurrence(schema[candidate_id].num_ids or 0, windows)
+        num_ids = schema[candidate_id].num_ids or 0
+        self.co_occurrence = None if recent is None else CoOccurrence(num_ids, windows, num_neighbors=num_neighbors)
         width = len(ids) * dim + sum(schema[name].width for name in self.numbers) + 2
         width += 0 if self.co_occurrence is None else len(windows)
         self.cross = Cross(width)

@@ -13,6 +13,7 @@ from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 from retrank.core.penalties import add_penalty
+from retrank.core.working import Working
 from retrank.data.batches import Batches
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
@@ -256,7 +257,8 @@ class RetrievalModel(Configurable, VectorModel, ABC):
         catalogue = self.catalogue if catalogue is None else catalogue
         if catalogue is None:
             raise self._error("a catalogue", "none", "pass it to build_index or to the model")
-        return index_type(self.embed_candidates(catalogue.batch), catalogue.keys)
+        with Working(f"embedding and indexing {len(catalogue):,} candidates"):
+            return index_type(self.embed_candidates(catalogue.batch), catalogue.keys)
 
     def _penalized(self, vectors: Tensor, training: bool) -> Tensor:
         if training and self.output_l2 > 0:

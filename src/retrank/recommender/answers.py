@@ -12,8 +12,9 @@ from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
 from retrank.data.keys import as_key
 from retrank.models.pairs import Candidates
+from retrank.recommender.baseline_parts import AnyParts, BaselineParts
 from retrank.recommender.conditions import condition
-from retrank.recommender.parts import Parts
+from retrank.recommender.history_queries import HISTORY
 from retrank.recommender.query_features import AskedQueries
 from retrank.recommender.request import Key, Request
 from retrank.recommender.rules import rows_of_keys
@@ -71,7 +72,7 @@ class Rules:
         return self.exclude_seen and self.allowed is None and not len(self.denied.values)
 
 
-def rules_of(parts: Parts, request: Request) -> Rules:
+def rules_of(parts: AnyParts, request: Request) -> Rules:
     """Look up the rules of a request.
 
     Args:
@@ -93,7 +94,7 @@ def rules_of(parts: Parts, request: Request) -> Rules:
     return Rules(min(request.k, len(catalogue)), request.exclude_seen, allowed, denied)
 
 
-def answer(parts: Parts, asked: AskedQueries, rules: Rules) -> Answers:
+def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
     """Make the lists of queries.
 
     Args:
@@ -114,7 +115,10 @@ def answer(parts: Parts, asked: AskedQueries, rules: Rules) -> Answers:
     if not len(asked):
         return Answers(torch.zeros(0, rules.k), torch.zeros(0, rules.k, dtype=torch.int64), torch.zeros(0).bool())
     usable = parts.queries.usable(asked)
-    batch = parts.queries.batch(asked) if asked.brought or bool(usable.any()) else None  # what is brought is checked
+    batch = None
+    if asked.brought or bool(usable.any()):  # what is brought is checked
+        batch, tells = parts.queries.read(asked)
+        usable &= tells
     exclude = _excluded(parts, asked, rules)
     if batch is not None and bool(usable.all()):
         return Answers(*_personal(parts, asked, batch, exclude, rules), ~usable)
@@ -130,8 +134,8 @@ def answer(parts: Parts, asked: AskedQueries, rules: Rules) -> Answers:
     return Answers(scores, rows, ~usable)
 
 
-def similar_candidates(parts: Parts, candidate: Key, request: Request) -> Answers:
-    """List the candidates whose embeddings have the largest cosine with that of one.
+def similar_candidates(parts: AnyParts, candidate: Key, request: Request) -> Answers:
+    """List the candidates whose embeddings have the largest cosine with that of one, or that a baseline has with it.
 
     Args:
         parts: the recommender.
@@ -139,24 +143,28 @@ def similar_candidates(parts: Parts, candidate: Key, request: Request) -> Answer
         request: the rules of the list; its query does not matter here.
 
     Raises:
+        ConfigError: a baseline that gives everyone the same.
         DataError: the key is no candidate's, or of another type.
     """
     catalogue, rules = parts.candidates.catalogue, rules_of(parts, request)
     row = int(catalogue.rows([as_key(candidate, catalogue.key_type, "candidate")])[0])
     if row < 0:
         raise DataError("the key of a candidate", repr(candidate), "candidate")
+    gone = Jagged.single(torch.cat([rules.denied.values, torch.tensor([row])]))
+    if isinstance(parts, BaselineParts):
+        return Answers(*parts.like(row, rules.k, exclude=gone, allow=rules.allowed), torch.tensor([False]))
     with torch.inference_mode():
         embedding = parts.retrieval.model.candidate_embeddings(
             catalogue.batch[row : row + 1].to(parts.retrieval.device)
         ).cpu()
-    gone = torch.cat([rules.denied.values, torch.tensor([row])])
-    exclude = Jagged.single(gone)
     query = torch.nn.functional.normalize(embedding, dim=1)
-    found = parts.similar.search_rows(query, rules.k, exclude=exclude, allow=rules.allowed)
+    found = parts.similar.search_rows(query, rules.k, exclude=gone, allow=rules.allowed)
     return Answers(*found, torch.tensor([False]))
 
 
-def _personal(parts: Parts, asked: AskedQueries, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
+def _personal(parts: AnyParts, asked: AskedQueries, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
+    if isinstance(parts, BaselineParts):
+        return parts.best(batch[HISTORY], rules.k, exclude=exclude, allow=rules.allowed)
     embeddings = parts.query_encoder(batch)
     if parts.list_scorer is None:
         return Candidates(*parts.index.search_rows(embeddings, rules.k, exclude=exclude, allow=rules.allowed))
@@ -172,7 +180,7 @@ def _personal(parts: Parts, asked: AskedQueries, batch: Batch, exclude: Jagged, 
     return Candidates(ranked.scores[:, : rules.k], ranked.rows[:, : rules.k])
 
 
-def _excluded(parts: Parts, asked: AskedQueries, rules: Rules) -> Jagged:
+def _excluded(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
     """Return the catalogue rows that each query must not get; a row may be there twice."""
     found = [rules.denied if len(asked) == len(rules.denied) else rules.denied_of(torch.arange(len(asked)))]
     if rules.exclude_seen:
@@ -189,7 +197,7 @@ def _excluded(parts: Parts, asked: AskedQueries, rules: Rules) -> Jagged:
     return Jagged.group(owners, torch.cat([part.values for part in filled]), len(asked))
 
 
-def _rows_of_lists(parts: Parts, lists: pl.Series) -> Jagged:
+def _rows_of_lists(parts: AnyParts, lists: pl.Series) -> Jagged:
     """Return the catalogue rows of lists of candidate keys; keys that are no candidates fall out."""
     catalogue = parts.candidates.catalogue
     lengths = torch.from_numpy(lists.list.len().fill_null(0).cast(pl.Int64).to_numpy(writable=True))

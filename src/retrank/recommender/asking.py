@@ -3,20 +3,32 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 
 from retrank.core.errors import DataError
 from retrank.data.checks import require_columns, require_no_nulls
 from retrank.data.keys import as_key, as_keys
-from retrank.recommender.parts import Parts
+from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.query_features import AskedQueries
+from retrank.recommender.request import Key
 from retrank.recommender.typed_columns import as_trained, column_of
 
-__all__ = ["ask_one", "ask_table"]
+__all__ = ["ask_one", "ask_table", "named"]
 
 
-def ask_one(parts: Parts, query: Mapping[str, Any]) -> AskedQueries:
+def named(parts: AnyParts, query: Mapping[str, Any] | Key) -> Mapping[str, Any]:
+    """Give a key that comes alone the name of its column.
+
+    Args:
+        parts: the recommender.
+        query: a key, or what a request takes.
+    """
+    return {parts.queries.query: query} if isinstance(query, str | int | np.generic) else query
+
+
+def ask_one(parts: AnyParts, query: Mapping[str, Any]) -> AskedQueries:
     """Look up one query.
 
     Args:
@@ -55,7 +67,7 @@ def ask_one(parts: Parts, query: Mapping[str, Any]) -> AskedQueries:
     return asked
 
 
-def ask_table(parts: Parts, table: pl.DataFrame) -> AskedQueries:
+def ask_table(parts: AnyParts, table: pl.DataFrame) -> AskedQueries:
     """Look up many queries.
 
     Args:

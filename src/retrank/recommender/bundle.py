@@ -17,19 +17,25 @@ from retrank.core.rebuilding import rebuild
 from retrank.core.snapshots import Snapshot, read_directory
 from retrank.core.tensor_files import parse_tensors, write_tensors
 from retrank.core.values import built_from, checked
+from retrank.core.working import Working
 from retrank.features.space import FeatureSpace
 from retrank.index.loading import index_from_snapshot
 from retrank.models.retrieval import RetrievalModel
+from retrank.recommender.baseline_bundle import parse_baseline, write_baseline
+from retrank.recommender.baseline_parts import AnyParts, BaselineParts, build_baseline_parts
+from retrank.recommender.building import build_parts
 from retrank.recommender.card import Card
 from retrank.recommender.frozen import FrozenModel
-from retrank.recommender.parts import Parts, build_parts
+from retrank.recommender.parts import Parts
 from retrank.recommender.stored_events import parse_events, write_events
 from retrank.training.model import Model
 
 __all__ = ["read_bundle", "write_bundle"]
 
 _NAME: Final = "retrank.bundle"
-_VERSION: Final = 2  # 1 kept the history as pairs of keys
+_MODELS: Final = {"format": _NAME, "version": 2}
+_EARLIER: Final = {"format": _NAME, "version": 1}  # kept the history as pairs of keys
+_BASELINE: Final = {"format": "retrank.baseline_bundle", "version": 1}
 _CONFIG_FILE: Final = "config.json"
 _CARD_FILE: Final = "card.json"
 
@@ -41,7 +47,7 @@ class _Config(TypedDict):
     num_retrieved: int
 
 
-def write_bundle(directory: str | Path, parts: Parts) -> None:
+def write_bundle(directory: str | Path, parts: AnyParts) -> None:
     """Write a bundle, whole or not at all.
 
     Args:
@@ -49,36 +55,30 @@ def write_bundle(directory: str | Path, parts: Parts) -> None:
         parts: what to write.
 
     Raises:
-        ConfigError: a model holds an object that cannot be described in JSON.
+        ConfigError: a model or baseline holds an object that cannot be described in JSON.
         StorageError: a file cannot be written, or the bundle could not be loaded again.
     """
-    with atomic_directory(directory) as draft:
-        ranking = None if parts.ranking is None else parts.ranking.model
-        models: dict[str, Any] = {"retrieval": to_config(parts.retrieval.model), "ranking": to_config(ranking)}
-        facts = {"candidate": parts.retrieval.model.candidate_id, "num_retrieved": parts.num_retrieved}
-        write_json(draft / _CONFIG_FILE, {**models, **facts})
-        parts.space.save(draft / "features")
-        _write_weights(draft / "retrieval.safetensors", parts.retrieval.model)
-        if ranking is not None:
-            _write_weights(draft / "ranking.safetensors", ranking)
+    with Working(f"saving {directory}"), atomic_directory(directory) as draft:
+        if isinstance(parts, BaselineParts):
+            write_baseline(draft, parts)
+        else:
+            _write_models(draft, parts)
         write_parquet(draft / "candidates.parquet", parts.candidates.table)
-        write_parquet(draft / "queries.parquet", parts.queries.stored_table)
         write_events(draft / "history", parts.history.events)
-        parts.index.save(draft / "index")
         write_json(draft / _CARD_FILE, parts.card.to_dict())
         write_text(draft / "README.md", parts.card.to_markdown())
-        write_manifest(draft, {"format": _NAME, "version": _VERSION})
+        write_manifest(draft, _BASELINE if isinstance(parts, BaselineParts) else _MODELS)
         read_bundle(draft)
 
 
-def read_bundle(directory: str | Path) -> Parts:
+def read_bundle(directory: str | Path) -> AnyParts:
     """Read a bundle, every file of it checked.
 
     Args:
         directory: what `write_bundle` wrote, now or in version 1.
 
     Returns:
-        Its parts, models in evaluation mode on the CPU.
+        Its parts, models in evaluation mode on the CPU, or those of a baseline.
 
     Raises:
         StorageError: a file is missing, damaged, half written, of another version, or names a model's class that is not
@@ -87,10 +87,33 @@ def read_bundle(directory: str | Path) -> Parts:
     return read_directory(directory, _parse_bundle)
 
 
-def _parse_bundle(snapshot: Snapshot) -> Parts:
+def _write_models(draft: Path, parts: Parts) -> None:
+    ranking = None if parts.ranking is None else parts.ranking.model
+    models: dict[str, Any] = {"retrieval": to_config(parts.retrieval.model), "ranking": to_config(ranking)}
+    facts = {"candidate": parts.retrieval.model.candidate_id, "num_retrieved": parts.num_retrieved}
+    write_json(draft / _CONFIG_FILE, {**models, **facts})
+    parts.space.save(draft / "features")
+    _write_weights(draft / "retrieval.safetensors", parts.retrieval.model)
+    if ranking is not None:
+        _write_weights(draft / "ranking.safetensors", ranking)
+    write_parquet(draft / "queries.parquet", parts.queries.stored_table)
+    parts.index.save(draft / "index")
+
+
+def _parse_bundle(snapshot: Snapshot) -> AnyParts:
+    if snapshot.payload == _BASELINE:
+        baseline, candidates = parse_baseline(snapshot), _table(snapshot, "candidates.parquet")
+        events, card = parse_events(snapshot, "history"), _card(snapshot)
+        with built_from(str(snapshot.directory)):
+            return build_baseline_parts(baseline, candidates, events, time=None, card=card)
+    return _parse_models(snapshot)
+
+
+def _parse_models(snapshot: Snapshot) -> Parts:
     payload = snapshot.payload
-    if payload not in ({"format": _NAME, "version": 1}, {"format": _NAME, "version": _VERSION}):
-        raise StorageError(f"a {_NAME} of version 1 or {_VERSION}", str(payload), str(snapshot.directory))
+    if payload not in (_EARLIER, _MODELS):
+        expected = f"a {_NAME} of version 1 or 2, or {_BASELINE['format']} of version 1"
+        raise StorageError(expected, str(payload), str(snapshot.directory))
     where = snapshot.where(_CONFIG_FILE)
     config = checked(snapshot.json(_CONFIG_FILE), _Config, where)
     if config["num_retrieved"] < 1:
@@ -107,9 +130,9 @@ def _parse_bundle(snapshot: Snapshot) -> Parts:
         raise StorageError("a retrieval and a ranking model", got, where, "restore the bundle")
     if retrieval.candidate_id != config["candidate"]:
         raise StorageError(f"'{retrieval.candidate_id}'", f"'{config['candidate']}'", f"{where}, candidate")
-    history = _table(snapshot, "history.parquet") if payload["version"] == 1 else parse_events(snapshot, "history")
+    history = _table(snapshot, "history.parquet") if payload == _EARLIER else parse_events(snapshot, "history")
     queries, index = _table(snapshot, "queries.parquet"), index_from_snapshot(snapshot.within("index"))
-    card = Card.from_dict(snapshot.json(_CARD_FILE), where=snapshot.where(_CARD_FILE))
+    card = _card(snapshot)
     with built_from(str(snapshot.directory)):
         return build_parts(
             FrozenModel.holding(retrieval),
@@ -133,6 +156,10 @@ def _parse_model(snapshot: Snapshot, name: str, config: dict[str, Any], context:
     weights, where = f"{name}.safetensors", f"{snapshot.where(_CONFIG_FILE)}, {name}"
     tensors = parse_tensors(snapshot.read(weights), snapshot.where(weights))
     return rebuild(config, tensors, where=where, weights=snapshot.where(weights), **context)
+
+
+def _card(snapshot: Snapshot) -> Card:
+    return Card.from_dict(snapshot.json(_CARD_FILE), where=snapshot.where(_CARD_FILE))
 
 
 def _table(snapshot: Snapshot, name: str) -> pl.DataFrame:

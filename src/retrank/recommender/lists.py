@@ -9,12 +9,12 @@ from functools import lru_cache
 import polars as pl
 
 from retrank.recommender.answers import Answers
-from retrank.recommender.parts import Parts
+from retrank.recommender.baseline_parts import AnyParts
 
 __all__ = ["list_with_details", "table_of_lists"]
 
 
-def list_with_details(parts: Parts, answers: Answers) -> pl.DataFrame:
+def list_with_details(parts: AnyParts, answers: Answers) -> pl.DataFrame:
     """Return one list with the columns of the catalogue.
 
     Args:
@@ -37,7 +37,7 @@ def list_with_details(parts: Parts, answers: Answers) -> pl.DataFrame:
     return pl.DataFrame([*columns, *(column[places] for column in table if column.name != key)])
 
 
-def table_of_lists(parts: Parts, keys: pl.Series, answers: Answers) -> pl.DataFrame:
+def table_of_lists(parts: AnyParts, keys: pl.Series, answers: Answers) -> pl.DataFrame:
     """Return the lists of many queries.
 
     Args:
@@ -73,7 +73,7 @@ def _stages(stage: str, length: int) -> pl.Series:
     return pl.Series("stage", [stage] * length, dtype=pl.String)
 
 
-def _stage(parts: Parts, is_popular: bool) -> str:
+def _stage(parts: AnyParts, is_popular: bool) -> str:
     if is_popular:
         return "popularity"
     return "retrieval" if parts.ranking is None else "ranking"

@@ -4,17 +4,19 @@ from pathlib import Path
 
 from retrank.core.errors import StorageError
 from retrank.core.manifest import MANIFEST
+from retrank.core.working import Working
+from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.bundle import read_bundle
-from retrank.recommender.parts import Parts
 
 __all__ = ["load_parts"]
 
 
-def load_parts(directory: str | Path) -> Parts:
+def load_parts(directory: str | Path, *, progress: bool) -> AnyParts:
     """Read the parts of a bundle.
 
     Args:
         directory: where it is.
+        progress: whether to show on a terminal that it takes longer than a second.
 
     Returns:
         The parts.
@@ -23,7 +25,8 @@ def load_parts(directory: str | Path) -> Parts:
         StorageError: there is no bundle, or it is damaged.
     """
     try:
-        return read_bundle(directory)
+        with Working(f"loading {directory}", enabled=progress):
+            return read_bundle(directory)
     except StorageError as error:
         place = Path(directory)
         if (place / MANIFEST).exists():

@@ -18,6 +18,7 @@ class PopularCandidates:
 
     Args:
         counts: `(candidates,)` int64 interactions of each row of the catalogue.
+        ties: `(candidates,)` int64 the rows in the order in which equal counts come; their own order by default.
 
     Example:
         >>> import torch, retrank as rr
@@ -26,12 +27,15 @@ class PopularCandidates:
         [[1, 2], [2, 0]]
     """
 
-    def __init__(self, counts: Tensor) -> None:
-        self.counts = counts
+    def __init__(self, counts: Tensor, ties: Tensor | None = None) -> None:
+        self.counts, self._ties = counts, ties
 
     @cached_property
-    def _order(self) -> Tensor:
-        return torch.argsort(self.counts, descending=True, stable=True)
+    def order(self) -> Tensor:
+        """`(candidates,)` int64 the rows, the most popular first."""
+        if self._ties is None:
+            return torch.argsort(self.counts, descending=True, stable=True)
+        return self._ties[torch.argsort(self.counts[self._ties], descending=True, stable=True)]
 
     def best(self, k: int, *, exclude: Jagged, allow: Tensor | None = None) -> Candidates:
         """List the most popular candidates.
@@ -42,7 +46,7 @@ class PopularCandidates:
             allow: `(candidates,)` bool, which rows any query may get; None allows all.
 
         Returns:
-            The lists, with counts as scores; equal counts come in catalogue order. Missing places have row -1.
+            The lists, with counts as scores; equal counts come in the order of `ties`. Missing places have row -1.
         """
         rows = torch.full((len(exclude), k), -1)
         for query, excluded in enumerate(exclude.offsets.unfold(0, 2, 1).tolist()):
@@ -55,11 +59,11 @@ class PopularCandidates:
         """Walk down the order, twice as far each time, until there are enough."""
         depth = k + len(excluded)
         while True:
-            rows = self._order[:depth]
+            rows = self.order[:depth]
             kept = ~torch.isin(rows, excluded)
             if allow is not None:
                 kept &= allow[rows]
             found = rows[kept][:k]
-            if len(found) == k or depth >= len(self._order):
+            if len(found) == k or depth >= len(self.order):
                 return found
             depth *= 2

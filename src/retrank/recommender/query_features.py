@@ -19,7 +19,7 @@ from retrank.data.key_index import KeyIndex
 from retrank.data.keys import KeyType, as_keys, key_type
 from retrank.features.recent import Recent
 from retrank.features.space import FeatureSpace
-from retrank.recommender.transformed import blank, replace_rows, transform_known, transform_rows
+from retrank.recommender.transformed import blank, is_telling, replace_rows, transform_known, transform_rows
 
 __all__ = ["AskedQueries", "QueryFeatures"]
 
@@ -70,6 +70,7 @@ class QueryFeatures:
         query: the column of query keys.
         space: the fitted features.
         names: the features and crosses that the models need.
+        retrieved_by: those of them that retrieval reads.
         events: past events.
         candidate_id: the feature that identifies candidates.
 
@@ -84,12 +85,13 @@ class QueryFeatures:
         query: str,
         space: FeatureSpace,
         names: Sequence[str],
+        retrieved_by: Sequence[str],
         events: EventLog,
         candidate_id: str,
     ) -> None:
         layout = space.layout
         self.query, self._layout, self._names = query, layout, list(names)
-        self._parts = layout.parts(names)
+        self._parts, self._telling = layout.parts(names), layout.parts(retrieved_by)
         self._kinds = {name: layout.features[name] for name in self._parts}
         self._columns = {name: layout.column(name) for name in self._parts}
         self._read = {name: layout.columns([name]) for name in self._parts}  # with the weights of lists
@@ -170,11 +172,15 @@ class QueryFeatures:
         other._ids = {name: torch.cat([ids, self._of_history[name].ids(added)]) for name, ids in self._ids.items()}
         return other
 
-    def batch(self, asked: AskedQueries) -> Batch:
+    def read(self, asked: AskedQueries) -> tuple[Batch, Tensor]:
         """Collect the features of queries; those that a query lacks are blank.
 
         Args:
             asked: the queries; what they bring is of the right types already.
+
+        Returns:
+            The features, and `(n,)` bool, of which queries those that retrieval reads say more than that there is
+            nothing, or nothing but unknown keys.
 
         Raises:
             DataError: a value that a feature refuses, with the row in the caller's table.
@@ -182,7 +188,9 @@ class QueryFeatures:
         if len(asked) == 1 and not asked.brought and int(asked.places) >= 0:
             return self._one_known(int(asked.places), asked.events)
         made = {name: self._part(name, asked) for name in self._parts}
-        return self._layout.combine(made, self._names)
+        batch = self._layout.combine({name: column for name, (column, _) in made.items()}, self._names)
+        tells = [made[name][1] for name in self._telling] or [torch.ones(len(asked), dtype=torch.bool)]
+        return batch, torch.stack(tells).any(dim=0)
 
     def require_whole(self, asked: AskedQueries) -> None:
         """Require that queries bring lists together with their weights, or neither.
@@ -228,15 +236,22 @@ class QueryFeatures:
             usable &= stored | there[name] if name in there else stored
         return usable
 
-    def _one_known(self, place: int, event: Tensor) -> Batch:
+    def _one_known(self, place: int, event: Tensor) -> tuple[Batch, Tensor]:
         """Collect the features of one known query that brings nothing: views, nothing is gathered."""
         rows = slice(place, place + 1)
-        return Batch(
+        batch = Batch(
             {
                 name: self._latest(name, event) if name in self._of_history else self._whole[name][rows]
                 for name in self._names
             }
         )
+        tells = self._any_stored_tells[rows]
+        if not bool(tells):
+            tells = tells.clone()
+            for name in self._telling:
+                if name in self._of_history:
+                    tells |= is_telling(batch[name], self._schema[name])
+        return batch, tells
 
     @cached_property
     def _whole(self) -> dict[str, Column]:
@@ -244,24 +259,49 @@ class QueryFeatures:
         names = [name for name in self._names if name not in self._of_history]
         return dict(self._layout.combine(self._stored, names).items()) if names else {}
 
+    @cached_property
+    def _stored_tells(self) -> dict[str, Tensor]:
+        """Of which known queries each stored feature says something; a null that the kind accepts says nothing."""
+        there = {name: self._table[self._columns[name]].is_not_null().to_numpy(writable=True) for name in self._stored}
+        return {
+            name: is_telling(column, self._schema[name]) & torch.from_numpy(there[name])
+            for name, column in self._stored.items()
+        }
+
+    @cached_property
+    def _any_stored_tells(self) -> Tensor:
+        tells = torch.full((len(self.index),), not self._telling)
+        for name in self._telling:
+            if name in self._stored:
+                tells |= self._stored_tells[name]
+        return tells
+
     def _latest(self, name: str, events: Tensor) -> Jagged:
         lists = self._events.latest(events, self._of_history[name].longest)
         return self._of_history[name].weighted(Jagged.unchecked(self._ids[name][lists.values], lists.offsets))
 
-    def _part(self, name: str, asked: AskedQueries) -> Column:
+    def _part(self, name: str, asked: AskedQueries) -> tuple[Column, Tensor]:
+        """Return a feature, and of which queries it says something."""
         kind = self._kinds[name]
         if name in self._of_history:
             made: Column = self._latest(name, asked.events)
+            tells = is_telling(made, self._schema[name])
         else:
-            made = self._known(name, asked)
+            made, tells = self._known(name, asked), asked.places >= 0
+            if len(self.index):
+                tells = tells & self._stored_tells[name][asked.places.clamp(min=0)]
         brought = [self._brought(column, asked) for column in self._read[name]]
         given = [column for column in brought if column is not None and column.null_count() < len(column)]
         if not given:
-            return made
+            return made, tells
         values = pl.DataFrame(given).drop_nulls()  # `require_whole` has seen that all are null in the same rows
         rows = torch.from_numpy(given[0].is_not_null().to_numpy(writable=True)).nonzero()[:, 0]
         named = None if asked.rows is None else [asked.rows[row] for row in rows.tolist()]
-        return replace_rows(made, transform_rows(kind, name, values, named), rows)
+        others = transform_rows(kind, name, values, named)
+        # A key that is hashed gets an id, though nothing was learned of it.
+        is_of_key = self._columns[name] == self.query and not kind.can_grow
+        tells[rows] = False if is_of_key else is_telling(others, self._schema[name])
+        return replace_rows(made, others, rows), tells
 
     def _brought(self, column: str, asked: AskedQueries) -> pl.Series | None:
         if column != self.query:

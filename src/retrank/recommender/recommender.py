@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, final
 
-import numpy as np
 import polars as pl
 
-from retrank.core.errors import ConfigError
+from retrank.baselines.baseline import Baseline
 from retrank.data.sources import TableLike, frame
 from retrank.features.catalogue import Catalogue
 from retrank.features.history import History
@@ -16,13 +15,14 @@ from retrank.features.space import FeatureSpace
 from retrank.index.index import Index
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.answers import answer, rules_of, similar_candidates
-from retrank.recommender.asking import ask_one
+from retrank.recommender.asking import ask_one, named
+from retrank.recommender.assembling import assemble
+from retrank.recommender.baseline_parts import AnyParts, models_of
 from retrank.recommender.bundle import write_bundle
 from retrank.recommender.card import Card
-from retrank.recommender.frozen import FrozenModel
+from retrank.recommender.history_queries import HistoryQueries
 from retrank.recommender.lists import list_with_details
 from retrank.recommender.loading import load_parts
-from retrank.recommender.parts import Parts, build_parts
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.request import Key, Request
 from retrank.recommender.requests import ManyQueries, answer_many
@@ -39,30 +39,36 @@ class Recommender:
     lock, and nothing done afterwards to what it was built from can reach it. `with_candidates`, `without_candidates`,
     `with_events`, `with_card` and `without_ranking` return other recommenders that share what is the same.
 
-    A query that is not known, and does not bring the features that the model needs, gets the popular candidates. One
-    that is not known but brings its features is embedded like any other, and so is a candidate that was never seen in
-    training.
+    A query gets the popular candidates where retrieval would read nothing of it but blanks and unknown keys, or it
+    lacks a feature that the models need: one that is new and brings nothing, or one with an empty history and no other
+    features. A new one that brings its features is embedded like any other, and so is a candidate that was never seen
+    in training.
+
+    A fitted baseline, such as `rr.baselines.EASE`, takes the place of the retrieval model, beside nothing but
+    `catalogue`, `history` and `time`. It scores by what a query has now, and candidates that it was not fitted on 0.
 
     Args:
-        retrieval: the model that embeds queries and candidates.
+        retrieval: the model that embeds queries and candidates, or a fitted baseline.
         space: the fitted feature space of both models.
         catalogue: the candidates, one row each: the key column and all feature columns of a candidate.
         history: past events, one row each: the query key, the candidate key, and if there are times, the time. What a
             query has in it counts as seen; a `Recent` feature of the candidates is read from it at the moment of
             asking, in the order of time.
-        ranking: the model that orders what was retrieved; its features are `ranking.features` (names in the space,
-            and of `rr.models.PAIR_COLUMNS`). A `MultiTaskRanking` needs a `rr.models.TaskScore` around it. None keeps
-            the order of retrieval.
+        ranking: the model that orders what was retrieved; its features are `ranking.features` (names in the space, and
+            of `rr.models.PAIR_COLUMNS`). A `MultiTaskRanking` needs a `rr.models.TaskScore`. None keeps the order.
         queries: the feature columns of known queries, the last row of each counts; taken from `history` by default.
         time: the column of `history` with the times; by default the only date or datetime column, or a number column
             named `time` or `timestamp`.
         num_retrieved: how many candidates are retrieved for ranking, and say what is usual for a query; k may be above.
         index: holds the candidates' embeddings; the exact one by default.
         card: what a reader must know of the recommender.
+        progress: whether to show on a terminal what takes longer than a second.
 
     Raises:
-        ConfigError: `num_retrieved` is below 1, the ranking model does not say its features or has several scores, the
-            history has no times but a feature needs them, or the models are smaller than the feature space.
+        ConfigError: `num_retrieved` is below 1, the ranking model does not say its features or has several scores, a
+            feature needs times that are not there, a model is smaller than the feature space, or a baseline is given
+            what it does not read.
+        NotFittedError: a baseline that was not fitted.
         DataError: a table lacks a column.
 
     Example:
@@ -78,13 +84,16 @@ class Recommender:
         ['z']
         >>> recommender.recommend({"user": "a"}, k=1, exclude_seen=False, where=pl.col("year") < 1995)["song"].to_list()
         ['x']
+        >>> requests = [rr.recommender.Request({"user": "a"}), rr.recommender.Request({"user": "b"}, deny=["y"])]
+        >>> recommender.recommend_many(requests).select("user", "song").rows()
+        [('a', 'z')]
     """
 
     def __init__(
         self,
-        retrieval: RetrievalModel,
+        retrieval: RetrievalModel | Baseline,
         *,
-        space: FeatureSpace,
+        space: FeatureSpace | None = None,
         catalogue: TableLike,
         history: TableLike,
         ranking: Model | None = None,
@@ -93,18 +102,15 @@ class Recommender:
         num_retrieved: int = 100,
         index: Index | None = None,
         card: Card | None = None,
+        progress: bool = True,
     ) -> None:
-        if num_retrieved < 1:
-            raise ConfigError("num_retrieved >= 1", str(num_retrieved), "Recommender")
-        frozen = space.frozen()
-        self._parts = build_parts(
-            FrozenModel.of(retrieval, frozen), None if ranking is None else FrozenModel.of(ranking, frozen), frozen,
-            frame(catalogue), frame(history), None if queries is None else frame(queries),
-            time=time, index=index, num_retrieved=num_retrieved, card=card or Card("A recommender"),
+        self._parts = assemble(
+            retrieval, space=space, catalogue=catalogue, history=history, ranking=ranking, queries=queries, time=time,
+            num_retrieved=num_retrieved, index=index, card=card, progress=progress,
         )  # fmt: skip
 
     @classmethod
-    def _of(cls, parts: Parts) -> Self:
+    def _of(cls, parts: AnyParts) -> Self:
         recommender = cls.__new__(cls)
         recommender._parts = parts
         return recommender
@@ -140,8 +146,7 @@ class Recommender:
             DataError: the query lacks its key, a value is of another kind than in training, or the condition cannot be
                 applied.
         """
-        query = {self.query: query} if isinstance(query, str | int | np.generic) else query
-        request = Request(query, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
+        request = Request(named(self._parts, query), k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
         rules = rules_of(self._parts, request)
         return list_with_details(self._parts, answer(self._parts, ask_one(self._parts, request.query), rules))
 
@@ -171,18 +176,6 @@ class Recommender:
 
         Raises:
             DataError: a column is missing, or of another kind than in training; with the row, where it is one row.
-
-        Example:
-            >>> import polars as pl, retrank as rr
-            >>> plays = pl.DataFrame({"user": list("aabbcc"), "song": list("xyxzyz")})
-            >>> space = rr.FeatureSpace({"user": rr.features.Categorical(), "song": rr.features.Categorical()})
-            >>> schema = space.fit(plays).schema
-            >>> model = rr.models.MatrixFactorization(schema["user"], schema["song"], rr.tasks.Retrieval(), dim=4)
-            >>> songs = plays.select("song").unique()
-            >>> recommender = rr.Recommender(retrieval=model, space=space, catalogue=songs, history=plays)
-            >>> requests = [rr.recommender.Request({"user": "a"}), rr.recommender.Request({"user": "b"}, deny=["y"])]
-            >>> recommender.recommend_many(requests).select("user", "song").rows()
-            [('a', 'z')]
         """
         rules = Request({}, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
         return answer_many(self._parts, queries, rules)
@@ -207,10 +200,11 @@ class Recommender:
 
         Returns:
             One row per candidate, the most similar first: `rank` (from 1), the candidate key, `score` (the cosine of
-            the two embeddings) and the other columns of the catalogue.
+            the two embeddings; of a baseline, what a query scores that has this one alone) and the other columns.
 
         Raises:
-            DataError: the key is no candidate's, or of another type.
+            ConfigError: a baseline that gives everyone the same.
+            DataError: the key is no candidate's, one that the baseline was not fitted on, or of another type.
         """
         request = Request({}, k, where=where, allow=allow, deny=deny)
         return list_with_details(self._parts, similar_candidates(self._parts, candidate, request)).drop("stage")
@@ -249,7 +243,7 @@ class Recommender:
 
     def without_ranking(self) -> "Recommender":
         """Return a recommender that keeps the order of retrieval."""
-        return self._of(replace(self._parts, ranking=None))
+        return self if self._parts.ranking is None else self._of(replace(self._parts, ranking=None))
 
     def with_card(self, card: Card) -> "Recommender":
         """Return the same recommender with another card, which tells what a reader must know."""
@@ -259,17 +253,18 @@ class Recommender:
         """Write everything into one directory, which is replaced as a whole if it exists.
 
         Raises:
-            ConfigError: a model holds an object that cannot be described in JSON.
+            ConfigError: a model or baseline holds an object that cannot be described in JSON.
             StorageError: the directory cannot be written, or holds something else.
         """
         write_bundle(directory, self._parts)
 
     @classmethod
-    def load(cls, directory: str | Path) -> Self:
+    def load(cls, directory: str | Path, *, progress: bool = True) -> Self:
         """Read a recommender; nothing in the directory is executed.
 
         Args:
             directory: what `save` wrote.
+            progress: whether to show on a terminal that it takes longer than a second.
 
         Returns:
             A recommender with the same results.
@@ -278,12 +273,17 @@ class Recommender:
             StorageError: a file is missing, damaged, half written or of another version; or a model's class is not
                 known here: import the module that defines it first.
         """
-        return cls._of(load_parts(directory))
+        return cls._of(load_parts(directory, progress=progress))
 
     @property
     def retrieval(self) -> RetrievalModel:
-        """The private copy of the model that embeds queries and candidates."""
-        return self._parts.retrieval.model
+        """The private copy of the model that embeds queries and candidates; refused where a `baseline` serves."""
+        return models_of(self._parts, "retrieval").retrieval.model
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The private copy of the baseline that serves in place of a model, without its interactions, or None."""
+        return self._parts.baseline
 
     @property
     def ranking(self) -> Model | None:
@@ -292,8 +292,8 @@ class Recommender:
 
     @property
     def space(self) -> FeatureSpace:
-        """The frozen feature space."""
-        return self._parts.space
+        """The frozen feature space; a baseline has none, and refuses."""
+        return models_of(self._parts, "space").space
 
     @property
     def catalogue(self) -> Catalogue:
@@ -307,8 +307,8 @@ class Recommender:
 
     @property
     def index(self) -> Index:
-        """Where the candidates' embeddings are searched."""
-        return self._parts.index
+        """Where the candidates' embeddings are searched; a baseline has none, and refuses."""
+        return models_of(self._parts, "index").index
 
     @property
     def history(self) -> History:
@@ -316,8 +316,8 @@ class Recommender:
         return self._parts.history
 
     @property
-    def queries(self) -> QueryFeatures:
-        """The features of known queries; `queries.table` has their columns as they stand now."""
+    def queries(self) -> QueryFeatures | HistoryQueries:
+        """The features of known queries (a baseline reads none); `queries.table` has the columns as they stand now."""
         return self._parts.queries
 
     @property
@@ -332,8 +332,8 @@ class Recommender:
 
     @property
     def num_retrieved(self) -> int:
-        """How many candidates are retrieved for ranking."""
-        return self._parts.num_retrieved
+        """How many candidates are retrieved for ranking; a baseline has no ranking, and refuses."""
+        return models_of(self._parts, "num_retrieved").num_retrieved
 
     @property
     def card(self) -> Card:
@@ -346,5 +346,5 @@ class Recommender:
         return self._parts.history.events.distinct_pairs()
 
     def __repr__(self) -> str:
-        stages = type(self.retrieval).__name__ + ("" if self.ranking is None else f" -> {type(self.ranking).__name__}")
+        stages = " -> ".join(type(part).__name__ for part in (self.baseline or self.retrieval, self.ranking) if part)
         return f"Recommender({stages}, {len(self.catalogue):,} candidates, {len(self.queries):,} queries)"

@@ -15,9 +15,9 @@ from retrank.data.keys import as_key
 from retrank.data.sources import TableLike, frame, is_pandas, like
 from retrank.recommender.answers import Answers, answer, rules_of
 from retrank.recommender.asking import ask_one, ask_table
+from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.conditions import condition
 from retrank.recommender.lists import table_of_lists
-from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import AskedQueries
 from retrank.recommender.request import Key, Request
 from retrank.recommender.rules import condition_text
@@ -28,7 +28,7 @@ ManyQueries = TableLike | Sequence["Request | Key"] | npt.NDArray[Any]
 """A table with a row per query, a list or column of their keys, or requests."""
 
 
-def answer_many(parts: Parts, queries: ManyQueries, rules: Request) -> pl.DataFrame:
+def answer_many(parts: AnyParts, queries: ManyQueries, rules: Request) -> pl.DataFrame:
     """Recommend to many queries.
 
     Args:
@@ -66,7 +66,7 @@ def _listed(queries: ManyQueries) -> Any:
     return queries.tolist() if is_column else queries  # type: ignore[union-attr]
 
 
-def _answer_requests(parts: Parts, requests: Sequence[Request]) -> pl.DataFrame:
+def _answer_requests(parts: AnyParts, requests: Sequence[Request]) -> pl.DataFrame:
     for place, request in enumerate(requests):
         if not isinstance(request, Request):
             raise DataError("a rr.recommender.Request, as the others are", repr(request), f"request {place}")
@@ -86,7 +86,7 @@ def _answer_requests(parts: Parts, requests: Sequence[Request]) -> pl.DataFrame:
     return table_of_lists(parts, keys, Answers(scores, rows, is_popular))
 
 
-def _at(place: int, parts: Parts, request: Request) -> AskedQueries:
+def _at(place: int, parts: AnyParts, request: Request) -> AskedQueries:
     try:
         return ask_one(parts, request.query)
     except DataError as error:

@@ -9,10 +9,10 @@ from torch import Tensor
 from retrank.core.batch import Batch, Column
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
-from retrank.core.schema import ColumnSchema
+from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
 from retrank.features.kinds import Feature
 
-__all__ = ["blank", "replace_rows", "transform_known", "transform_rows"]
+__all__ = ["blank", "is_telling", "replace_rows", "transform_known", "transform_rows"]
 
 
 def transform_rows(kind: Feature, name: str, values: pl.DataFrame, rows: Sequence[int] | None) -> Column:
@@ -86,6 +86,22 @@ def blank(schema: ColumnSchema, num_rows: int) -> Column:
     if schema.kind == "ids":
         return torch.zeros(num_rows, dtype=torch.int64)
     return torch.zeros(num_rows) if schema.width == 1 else torch.zeros(num_rows, schema.width)
+
+
+def is_telling(column: Column, schema: ColumnSchema) -> Tensor:
+    """Return `(n,)` bool, which rows hold more than padding and unknown keys; numbers always do.
+
+    Args:
+        column: `(n, ...)`.
+        schema: of the column.
+    """
+    if schema.kind != "ids":
+        return torch.ones(len(column), dtype=torch.bool)
+    if isinstance(column, Tensor):
+        return column >= NUM_SPECIAL_IDS
+    telling = torch.zeros(len(column), dtype=torch.bool)
+    telling[column.row_index()[column.values >= NUM_SPECIAL_IDS]] = True
+    return telling
 
 
 def replace_rows(column: Column, others: Column, rows: Tensor) -> Column:

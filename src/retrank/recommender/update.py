@@ -16,6 +16,7 @@ from retrank.optim.lazy_adam import LazyAdam
 from retrank.optim.spec import OptimizerSpec
 from retrank.recommender.card import Card
 from retrank.recommender.recommender import Recommender
+from retrank.recommender.refitting import refitted
 from retrank.recommender.update_models import ModelUpdate, reads_past
 from retrank.recommender.update_tables import UpdateTables
 
@@ -44,6 +45,8 @@ def update(
     events join the history, and the card says what was done. Keys without events in these rows keep their vectors; what
     all share, such as dense layers, moves. A ranking model is kept and grown, and to it new keys are as unknown keys
     were; a `Reranker` counts co-occurrences again, over the whole history.
+
+    A baseline is fitted again to all events, with its settings; what says how to learn does not matter to it.
 
     Old events are learned from with the features of their queries as they stand now, and at the times of the history.
     Give only such events, and keep only such a history, as the models should learn from; `replay=0` leaves the old ones
@@ -96,7 +99,10 @@ def update(
     check_count(batch_size, "batch_size", "update")
     check_count(ranking_epochs, "ranking_epochs", "update", least=0)
     check_number(replay, "replay", "update", least=0)
-    before = _recommender(recommender)
+    before = _recommender(recommender, progress)
+    if before.baseline is not None:
+        given = frame(new_events), _frame(new_candidates), _frame(new_queries)
+        return refitted(before, before.baseline, *given, progress=progress)
     _require_updatable(before, ranking_epochs)
     ranking, candidate_id = before.ranking, before.retrieval.candidate_id
     read = [*before.retrieval.features, *getattr(ranking, "features", ())]
@@ -131,14 +137,15 @@ def update(
         num_retrieved=before.num_retrieved,
         index=before.index.rebuilt(retrieval.embed_candidates(catalogue.batch).cpu(), catalogue.keys),
         card=_card(before, tables, {"replayed": len(old), "epochs": epochs, "seed": seed}),
+        progress=progress,
     )
 
 
-def _recommender(given: Recommender | str | Path) -> Recommender:
+def _recommender(given: Recommender | str | Path, progress: bool) -> Recommender:
     if isinstance(given, Recommender):
         return given
     if isinstance(given, str | Path):
-        return Recommender.load(given)
+        return Recommender.load(given, progress=progress)
     raise ConfigError("a Recommender, or the directory of its bundle", type(given).__name__, "update")
 
 

@@ -20,7 +20,7 @@ from retrank.features.recent import Recent
 from retrank.recommender.recommender import Recommender
 from retrank.recommender.typed_columns import as_trained
 
-__all__ = ["UpdateTables"]
+__all__ = ["UpdateTables", "checked_events", "merged", "require_known", "unknown_events"]
 
 
 @final
@@ -85,28 +85,28 @@ class UpdateTables:
         if recents and log.time is None:
             fix = "build the recommender with the times of its history"
             raise ConfigError("a history with times, for what came before each event", "none", "update", fix)
-        new = _checked_events(new_events, log, stored)
+        new = checked_events(new_events, log, stored)
         candidates = recommender.candidates
         if new_candidates is not None:
-            candidates = _merged(candidates, new_candidates, candidate, "new_candidates")
+            candidates = merged(candidates, new_candidates, candidate, "new_candidates")
         brought = new
         if new_queries is not None:
-            queries = _merged(stored, new_queries, query, "new_queries")
+            queries = merged(stored, new_queries, query, "new_queries")
         elif set(stored.columns) <= set(new.columns):
             brought = new if log.time is None else new.sort(log.time, maintain_order=True)
             last = brought.select(stored.columns).unique(query, keep="last", maintain_order=True)
-            queries = _merged(stored, last, query, "new_events")
+            queries = merged(stored, last, query, "new_events")
         else:
             queries = stored
-        _require_known(new[query], queries[query], "queries")
-        _require_known(new[candidate], candidates[candidate], "candidates")
+        require_known(new[query], queries[query], "queries")
+        require_known(new[candidate], candidates[candidate], "candidates")
         required = {layout.column(name) for name, kind in kinds.items() if not kind.accepts_nulls}
         return cls(
             query=query,
             candidate=candidate,
             new=new,
             old=log,
-            events=log.with_events(_unknown(new, log)),
+            events=log.with_events(unknown_events(new, log)),
             candidates=candidates,
             queries=queries,
             recents=recents,
@@ -169,8 +169,17 @@ class UpdateTables:
         return rows.join(found.agg("key"), on="row", how="left", maintain_order="left")["key"].fill_null([])
 
 
-def _checked_events(table: pl.DataFrame, log: EventLog, queries: pl.DataFrame) -> pl.DataFrame:
-    """Return the key and time columns of events, and the query features that they bring, in the types of old ones."""
+def checked_events(table: pl.DataFrame, log: EventLog, queries: pl.DataFrame) -> pl.DataFrame:
+    """Return the key and time columns of events, and the query features that they bring, in the types of old ones.
+
+    Args:
+        table: the events.
+        log: the old ones.
+        queries: the feature columns of known queries.
+
+    Raises:
+        DataError: no rows, or a column that is missing or of another type.
+    """
     keys = {log.query: log.query_type, log.candidate: log.candidate_type}
     require_columns(table, [*keys, *([] if log.time is None else [log.time])], "new_events")
     require_rows(table, "new_events")
@@ -185,8 +194,18 @@ def _checked_events(table: pl.DataFrame, log: EventLog, queries: pl.DataFrame) -
     return pl.DataFrame(list(columns.values()))
 
 
-def _merged(old: pl.DataFrame, new: pl.DataFrame, key: str, where: str) -> pl.DataFrame:
-    """Replace the rows of known keys, and append those of new ones."""
+def merged(old: pl.DataFrame, new: pl.DataFrame, key: str, where: str) -> pl.DataFrame:
+    """Replace the rows of known keys, and append those of new ones.
+
+    Args:
+        old: a row per key.
+        new: rows with the same columns.
+        key: the column of keys.
+        where: what `new` is called in messages.
+
+    Raises:
+        DataError: a column is missing or of another type, or a key is null or repeated.
+    """
     require_columns(new, old.columns, where)
     require_no_nulls(new, [key], where)
     kind = key_type(old[key])
@@ -218,7 +237,17 @@ def _typed(column: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
     return cast
 
 
-def _require_known(keys: pl.Series, known: pl.Series, what: str) -> None:
+def require_known(keys: pl.Series, known: pl.Series, what: str) -> None:
+    """Require that all keys of events are known.
+
+    Args:
+        keys: of the events.
+        known: the known keys.
+        what: "queries" or "candidates".
+
+    Raises:
+        DataError: one is not.
+    """
     unknown = ~_is_in(keys, known)
     if unknown.any():
         row = int(unknown.nonzero()[0])
@@ -230,8 +259,13 @@ def _require_known(keys: pl.Series, known: pl.Series, what: str) -> None:
         )
 
 
-def _unknown(new: pl.DataFrame, log: EventLog) -> pl.DataFrame:
-    """Return the new events without those that were appended to the log before; without times nobody can tell."""
+def unknown_events(new: pl.DataFrame, log: EventLog) -> pl.DataFrame:
+    """Return the new events without those that were appended to the log before; without times nobody can tell.
+
+    Args:
+        new: the events.
+        log: the old ones.
+    """
     names = [log.query, log.candidate, *([] if log.time is None else [log.time])]
     return (
         new.select(names)

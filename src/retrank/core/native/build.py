@@ -9,21 +9,19 @@ import shlex
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 from retrank.core.native.cache import Kept, KernelCache
 from retrank.core.notices import warn_once
+from retrank.core.working import Working
 
 __all__ = ["Build", "current_build", "find_or_build", "library", "operations", "retry"]
 
 _FLAGS: Final = ("-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared")
 _VARIANTS: Final = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ())
 _SECONDS: Final = 300  # of a busy machine
-_PATIENCE: Final = 1.0  # seconds after which a wait is explained
 
 _log = logging.getLogger(__name__)
 
@@ -161,8 +159,7 @@ class _BuildError(Exception):
 
 def _built(compiler: list[str], sources: list[Path], cache: KernelCache, key: str) -> Kept | None:
     """Build the library, unless another process does so at the same time; None if it has failed."""
-    explanation = f"retrank: building its C++ kernels with {compiler[0]}, once for this machine; some 10 s"
-    with _explained(explanation), cache.lock():
+    with Working(f"building the C++ kernels of retrank with {compiler[0]}, once for this machine"), cache.lock():
         kept = _loadable(cache.find(key))
         if kept is None and cache.failure(key) is None:
             return _compile(compiler, sources, cache, key)
@@ -220,18 +217,6 @@ def _loads(file: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def _explained(text: str) -> Iterator[None]:
-    """Say what is waited for, if it takes long: to whoever logs warnings, by default on standard error."""
-    timer = threading.Timer(_PATIENCE, _log.warning, [text])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _processor() -> str:

@@ -8,13 +8,14 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.baselines.blocks import ranges_of_cost
+from retrank.baselines.histories import weighted_histories
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.data.checks import require_keys, require_rows, require_time
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import as_keys, key_type
 from retrank.data.sources import TableLike, frame
-from retrank.evaluation.blocks import ranges_of_cost
 
 __all__ = ["InteractionMatrix", "int64", "query_and_candidate"]
 
@@ -37,8 +38,9 @@ def query_and_candidate(table: pl.DataFrame, query: str | None, candidate: str |
         DataError: a named column is missing, holds nulls or something else than text or integers.
 
     Example:
-        >>> import polars as pl, retrank as rr
-        >>> rr.evaluation.query_and_candidate(pl.DataFrame({"user": ["a"], "song": ["x"]}), None, None)
+        >>> import polars as pl
+        >>> from retrank.baselines.interactions import query_and_candidate
+        >>> query_and_candidate(pl.DataFrame({"user": ["a"], "song": ["x"]}), None, None)
         ('user', 'song')
     """
     if table.width < 2:
@@ -56,8 +58,8 @@ def query_and_candidate(table: pl.DataFrame, query: str | None, candidate: str |
 class InteractionMatrix:
     """Distinct (query, candidate) pairs as rows and columns of a binary matrix.
 
-    Columns are in descending popularity, equal counts in order of first appearance, so that the stable order of
-    columns is a sensible tie break for every baseline.
+    Columns are in descending popularity, equal counts in the order of their keys, so that the order of columns breaks
+    ties sensibly for every baseline, and not by the order of the table.
 
     Args:
         query: name of the query key column.
@@ -70,7 +72,7 @@ class InteractionMatrix:
     Example:
         >>> import polars as pl, retrank as rr
         >>> table = pl.DataFrame({"user": ["a", "a", "b"], "song": ["x", "y", "y"]})
-        >>> matrix = rr.evaluation.InteractionMatrix.build(table)
+        >>> matrix = rr.baselines.InteractionMatrix.build(table)
         >>> matrix.candidates.to_list(), matrix.seen.to_lists()
         (['y', 'x'], [[1, 0], [0]])
     """
@@ -109,11 +111,8 @@ class InteractionMatrix:
         kinds = interactions.schema
         pairs = pl.DataFrame([as_keys(interactions[name], None, "error") for name in (query, candidate)])
         pairs = pairs.unique(keep="last", maintain_order=True)
-        counts = (
-            pairs.group_by(candidate, maintain_order=True)
-            .len("count")
-            .sort("count", descending=True, maintain_order=True)
-        )
+        count = f"{candidate} count"  # whatever the key columns are called
+        counts = pairs.group_by(candidate).len(count).sort(count, candidate, descending=[True, False])
         queries, candidates = KeyIndex(pairs[query].unique(maintain_order=True)), KeyIndex(counts[candidate])
         row, column = (torch.from_numpy(index.find(pairs[index.keys.name])) for index in (queries, candidates))
         return cls(
@@ -121,7 +120,7 @@ class InteractionMatrix:
             candidate,
             queries.keys.cast(kinds[query]),
             candidates.keys.cast(kinds[candidate]),
-            int64(counts["count"]),
+            int64(counts[count]),
             Jagged.group(row, column, num_rows=len(queries)),
         )
 
@@ -172,7 +171,7 @@ class InteractionMatrix:
         Example:
             >>> import polars as pl, retrank as rr
             >>> table = pl.DataFrame({"user": ["a", "a", "b"], "song": ["x", "y", "y"]})
-            >>> pairs = rr.evaluation.InteractionMatrix.build(table).co_occurrences()
+            >>> pairs = rr.baselines.InteractionMatrix.build(table).co_occurrences()
             >>> pairs.to_lists(), pairs.weights.tolist()
             ([[0, 1], [0, 1]], [2.0, 1.0, 1.0, 1.0])
         """
@@ -199,14 +198,13 @@ class InteractionMatrix:
             decay: the weight of a candidate with m later ones in its row is `exp(-decay * m)`.
 
         Returns:
-            The columns of each row, oldest first, and their float32 weights.
+            The columns of each row, ascending, and their float32 weights.
         """
         known = rows >= 0
         lengths = torch.zeros_like(rows)
         seen = self.seen.take(rows[known])
         lengths[known] = seen.lengths()
-        later = seen.offsets[1:][seen.row_index()] - torch.arange(1, len(seen.values) + 1)
-        return Jagged.from_lengths(seen.values, lengths, torch.exp(-decay * later))
+        return weighted_histories(Jagged.from_lengths(seen.values, lengths), len(self.candidates), decay)
 
 
 def int64(series: pl.Series) -> Tensor:

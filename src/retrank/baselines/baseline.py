@@ -1,20 +1,22 @@
 """The frame of every baseline: fit a matrix, score all candidates of a query, list the best."""
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Final, Self
 
 import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.baselines.interactions import InteractionMatrix
+from retrank.baselines.lists import best_by_score, most_popular
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, NotFittedError
 from retrank.core.jagged import Jagged
 from retrank.core.working import Working
 from retrank.data.checks import require_columns
 from retrank.data.sources import TableLike, frame, like
-from retrank.evaluation.baselines.lists import best_by_score, most_popular
-from retrank.evaluation.interactions import InteractionMatrix
 
 __all__ = ["Baseline"]
 
@@ -38,11 +40,27 @@ class Baseline(Configurable, ABC):
     decay: float = 0.0
     """How fast the older part of a history loses weight; 0 weighs all equally."""
     _matrix: InteractionMatrix | None = None
+    _query: str | None = None
+    _candidates: pl.Series | None = None
 
     @property
     def is_fitted(self) -> bool:
         """Whether `fit` was called."""
-        return self._matrix is not None
+        return self._candidates is not None
+
+    @property
+    def query(self) -> str:
+        """The column of query keys."""
+        self._require_fitted()
+        assert self._query is not None
+        return self._query
+
+    @property
+    def candidates(self) -> pl.Series:
+        """`(candidates,)` the keys, the most popular first; the name is that of their column."""
+        self._require_fitted()
+        assert self._candidates is not None
+        return self._candidates
 
     def fit(
         self,
@@ -74,7 +92,7 @@ class Baseline(Configurable, ABC):
         matrix = InteractionMatrix.build(interactions, query, candidate, time)
         with Working(f"fitting {type(self).__name__}", len(matrix.candidates), enabled=progress) as work:
             self._learn(matrix, work)
-        self._matrix = matrix
+        self._matrix, self._query, self._candidates = matrix, matrix.query, matrix.candidates
         return self
 
     def recommend_many(self, queries: TableLike, k: int = 10, *, exclude_seen: bool = True) -> pl.DataFrame:
@@ -94,8 +112,10 @@ class Baseline(Configurable, ABC):
             ConfigError: k is below 1.
             DataError: the query key column is missing.
         """
+        self._require_fitted()
         if self._matrix is None:
-            raise NotFittedError("a fitted baseline", "no interactions yet", type(self).__name__, "call fit() first")
+            fix = "ask the Recommender that it serves in, or fit it"
+            raise NotFittedError("a baseline with its interactions", "one without", type(self).__name__, fix)
         if k < 1:
             raise ConfigError("k >= 1", str(k), type(self).__name__)
         matrix, table = self._matrix, frame(queries)
@@ -123,7 +143,7 @@ class Baseline(Configurable, ABC):
         exclude = histories if exclude_seen else Jagged.empty(len(rows))
         scores, columns = most_popular(matrix.counts, exclude, k)
         for some in torch.split(histories.lengths().nonzero()[:, 0], max(1, _SCORES // len(matrix.candidates))):
-            made = self._score(histories.take(some))
+            made = self.score(histories.take(some))
             if made is None:
                 break
             scores[some], columns[some] = best_by_score(made, exclude.take(some), k)
@@ -131,8 +151,53 @@ class Baseline(Configurable, ABC):
 
     @abstractmethod
     def _learn(self, matrix: InteractionMatrix, work: Working) -> None:
-        """Learn whatever `_score` needs, and advance by each candidate that is done."""
+        """Learn whatever `score` needs, and advance by each candidate that is done."""
 
     @abstractmethod
-    def _score(self, histories: Jagged) -> Tensor | None:
-        """Score all candidates: `(queries, candidates)` float32 of weighted histories; None to go by popularity."""
+    def score(self, histories: Jagged) -> Tensor | None:
+        """Score all candidates.
+
+        Args:
+            histories: for each query the places in `candidates` of what it has, ascending, with float32 weights.
+
+        Returns:
+            `(queries, candidates)` float32, that of a query the same whatever other queries there are; None to go by
+            popularity.
+        """
+
+    @abstractmethod
+    def learned(self) -> dict[str, Tensor]:
+        """Return what `score` needs, by name; nobody may change it.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+        """
+
+    def with_learned(self, query: str, candidates: pl.Series, learned: Mapping[str, Tensor]) -> Self:
+        """Return a baseline of the same settings that was fitted elsewhere, without the interactions.
+
+        It can `score`; its `recommend_many` needs `fit`.
+
+        Args:
+            query: what `query` was there.
+            candidates: what `candidates` was.
+            learned: what `learned()` returned.
+
+        Returns:
+            A fitted baseline.
+
+        Raises:
+            DataError: tensors that do not fit the candidates.
+        """
+        other = copy.copy(self)
+        other._matrix, other._query, other._candidates = None, query, candidates
+        other._restore(learned)
+        return other
+
+    @abstractmethod
+    def _restore(self, learned: Mapping[str, Tensor]) -> None:
+        """Take over what `learned()` returned, if it fits `candidates`."""
+
+    def _require_fitted(self) -> None:
+        if self._candidates is None:
+            raise NotFittedError("a fitted baseline", "no interactions yet", type(self).__name__, "call fit() first")

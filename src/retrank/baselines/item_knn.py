@@ -1,16 +1,18 @@
 """Item-kNN: candidates similar to what the query already has."""
 
+from collections.abc import Mapping
 from typing import Final, final
 
 import torch
 from torch import Tensor
 
-from retrank.core.errors import ConfigError
+from retrank.baselines.baseline import Baseline
+from retrank.baselines.blocks import ranges_of_cost
+from retrank.baselines.interactions import InteractionMatrix
+from retrank.baselines.learned import require_tensors
+from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
 from retrank.core.working import Working
-from retrank.evaluation.baselines.baseline import Baseline
-from retrank.evaluation.blocks import ranges_of_cost
-from retrank.evaluation.interactions import InteractionMatrix
 
 __all__ = ["ItemKNN"]
 
@@ -72,7 +74,8 @@ class ItemKNN(Baseline):
         near = torch.arange(len(row)) - starts[row] < self.num_neighbors
         return (first + row[near]).int(), neighbor[near].int(), similarity[near]
 
-    def _score(self, histories: Jagged) -> Tensor:
+    def score(self, histories: Jagged) -> Tensor:
+        """Score all candidates: `(queries, candidates)` float32, the sum of similarities to each history."""
         assert histories.weights is not None
         num_candidates = len(self._similar)
         scores = torch.zeros(len(histories) * num_candidates)
@@ -83,6 +86,26 @@ class ItemKNN(Baseline):
             entry = first + similar.row_index()
             scores.index_add_(0, owner[entry] + similar.values, similar.weights * histories.weights[entry])
         return scores.view(len(histories), num_candidates)
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return those of whose nearest each candidate is one: `values`, `offsets` and `weights` of a `Jagged`."""
+        self._require_fitted()
+        similar = self._similar
+        assert similar.weights is not None
+        return {"values": similar.values, "offsets": similar.offsets, "weights": similar.weights}
+
+    def _restore(self, learned: Mapping[str, Tensor]) -> None:
+        size, count = len(self.candidates), len(learned.get("values", ()))
+        sizes = {
+            "values": (torch.int32, (count,)),
+            "offsets": (torch.int64, (size + 1,)),
+            "weights": (torch.float32, (count,)),
+        }
+        similar = Jagged(**require_tensors(learned, sizes, "ItemKNN"))
+        if count and not 0 <= int(similar.values.min()) <= int(similar.values.max()) < size:
+            got = f"{int(similar.values.min())} to {int(similar.values.max())}"
+            raise DataError(f"candidates below {size}", got, "values of ItemKNN")
+        self._similar = similar
 
 
 def _grouped(rows: Tensor, values: Tensor, weights: Tensor, num_rows: int) -> Jagged:

@@ -20,7 +20,7 @@ def ranges_of_cost(costs: Tensor, limit: int) -> Iterator[tuple[int, int]]:
 
     Example:
         >>> import torch
-        >>> from retrank.evaluation.blocks import ranges_of_cost
+        >>> from retrank.baselines.blocks import ranges_of_cost
         >>> list(ranges_of_cost(torch.tensor([3, 1, 9, 2]), 5))
         [(0, 2), (2, 3), (3, 4)]
     """

@@ -22,7 +22,7 @@ def most_popular(counts: Tensor, exclude: Jagged, k: int) -> tuple[Tensor, Tenso
 
     Example:
         >>> import torch, retrank as rr
-        >>> from retrank.evaluation.baselines.lists import most_popular
+        >>> from retrank.baselines.lists import most_popular
         >>> most_popular(torch.tensor([9, 5, 5, 1]), rr.Jagged.from_lists([[2, 0], []]), k=2)[1].tolist()
         [[1, 3], [0, 1]]
     """
@@ -51,7 +51,7 @@ def best_by_score(scores: Tensor, exclude: Jagged, k: int) -> tuple[Tensor, Tens
 
     Example:
         >>> import torch, retrank as rr
-        >>> from retrank.evaluation.baselines.lists import best_by_score
+        >>> from retrank.baselines.lists import best_by_score
         >>> best_by_score(torch.tensor([[1.0, 3.0, 3.0, 2.0]]), rr.Jagged.from_lists([[1]]), k=2)[1].tolist()
         [[2, 3]]
     """

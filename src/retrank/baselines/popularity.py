@@ -1,11 +1,15 @@
 """Popularity: the same list for everyone."""
 
+from collections.abc import Mapping
 from typing import final
 
+from torch import Tensor
+
+from retrank.baselines.baseline import Baseline
+from retrank.baselines.interactions import InteractionMatrix
+from retrank.baselines.learned import require_tensors
 from retrank.core.jagged import Jagged
 from retrank.core.working import Working
-from retrank.evaluation.baselines.baseline import Baseline
-from retrank.evaluation.interactions import InteractionMatrix
 
 __all__ = ["Popularity"]
 
@@ -24,5 +28,12 @@ class Popularity(Baseline):
     def _learn(self, matrix: InteractionMatrix, work: Working) -> None:
         work.advance(len(matrix.candidates))
 
-    def _score(self, _: Jagged) -> None:
-        return None
+    def score(self, histories: Jagged) -> None:
+        """Return None: everyone gets the popular list."""
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return nothing: what is popular is counted."""
+        return {}
+
+    def _restore(self, learned: Mapping[str, Tensor]) -> None:
+        require_tensors(learned, {}, "Popularity")

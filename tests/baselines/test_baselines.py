@@ -5,13 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrank.core.errors import ConfigError, DataError, NotFittedError
+from retrank.baselines import EASE, ItemKNN, Popularity, item_knn
+from retrank.baselines import interactions as interactions_module
+from retrank.baselines.blocks import ranges_of_cost
+from retrank.baselines.histories import weighted_histories
+from retrank.baselines.interactions import InteractionMatrix
+from retrank.baselines.lists import most_popular
+from retrank.core.errors import ConfigError, DataError, NotFittedError, ShapeError
 from retrank.core.jagged import Jagged
-from retrank.evaluation import interactions as interactions_module
-from retrank.evaluation.baselines import EASE, ItemKNN, Popularity, item_knn
-from retrank.evaluation.baselines.lists import most_popular
-from retrank.evaluation.blocks import ranges_of_cost
-from retrank.evaluation.interactions import InteractionMatrix
 
 BASELINES = [Popularity(), EASE(l2=2.0), ItemKNN(num_neighbors=2, shrink=1.0)]
 interactions = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), min_size=1, max_size=40)
@@ -298,3 +299,60 @@ def test_keys_of_another_type_are_refused():
         Popularity().fit(pl.DataFrame({"user": [1], "song": [0.5]}))
     with pytest.raises(DataError, match=r"2\*\*63"):
         Popularity().fit(pl.DataFrame({"user": [2**63], "song": [1]}, schema={"user": pl.UInt64, "song": pl.Int64}))
+
+
+@settings(max_examples=30)
+@given(pairs=interactions, shuffled=st.randoms(use_true_random=False))
+def test_the_order_of_the_table_does_not_matter(pairs, shuffled):
+    other = list(pairs)
+    shuffled.shuffle(other)
+    for baseline in BASELINES:
+        asked = pl.DataFrame({"user": [f"u{q}" for q in range(6)]})
+        lists = [baseline.fit(table(some)).recommend_many(asked, k=7) for some in (pairs, other)]
+        assert lists[0].equals(lists[1])
+
+
+@settings(max_examples=100)
+@given(
+    lists=st.lists(st.lists(st.integers(0, 4), max_size=8), max_size=4),
+    decay=st.sampled_from([0.0, 0.1, 1.0]),
+)
+def test_histories_weigh_what_came_last(lists, decay):
+    found = weighted_histories(Jagged.from_lists(lists), 5, decay)
+    assert len(found) == len(lists)
+    for row, given_list in zip(range(len(lists)), lists, strict=True):
+        latest = list(dict.fromkeys(reversed(given_list)))  # the latest first, each once
+        expected = {column: np.exp(-decay * later) for later, column in enumerate(latest)}
+        assert found[row : row + 1].values.tolist() == sorted(expected)
+        weights = found[row : row + 1].weights
+        np.testing.assert_allclose(weights, [expected[column] for column in sorted(expected)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: type(b).__name__)
+def test_what_was_learned_can_be_taken_elsewhere(baseline):
+    fitted = baseline.fit(table([(0, 0), (0, 1), (1, 1), (1, 2), (2, 0)]))
+    again = type(baseline)(**baseline.config).with_learned(fitted.query, fitted.candidates, fitted.learned())
+    histories = Jagged(torch.tensor([0, 2]), torch.tensor([0, 1, 2]), torch.tensor([1.0, 0.5]))
+    expected, found = fitted.score(histories), again.score(histories)
+    assert found is expected is None or torch.equal(found, expected)
+    assert again.is_fitted
+    assert (again.query, again.candidates.to_list()) == ("user", fitted.candidates.to_list())
+    with pytest.raises(NotFittedError, match="Recommender"):
+        again.recommend_many(pl.DataFrame({"user": ["u0"]}))
+    for damaged in ({**fitted.learned(), "more": torch.zeros(1)}, {}, *broken(fitted.learned())):
+        if damaged or fitted.learned():
+            with pytest.raises((DataError, ShapeError)):
+                again.with_learned(fitted.query, fitted.candidates, damaged)
+    with pytest.raises(NotFittedError, match="fit"):
+        type(baseline)().candidates  # noqa: B018
+
+
+def broken(learned):
+    for name, tensor in learned.items():
+        yield {**learned, name: tensor[:-1]}
+        yield {**learned, name: tensor.double()}
+        if tensor.is_floating_point():
+            yield {**learned, name: torch.full_like(tensor, torch.nan)}
+        else:
+            yield {**learned, name: tensor + 3}
+            yield {**learned, name: tensor - 3}

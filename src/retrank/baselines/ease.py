@@ -1,15 +1,18 @@
 """EASE: linear autoencoder in closed form, the baseline that deep models must beat."""
 
+import math
+from collections.abc import Mapping
 from typing import Final, final
 
 import torch
 from torch import Tensor
 
+from retrank.baselines.baseline import Baseline
+from retrank.baselines.interactions import InteractionMatrix
+from retrank.baselines.learned import require_tensors
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
 from retrank.core.working import Working
-from retrank.evaluation.baselines.baseline import Baseline
-from retrank.evaluation.interactions import InteractionMatrix
 from retrank.ops.symmetric_inverse import invert_strips
 
 __all__ = ["EASE"]
@@ -43,14 +46,18 @@ class EASE(Baseline):
     """
 
     def __init__(self, l2: float = 500.0, decay: float = 0.0, memory_limit: float = 8 * 10**9) -> None:
-        if not (l2 > 0 and decay >= 0 and memory_limit > 0):
+        if not (l2 > 0 and 0 <= decay < math.inf and memory_limit > 0):
             got = f"l2={l2}, decay={decay}, memory_limit={memory_limit}"
-            raise ConfigError("l2 > 0, decay >= 0 and memory_limit > 0", got, "EASE")
+            raise ConfigError("l2 > 0, a finite decay >= 0 and memory_limit > 0", got, "EASE")
         self.l2, self.decay, self.memory_limit = l2, decay, memory_limit
+
+    def memory_needed(self, num_candidates: int) -> int:
+        """Return the bytes that `fit` needs for so many candidates."""
+        return _BYTES_A_PAIR * num_candidates**2
 
     def _learn(self, matrix: InteractionMatrix, work: Working) -> None:
         num_candidates = len(matrix.candidates)
-        needed = _BYTES_A_PAIR * num_candidates**2
+        needed = self.memory_needed(num_candidates)
         if needed > self.memory_limit:
             raise ConfigError(
                 f"weights of all pairs of candidates in memory_limit = {self.memory_limit / 10**9:.3g} GB, "
@@ -78,7 +85,8 @@ class EASE(Baseline):
         gram[:, first:].diagonal().add_(self.l2)
         return gram
 
-    def _score(self, histories: Jagged) -> Tensor:
+    def score(self, histories: Jagged) -> Tensor:
+        """Score all candidates: `(queries, candidates)` float32, the sum of B's rows over each history."""
         return torch.nn.functional.embedding_bag(
             histories.values,
             self._weights,
@@ -87,6 +95,15 @@ class EASE(Baseline):
             per_sample_weights=histories.weights,
             include_last_offset=True,
         )
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return B as `weights`: `(candidates, candidates)` float32."""
+        self._require_fitted()
+        return {"weights": self._weights}
+
+    def _restore(self, learned: Mapping[str, Tensor]) -> None:
+        size = len(self.candidates)
+        self._weights = require_tensors(learned, {"weights": (torch.float32, (size, size))}, "EASE")["weights"]
 
 
 def _weights(strips: list[Tensor]) -> Tensor:
