@@ -152,11 +152,21 @@ def test_state_and_config_round_trip():
     assert torch.equal(again(*pairs), layer(*pairs))
 
 
+@pytest.mark.parametrize("lists", [[], [[]], [[], [3]], [[3], [3]], [[2, 2, 2]]])
+def test_histories_without_a_pair_make_nothing_similar(lists):
+    layer = CoOccurrence(NUM_IDS, windows=[1])
+    layer.fit(Jagged.from_lists([[1, 2]]))
+    layer.fit(Jagged.from_lists(lists))
+    assert not len(layer.neighbors)
+    assert layer(Jagged.from_lists([[2], [3]]), torch.tensor([1, 3])).tolist() == [[0], [0]]
+
+
 def test_bad_arguments_are_refused():
     with pytest.raises(ConfigError, match="windows"):
         CoOccurrence(5, windows=[])
-    with pytest.raises(ConfigError, match="num_neighbors >= 1"):
-        CoOccurrence(5, num_neighbors=0)
+    for bad in (0, -1, 1.5, True, float("nan"), "3"):
+        with pytest.raises(ConfigError, match="num_neighbors"):
+            CoOccurrence(5, num_neighbors=bad)
     with pytest.raises(ShapeError, match="one list of int64 ids per id"):
         CoOccurrence(5)(Jagged.from_lists([[1]]), torch.tensor([1, 2]))
 

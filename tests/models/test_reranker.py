@@ -136,3 +136,18 @@ def test_bad_arguments_are_refused(space):
         Reranker(taken.fit(songs), ["list"], candidate_id="song")
     with pytest.raises(ConfigError, match="catalogue"):
         _ = Reranker(space, ["age"], candidate_id="song").query_features
+
+
+def test_how_many_co_occurrences_are_kept_is_configured_and_survives_growth_and_saving(space):
+    lists = rr.Jagged.from_lists([[2, 3, 4, 5, 6]] * 2)
+    few, many = build(space, num_neighbors=1), build(space)
+    for model in (few, many):
+        model.co_occurrence.fit(lists)
+    num_ids = space.schema["song"].num_ids
+    assert len(few.co_occurrence.neighbors) <= num_ids < len(many.co_occurrence.neighbors)
+    again = rr.core.from_config(rr.core.to_config(few), space=space, catalogue=few.catalogue)
+    again.load_state_dict(many.state_dict())  # a bundle may hold more
+    assert len(again.co_occurrence.neighbors) == len(many.co_occurrence.neighbors)
+    again.co_occurrence.grow(num_ids + 3)
+    again.co_occurrence.fit(lists)
+    assert len(again.co_occurrence.neighbors) <= num_ids + 3

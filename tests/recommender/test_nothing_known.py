@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tests.recommender.comparison import same_lists
 
 import retrank as rr
+from retrank.core.errors import DataError
 
 F = rr.features
 SONGS = [f"s{song}" for song in range(12)]
@@ -220,3 +222,40 @@ def test_a_cross_is_as_telling_as_its_features():
     assert set(recommender.recommend("blank")["stage"]) == {"popularity"}
     assert set(recommender.recommend("half")["stage"]) == {"retrieval"}
     assert set(recommender.recommend({"user": "blank", "place": "home"})["stage"]) == {"retrieval"}
+
+
+@pytest.mark.parametrize("nothing", [[], (), np.array([]), pl.Series([], dtype=pl.Null), None, float("nan")], ids=repr)
+def test_every_way_to_bring_nothing(recommender, nothing):
+    found = recommender.recommend({"user": "nobody", "recent": nothing}, k=6)
+    assert found["song"].to_list() == popular_songs(recommender, [])[:6]
+    assert found["stage"].unique().to_list() == ["popularity"]
+
+
+@pytest.mark.parametrize("bad", [[None], [None, "s1"], [float("nan")], [1.5], "s1"], ids=repr)
+def test_histories_with_holes_or_of_another_kind_are_refused(recommender, bad):
+    with pytest.raises(DataError, match="'recent' of the query"):
+        recommender.recommend({"user": "nobody", "recent": bad})
+
+
+@pytest.mark.parametrize("recent", [[], ["new0"], ["s1"], ["s1", "s1", "s1"]], ids=str)
+def test_rules_hold_for_popular_and_personal_lists_alike(recommender, recent):
+    query, every = {"user": "nobody", "recent": recent}, [*SONGS, *NEW]
+    found = recommender.recommend(query, k=1000)
+    assert sorted(found["song"]) == sorted(set(every) - set(recent))
+    assert recommender.recommend(query, deny=every).height == 0
+    assert recommender.recommend(query, allow=[]).height == 0
+    assert recommender.recommend(query, where="song = 'no song'").height == 0
+    alone = recommender.without_candidates([song for song in every if song != "s5"])
+    assert alone.recommend(query, k=3)["song"].to_list() == ["s5"]
+    assert alone.recommend(query, deny=["s5"]).height == 0
+
+
+def test_no_known_queries_and_no_events():
+    stored = name_of(True, "log", "empty", "stored")
+    no_queries, no_events = build(queries=QUERIES.clear()), build(events=EVENTS.clear())
+    assert set(no_queries.recommend("nobody")["stage"]) == {"popularity"}
+    assert set(no_queries.recommend("u0")["stage"]) == {"retrieval"}
+    assert set(no_queries.recommend_many(["u0", "nobody"])["stage"]) == {"retrieval", "popularity"}
+    assert set(no_events.recommend(stored)["stage"]) == {"retrieval"}
+    assert set(no_events.recommend(name_of(True, "log", "empty", "none"))["stage"]) == {"popularity"}
+    assert no_queries.recommend_many(pl.DataFrame(schema={"user": pl.String})).height == 0

@@ -40,7 +40,7 @@ class Pipeline:
         config: the checked configuration.
         folder: where checkpoints of unfinished training are kept; None keeps none.
         say: is told what happens.
-        progress: whether training shows bars.
+        progress: whether what takes long shows bars.
 
     Raises:
         ConfigError: a feature that does not exist or does not fit its place, or arguments that a kind does not take.
@@ -77,7 +77,7 @@ class Pipeline:
         if data.recent is not None:
             past = {"query": data.query, "candidate": data.candidate, "time": data.time, "name": RECENT}
             train = with_recent_candidates(train, length=data.recent, **past)
-        self.space.fit(train)
+        self.space.fit(train, progress=self.progress)
         catalogue = self.space.catalogue(candidates, key=self.config.retrieval.candidate[0])
         needed = [data.query, *self.space.columns(self._query_features(catalogue))]
         columns = [name for name in dict.fromkeys(needed) if name != RECENT]  # the history knows what came last
@@ -114,6 +114,7 @@ class Pipeline:
             time=self.config.data.time,
             num_retrieved=100 if self.config.ranking is None else self.config.ranking.retrieved,
             card=Card(self.config.title),
+            progress=self.progress,
         )
 
     def evaluate(self, tables: Tables, recommenders: Sequence[Recommender], seed: int) -> Report:

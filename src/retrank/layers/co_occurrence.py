@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Self, final
 import torch
 from torch import Tensor, nn
 
+from retrank.core.arguments import check_count
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError, DataError
 from retrank.core.jagged import Jagged
@@ -81,8 +82,7 @@ class CoOccurrence(Configurable, nn.Module):
         super().__init__()
         if not windows or min(windows) < 1 or num_ids < 1:
             raise ConfigError("windows of at least 1", str(list(windows)), "CoOccurrence", "such as (1, 5, 20)")
-        if num_neighbors < 1:
-            raise ConfigError("num_neighbors >= 1", str(num_neighbors), "CoOccurrence")
+        check_count(num_neighbors, "num_neighbors", "CoOccurrence")
         self.num_ids, self.windows, self.num_neighbors = num_ids, tuple(windows), num_neighbors
         self.register_buffer("starts", torch.zeros(num_ids + 1, dtype=torch.int64))
         self.register_buffer("neighbors", torch.zeros(0, dtype=torch.int32))
