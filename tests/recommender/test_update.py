@@ -190,6 +190,14 @@ def test_keys_without_rows_keep_their_vectors():
     assert moved.nonzero()[:, 0].tolist() == ids.sort().values.tolist()
 
 
+def test_a_key_that_is_only_read_as_the_past_of_others_keeps_its_vector(stale):
+    some = pl.DataFrame({"user": USERS[:20], "song": ["s1", "s2"] * 10, "age": 20, "time": range(200_000, 200_020)})
+    after = rr.update(stale, some, replay=0)
+    old, new = (each.retrieval.candidate.residual.weight for each in (stale, after))
+    ids = stale.space.transform(some, ["song"])["song"].unique()
+    assert (old != new).any(dim=1).nonzero()[:, 0].tolist() == ids.tolist()
+
+
 def plain_towers(space, **arguments):
     torch.manual_seed(0)
     towers = [rr.models.Tower(space, names, layers=[16]) for names in (["user", "age"], ["song"])]
