@@ -1,5 +1,7 @@
 """`rr.update`: new events are learned, old knowledge is kept, and the same call gives the same bits."""
 
+import copy
+
 import numpy as np
 import polars as pl
 import pytest
@@ -186,6 +188,41 @@ def test_keys_without_rows_keep_their_vectors():
     moved = (before.retrieval.candidate.weight != after.retrieval.candidate.weight).any(dim=1)
     ids = before.space.transform(some, ["song"])["song"].unique()
     assert moved.nonzero()[:, 0].tolist() == ids.sort().values.tolist()
+
+
+def test_a_key_that_is_only_read_as_the_past_of_others_keeps_its_vector(stale):
+    some = pl.DataFrame({"user": USERS[:20], "song": ["s1", "s2"] * 10, "age": 20, "time": range(200_000, 200_020)})
+    after = rr.update(stale, some, replay=0)
+    old, new = (each.retrieval.candidate.residual.weight for each in (stale, after))
+    ids = stale.space.transform(some, ["song"])["song"].unique()
+    assert (old != new).any(dim=1).nonzero()[:, 0].tolist() == ids.tolist()
+
+
+def plain_towers(space, **arguments):
+    torch.manual_seed(0)
+    towers = [rr.models.Tower(space, names, layers=[16]) for names in (["user", "age"], ["song"])]
+    return rr.models.TwoTower(*towers, rr.tasks.Retrieval(), **arguments)
+
+
+def test_a_weight_goes_the_root_of_the_share_of_the_rows_that_taught_it():
+    before = build(plain_towers)
+    keys = {name: before.space.vocabulary(name).keys for name in ("user", "song")}
+    some = news.filter(pl.col(name).is_in(known.implode()) for name, known in keys.items())
+    one_step = {"replay": 0, "epochs": 1, "batch_size": len(some), "optimizer": rr.optim.SGD(lr=0.5)}
+    after = dict(rr.update(before, some, **one_step).retrieval.named_parameters())
+
+    by_hand = copy.deepcopy(before.retrieval).requires_grad_(True)
+    by_hand.compute_loss(before.space.transform(some, list(by_hand.features)), training=True).backward()
+    for name, weight in by_hand.named_parameters():
+        table = by_hand.get_submodule(name.rpartition(".")[0])
+        share = torch.tensor(len(some) / (len(plays) + len(some)))
+        if (column := getattr(table, "column", None)) in keys:
+            n, old = ([[rows.filter(pl.col(column) == key).height] for key in keys[column]] for rows in (some, plays))
+            n, old = torch.tensor([[0], [0], *n]), torch.tensor([[1], [1], *old])
+            share = n / (n + old)
+        expected = weight - 0.5 * share.sqrt() * weight.grad.to_dense()
+        torch.testing.assert_close(after[name], expected)
+        assert not torch.equal(after[name], weight)
 
 
 def test_frequencies_afterwards_are_those_of_all_events(updated):

@@ -42,9 +42,12 @@ def update(
     Vocabularies grow and the models with them (`Model.grow`). The retrieval model is trained on, with the loss and the
     negatives that it was built with, on the new events and as many old ones as `replay` asks for, so that it forgets
     little; what each query had done strictly before an event is read from the history. The index is built anew, the
-    events join the history, and the card says what was done. Keys without events in these rows keep their vectors; what
-    all share, such as dense layers, moves. A ranking model is kept and grown, and to it new keys are as unknown keys
-    were; a `Reranker` counts co-occurrences again, over the whole history.
+    events join the history, and the card says what was done. A ranking model is kept and grown, and to it new keys are
+    as unknown keys were; a `Reranker` counts co-occurrences again, over the whole history.
+
+    Where training has taken a weight, it goes a part of the way: the root of the share that these rows have in all rows
+    it was ever learned from. Keys without events in these rows keep their vectors, those with few among many move
+    little, new ones in full; what all share, such as dense layers, goes by the share of all events.
 
     A baseline is fitted again to all events, with its settings; what says how to learn does not matter to it.
 
@@ -62,7 +65,7 @@ def update(
             of each query, if the events have them.
         epochs: passes over the new and the replayed rows.
         replay: how many old events are learned from again, for each new one.
-        optimizer: `rr.optim.LazyAdam(lr=0.003)` by default; its learning rates fall to zero in a straight line.
+        optimizer: `rr.optim.LazyAdam(lr=0.006)` by default; its learning rates fall to zero in a straight line.
         batch_size: rows of a batch.
         ranking_epochs: passes of a `Reranker` over lists that retrieval, as it was before, makes for the new events.
         seed: of everything that is drawn; the same call gives the same recommender, on a CPU to the last bit.
@@ -93,7 +96,8 @@ def update(
         (5, 6, 4)
 
     Source: warm-start training with replay, as in Rendle and Schmidt-Thieme, Online-Updating Regularized Kernel Matrix
-    Factorization Models, RecSys 2008, and Robins, Catastrophic Forgetting, Rehearsal and Pseudorehearsal, 1995.
+    Factorization Models, RecSys 2008, and Robins, Catastrophic Forgetting, Rehearsal and Pseudorehearsal, 1995. Going
+    a part of the way is averaging, as in Zhang et al., Lookahead Optimizer, 2019; by how much is our own choice.
     """
     check_count(epochs, "epochs", "update")
     check_count(batch_size, "batch_size", "update")
@@ -124,7 +128,7 @@ def update(
     if past:
         learned = learned.filter(pl.all_horizontal(pl.col(name).list.len() > 0 for name in past))
         require_rows(learned, "events of queries with a past")
-    optimizer = LazyAdam(lr=0.003) if optimizer is None else optimizer
+    optimizer = LazyAdam(lr=0.006) if optimizer is None else optimizer
     models.train_retrieval(retrieval, learned, epochs=epochs, optimizer=optimizer, batch_size=batch_size)
     return Recommender(
         retrieval=retrieval,

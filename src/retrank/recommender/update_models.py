@@ -8,12 +8,14 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from retrank.core.batch import Batch
 from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID
 from retrank.core.seeds import derive_seed
 from retrank.data.loader import Loader
 from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.features.catalogue import Catalogue
+from retrank.features.categorical import VocabularyFeature
 from retrank.features.history import History
 from retrank.features.space import FeatureSpace
 from retrank.models.reranker import Reranker
@@ -88,6 +90,11 @@ class ModelUpdate:
     ) -> None:
         """Train on rows, in place; negatives are corrected for how often these rows hold them.
 
+        Each weight then goes back a part of the way that it has come. The few rows of an update pull at what many have
+        made, with steps that do not know of those, and what they pull too far, nothing pulls back before the next
+        update. So a weight that has been learned from N rows, n of them in this update, keeps sqrt(n / N) of its way:
+        a key's vector by the rows that hold the key, what all share by all rows. New keys keep all of theirs.
+
         Args:
             model: the grown copy.
             rows: new and replayed events with their features.
@@ -102,6 +109,7 @@ class ModelUpdate:
             model.use_counts(np.bincount(ids.numpy(), minlength=model.frequencies.num_ids)[NUM_SPECIAL_IDS:])
         loader = Loader(batch, batch_size, shuffle=True, seed=self.seed)
         self._fit(model, loader, optimizer, epochs)
+        self._go_back(model, batch)
         if kept is not None:
             model.use_counts(kept)
 
@@ -136,6 +144,34 @@ class ModelUpdate:
             queries, rows = history.matrix()
             ids = self.catalogue.batch[model.candidate_id][rows]
             model.co_occurrence.fit(Jagged.from_lengths(ids, torch.bincount(queries, minlength=len(history))))
+
+    @torch.no_grad()
+    def _go_back(self, model: RetrievalModel, learned: Batch) -> None:
+        of_all = torch.tensor(min(1.0, len(learned) / len(self.tables.events)))
+        shares = {
+            f"{name}.weight": self._share_of_each_key(part.column, learned)
+            for name, part in model.named_modules()
+            if isinstance(part, EmbeddingTable)
+        }
+        old = dict(self.before.retrieval.named_parameters())
+        for name, weight in model.named_parameters():
+            share = shares.get(name)
+            part = (of_all if share is None else share[: len(old[name]), None]).sqrt().to(weight)
+            there_before = weight[tuple(slice(size) for size in old[name].shape)]
+            there_before.copy_(old[name].lerp(there_before, part))  # equal weights stay equal, to the last bit
+
+    def _share_of_each_key(self, column: str | None, learned: Batch) -> Tensor | None:
+        """Return `(num_ids,)` which share of the rows with a key is learned from; None if nobody has counted those."""
+        if column is None or column not in learned:
+            return None
+        kind = self.space.features.get(column)
+        if not isinstance(kind, VocabularyFeature):
+            return None
+        ids = learned[column].values if isinstance(learned[column], Jagged) else learned[column]
+        counts = torch.from_numpy(kind.vocabulary.counts)
+        of_keys = torch.bincount(ids, minlength=NUM_SPECIAL_IDS + len(counts))[NUM_SPECIAL_IDS:] / counts.clamp(min=1)
+        special = torch.full((NUM_SPECIAL_IDS,), len(learned) / len(self.tables.events))
+        return torch.cat([special, of_keys]).clamp(max=1.0)
 
     def _fit(self, model: Model, loader: Loader, optimizer: OptimizerSpec, epochs: int) -> None:
         model.fit(
