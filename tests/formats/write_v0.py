@@ -43,7 +43,7 @@ def write(folder):
         {
             "user": rr.features.Categorical(),
             "age": rr.features.Discretized(bins=4),
-            "recent": rr.features.Recent(of="song", max_length=5),
+            "recent": rr.features.Recent(of="song", length=5),
             "song": rr.features.Categorical(),
             "title": rr.features.Text(max_tokens=50, max_length=4),
             "genres": rr.features.CategoricalList(),
