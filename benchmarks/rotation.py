@@ -169,7 +169,7 @@ def _environment(threads: int, variables: Mapping[str, str], *, ours: bool) -> d
     limits = dict.fromkeys(
         ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", *TENSORFLOW], str(threads)
     )
-    return {**inherited, "GOMP_SPINCOUNT": "20000", "TF_CPP_MIN_LOG_LEVEL": "3", **limits, **variables}
+    return {**inherited, "OMP_WAIT_POLICY": "passive", "TF_CPP_MIN_LOG_LEVEL": "3", **limits, **variables}
 
 
 def _last_words(log: Path, code: int | None) -> str:
