@@ -87,6 +87,10 @@ def judge(goal: Result, contenders: Mapping[str, Result]) -> tuple[str, str, boo
     if "seconds_each" in goal:
         value = 1 / rate(ours) if measured and ours else math.nan
         return f"at most {_seconds(goal['seconds_each'])} each", _seconds(value), _reached(goal["seconds_each"] - value)
+    if "processor_seconds_each" in goal:
+        bound = goal["processor_seconds_each"]
+        value = statistics.median(ours["of_processor"]) / ours["work"] if measured and ours else math.nan
+        return f"at most {_seconds(bound)} of the processor each", _seconds(value), _reached(bound - value)
     if "memory_bytes" in goal:
         value = float(ours["peak_memory"]) if measured and ours else math.nan
         return f"at most {_bytes(goal['memory_bytes'])}", _bytes(value), _reached(goal["memory_bytes"] - value)
