@@ -31,7 +31,8 @@ that a machine that drifts drifts for all; only ratios within one table mean any
 mean little. Rates are medians of the counted repeats. Every process may use the same number of cores and threads.
 *Limits* are measured in the same turns: the bare matrix products, reads of random rows or passes over memory that the
 work cannot do without, in plain torch. Peak memory is that of the whole process; in brackets, what it was when the
-libraries were loaded and no data made. How much work is done a second is what is compared: some slow peers are
+libraries were loaded and no data made. Seconds of the processor are those of all threads together, and leave out what
+other programs of the machine took. How much work is done a second is what is compared: some slow peers are
 given less of it, as the notes say.
 """
 
