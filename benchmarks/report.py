@@ -31,7 +31,8 @@ that a machine that drifts drifts for all; only ratios within one table mean any
 mean little. Rates are medians of the counted repeats. Every process may use the same number of cores and threads.
 *Limits* are measured in the same turns: the bare matrix products, reads of random rows or passes over memory that the
 work cannot do without, in plain torch. Peak memory is that of the whole process; in brackets, what it was when the
-libraries were loaded and no data made. How much work is done a second is what is compared: some slow peers are
+libraries were loaded and no data made. Seconds of the processor are those of all threads together, and leave out what
+other programs of the machine took. How much work is done a second is what is compared: some slow peers are
 given less of it, as the notes say.
 """
 
@@ -87,6 +88,10 @@ def judge(goal: Result, contenders: Mapping[str, Result]) -> tuple[str, str, boo
     if "seconds_each" in goal:
         value = 1 / rate(ours) if measured and ours else math.nan
         return f"at most {_seconds(goal['seconds_each'])} each", _seconds(value), _reached(goal["seconds_each"] - value)
+    if "processor_seconds_each" in goal:
+        bound = goal["processor_seconds_each"]
+        value = statistics.median(ours["of_processor"]) / ours["work"] if measured and ours else math.nan
+        return f"at most {_seconds(bound)} of the processor each", _seconds(value), _reached(bound - value)
     if "memory_bytes" in goal:
         value = float(ours["peak_memory"]) if measured and ours else math.nan
         return f"at most {_bytes(goal['memory_bytes'])}", _bytes(value), _reached(goal["memory_bytes"] - value)

@@ -51,6 +51,8 @@ class Worker:
                 env=_environment(threads, variables, ours=contender.environment == "retrank"),
             )
         self.description: dict[str, Any] = {}
+        self.of_processor: list[float] = []
+        """The seconds of processor time of each repeat, all threads together."""
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +70,9 @@ class Worker:
     def run(self) -> float:
         """Do one repeat and return its seconds."""
         self._say("run")
-        return float(self._answer()["seconds"])
+        answer = self._answer()
+        self.of_processor.append(round(float(answer["of_processor"]), 6))
+        return float(answer["seconds"])
 
     def stop(self) -> int:
         """End the process and return its peak memory in bytes."""
@@ -151,7 +155,9 @@ def measure(module: str, case: Case, *, repeats: int, threads: int, peers: Mappi
         for name, failure in failures.items():
             results[name]["missing"] = f"failed: {failure}"
         for name, times in seconds.items():
-            results[name] |= {"seconds": [round(t, 6) for t in times], "peak_memory": workers[name].stop()}
+            worker = workers[name]
+            results[name] |= {"seconds": [round(t, 6) for t in times], "of_processor": worker.of_processor}
+            results[name]["peak_memory"] = worker.stop()
         _say(f"  {time.perf_counter() - started:.0f} s")
     return {
         "title": case.title,
@@ -169,7 +175,7 @@ def _environment(threads: int, variables: Mapping[str, str], *, ours: bool) -> d
     limits = dict.fromkeys(
         ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", *TENSORFLOW], str(threads)
     )
-    return {**inherited, "GOMP_SPINCOUNT": "20000", "TF_CPP_MIN_LOG_LEVEL": "3", **limits, **variables}
+    return {**inherited, "OMP_WAIT_POLICY": "passive", "TF_CPP_MIN_LOG_LEVEL": "3", **limits, **variables}
 
 
 def _last_words(log: Path, code: int | None) -> str:

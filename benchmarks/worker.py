@@ -41,7 +41,7 @@ class Pace:
     """Stops the loop after each repeat until the driver says "run"."""
 
     def __init__(self, channel: Channel, warm_ups: int) -> None:
-        self._channel, self._left, self._started = channel, warm_ups, 0.0
+        self._channel, self._left, self._started, self._used = channel, warm_ups, 0.0, 0.0
 
     def start(self) -> None:
         """Wait at once if there is no warm-up."""
@@ -51,9 +51,9 @@ class Pace:
 
     def tick(self) -> None:
         """Mark the end of a repeat."""
-        seconds = time.perf_counter() - self._started
+        seconds, of_processor = time.perf_counter() - self._started, time.process_time() - self._used
         if self._left < 0:
-            self._pause(seconds=seconds)
+            self._pause(seconds=seconds, of_processor=of_processor)
         else:
             self._left -= 1
             if not self._left:
@@ -63,7 +63,7 @@ class Pace:
     def _pause(self, **message: Any) -> None:
         self._channel.send(**message)
         self._channel.wait()
-        self._started = time.perf_counter()
+        self._started, self._used = time.perf_counter(), time.process_time()
 
 
 def main(module: str, case_name: str, contender_name: str, threads: int, warm_ups: int) -> None:

@@ -51,12 +51,16 @@ class Contender:
 
 @dataclass(frozen=True)
 class Goal:
-    """What one of our contenders shall reach: a multiple of another's rate, or a bound on seconds or on peak memory."""
+    """What one of our contenders shall reach: a multiple of another's rate, or a bound on seconds or on peak memory.
+
+    Seconds of the processor are those of all threads together, and of no other program that the machine runs.
+    """
 
     contender: str
     against: str | None = None
     rate: float | None = None
     seconds_each: float | None = None
+    processor_seconds_each: float | None = None
     memory_share: float | None = None
     memory_bytes: float | None = None
 

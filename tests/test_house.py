@@ -12,6 +12,7 @@ import retrank
 
 ROOT = Path(retrank.__file__).parent
 ROWS = {
+    "openmp": -1,
     "core": 0,
     **dict.fromkeys(("data", "ops"), 1),
     **dict.fromkeys(("embeddings", "layers", "losses", "optim", "sampling"), 2),

@@ -12,4 +12,5 @@ NAMES = (
     "loader",
     "startup",
     "serving",
+    "scale",
 )

@@ -4,6 +4,7 @@ A `FeatureSpace` turns tables into batches; a `Model` learns from them; a `Recom
 `evaluate` says how good it is beside `baselines`. Start with `retrank quickstart`.
 """
 
+import retrank.openmp  # noqa: F401 (sets how threads wait, which torch reads when it is loaded)
 from retrank import (
     baselines,
     core,

@@ -18,6 +18,7 @@ def contender(role="peer", *, seconds=(1.0, 3.0, 2.0), work=1000, memory=2e9, si
         "versions": {"torch": "2.0"},
         "memory_before": 1e8,
         "seconds": list(seconds),
+        "of_processor": [2 * second for second in seconds],
         "peak_memory": memory,
     }
 
@@ -81,6 +82,8 @@ def test_a_missing_peer_is_named_with_the_reason():
         ({"against": "fast peer", "rate": 0.4}, ("at most 2.5 times the time of fast peer", "2.00 times", True)),
         ({"against": "limit: a", "rate": 0.7}, ("at least 70% of the limit: a", "80%", True)),
         ({"against": "peer", "memory_share": 0.5}, ("at most 50% of the memory of peer", "25%", True)),
+        ({"seconds_each": 0.4e-3}, ("at most 0.40 ms each", "0.50 ms", False)),
+        ({"processor_seconds_each": 2e-3}, ("at most 2.00 ms of the processor each", "1.00 ms", True)),
         ({"memory_bytes": 4e8}, ("at most 0.40 GB", "0.50 GB", False)),
     ],
 )

@@ -53,6 +53,12 @@ def test_seconds_are_those_of_the_repeats(measured):
     assert (short["work"], short["note"], list(short["versions"])) == (10, "sleeps", ["json"])
 
 
+def test_time_of_the_processor_is_not_that_of_waiting(measured):
+    long = measured["contenders"]["long"]
+    assert len(long["of_processor"]) == 3
+    assert all(used < waited for used, waited in zip(long["of_processor"], long["seconds"], strict=True))
+
+
 def test_what_a_library_prints_does_not_disturb(measured):
     assert "missing" not in measured["contenders"]["noisy"]
 

@@ -52,11 +52,17 @@ class ItemKNN(Baseline):
         self.num_neighbors, self.shrink = num_neighbors, shrink
 
     def _learn(self, matrix: InteractionMatrix, work: Working) -> None:
-        kept = []
+        # One block of memory for all: pieces kept one by one would hold on to the pages between them.
+        most = int(matrix.num_meetings.clamp(max=self.num_neighbors).sum())
+        kept = tuple(torch.empty(most, dtype=dtype) for dtype in (torch.int32, torch.int32, torch.float32))
+        count = 0
         for first, last in ranges_of_cost(matrix.num_meetings, _MEETINGS):
-            kept.append(self._nearest(matrix, first, last))
+            found = self._nearest(matrix, first, last)
+            for part, own in zip(kept, found, strict=True):
+                part[count : count + len(own)] = own
+            count += len(found[0])
             work.advance(last - first)
-        candidate, neighbor, similarity = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        candidate, neighbor, similarity = (part[:count] for part in kept)
         self._similar = _grouped(neighbor, candidate, similarity, len(matrix.candidates))
 
     def _nearest(self, matrix: InteractionMatrix, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,12 +16,14 @@ from retrank.cli.output import print_json
 from retrank.core import native
 from retrank.core.errors import RetrankWarning
 from retrank.core.version import __version__
+from retrank.openmp import POLICY_IN_FORCE
 
 __all__ = ["doctor", "examine"]
 
 _EXTRAS: Final = {"ann": "faiss", "plot": "matplotlib", "tensorboard": "tensorboard"}
 _VARIABLES: Final = (
-    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY", "MKL_NUM_THREADS"),
+    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME"),
+    "MKL_NUM_THREADS",
     *("RETRANK_NATIVE", "RETRANK_PROGRESS", "RETRANK_DATA", "RETRANK_CACHE", "XDG_CACHE_HOME", "CXX"),
 )
 
@@ -57,7 +59,7 @@ def examine() -> dict[str, dict[str, Any]]:
         "versions": _versions(),
         "operations": {name: _implementation(build) for name in native.operations()},
         "kernels": _kernels(build),
-        "threads": {"torch": torch.get_num_threads(), "kernels": native.num_threads(), "processors": os.cpu_count()},
+        "threads": _threads(),
         "environment": {name: os.environ.get(name, "not set") for name in _VARIABLES},
         "extras": {name: _extra(name, module) for name, module in _EXTRAS.items()},
     }
@@ -70,6 +72,15 @@ def _versions() -> dict[str, Any]:
         **{name: importlib.metadata.version(name) for name in ("torch", "numpy", "polars")},
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def _threads() -> dict[str, Any]:
+    return {
+        "torch": torch.get_num_threads(),
+        "kernels": native.num_threads(),
+        "processors": os.cpu_count(),
+        "waiting": POLICY_IN_FORCE,
     }
 
 

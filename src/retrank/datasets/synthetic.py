@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from retrank.core.errors import ConfigError, DataError
+from retrank.datasets.alias_table import AliasTable
 
 __all__ = ["SyntheticWorld", "synthetic"]
 
@@ -15,7 +16,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 _SHOWN: Final = 32
-_BLOCK: Final = 16_384
+_BLOCK: Final = 2048  # choices at once, whose candidates stay in the cache
+_SCORES: Final = 2**22
 _FIRST_SECOND: Final = 1_700_000_000
 _SECONDS: Final = 180 * 86_400
 _STAR_SHARES: Final = (0.06, 0.11, 0.27, 0.34, 0.22)  # of 1 to 5 stars, about as in MovieLens
@@ -89,7 +91,7 @@ class SyntheticWorld:
             raise ConfigError(f"1 to {num_candidates} candidates", str(k), "k")
         rows = self._query_rows(queries)
         best = np.empty((len(rows), k), dtype=np.int64)
-        step = max(1, _BLOCK * _SHOWN * 8 // num_candidates)
+        step = max(1, _SCORES // num_candidates)
         for start in range(0, len(rows), step):
             scores = self.query_vectors[rows[start : start + step]] @ self.candidate_vectors.T
             top = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
@@ -203,8 +205,8 @@ def _vectors(num_rows: int, dim: int, rng: np.random.Generator) -> tuple[Ints, F
 
 def _active(num_queries: int, num_interactions: int, rng: np.random.Generator) -> Ints:
     """Draw the query of each interaction: all once, the rest by a power law of activity."""
-    weights = rng.permutation(np.arange(1.0, num_queries + 1) ** -0.5)
-    more = rng.choice(num_queries, size=max(num_interactions - num_queries, 0), p=weights / weights.sum())
+    activity = AliasTable(rng.permutation(np.arange(1.0, num_queries + 1) ** -0.5))
+    more = activity.draw(max(num_interactions - num_queries, 0), rng)
     return rng.permutation(np.concatenate([rng.permutation(num_queries), more])[:num_interactions])
 
 
@@ -217,23 +219,34 @@ def _choose(
     rng: np.random.Generator,
 ) -> tuple[Ints, Floats]:
     """Let each query choose among the candidates it is shown; return their rows and affinities."""
-    cumulative = np.cumsum(shown)
-    cumulative /= cumulative[-1]
+    popular = AliasTable(shown)
     rows, affinity = np.empty(len(query_rows), np.int64), np.empty(len(query_rows), np.float32)
     for start in range(0, len(query_rows), _BLOCK):
         queries = query_vectors[query_rows[start : start + _BLOCK]]
-        slate = np.searchsorted(cumulative, rng.random((len(queries), _SHOWN)), side="right")
-        scores = np.matmul(candidate_vectors[slate], queries[:, :, None])[:, :, 0]
-        # the first of exponential clocks that tick at rates exp(score / temperature) is a softmax draw
-        slowness = np.exp(np.minimum((scores.max(axis=1, keepdims=True) - scores) / temperature, 80))
-        choice = np.argmin(rng.standard_exponential(scores.shape, dtype=np.float32) * slowness, axis=1)[:, None]
+        slate = popular.draw((len(queries), _SHOWN), rng)
+        vectors = candidate_vectors.take(slate, axis=0, mode="clip")
+        scores = np.matmul(vectors, queries[:, :, None])[:, :, 0]
+        choice = _softmax_draw(np.ascontiguousarray(scores.T), temperature, rng)[:, None]
         rows[start : start + _BLOCK] = np.take_along_axis(slate, choice, axis=1)[:, 0]
         affinity[start : start + _BLOCK] = np.take_along_axis(scores, choice, axis=1)[:, 0]
     return rows, affinity
 
 
+def _softmax_draw(scores: Floats, temperature: float, rng: np.random.Generator) -> Ints:
+    """Draw a row of each column with probability proportional to `exp(score / temperature)`."""
+    weights = scores - scores.max(axis=0)
+    weights /= temperature
+    np.exp(weights, out=weights)
+    for row in range(1, len(weights)):
+        weights[row] += weights[row - 1]
+    # in (0, total], so that it falls upon a row, and upon none whose weight is 0
+    places = weights[-1] * (1 - rng.random(weights.shape[1], dtype=np.float32))
+    rows: Ints = np.add.reduce(weights < places, axis=0, dtype=np.int64)
+    return rows
+
+
 def _names(prefix: str, numbers: Ints) -> pl.Series:
-    return pl.Series(numbers).cast(pl.String).str.replace("^", f"{prefix}-")
+    return pl.Series([f"{prefix}-{number}" for number in range(numbers.max() + 1)]).gather(numbers)
 
 
 def _seen(values: Floats, rng: np.random.Generator) -> Floats:
