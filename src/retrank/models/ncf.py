@@ -13,7 +13,6 @@ from retrank.layers.hadamard_product import HadamardProduct
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
 from retrank.layers.slice import Slice
-from retrank.models.id_penalty import DEFAULT_ID_L2
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
 
@@ -30,7 +29,6 @@ def ncf(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
-    id_l2: float = DEFAULT_ID_L2,
 ) -> Ranking:
     """Build a `Ranking` of ids alone: a linear map of the product of two vectors and of an MLP on two others.
 
@@ -46,7 +44,6 @@ def ncf(
         task: see `Ranking`.
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
-        id_l2: penalty of the vectors of ids, see `Ranking`.
 
     Returns:
         The model.
@@ -80,5 +77,5 @@ def ncf(
         task=task,
         label=label,
         weight=weight,
-        id_l2=id_l2,
+        id_l2=0.0,  # l2 is the penalty here
     )
