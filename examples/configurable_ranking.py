@@ -53,6 +53,7 @@ def common() -> dict:
     return {
         "dense_features": ["age"],
         "label": "like",
+        "id_l2": 0.0,  # the tables have penalties of their own
         "task": rr.tasks.Ranking(metrics=[rr.metrics.AUC(), rr.metrics.LogLoss()]),
     }
 

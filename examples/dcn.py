@@ -52,6 +52,7 @@ def tutorial(space: rr.FeatureSpace, cross: Cross | None, layers: list[int]) -> 
         top_stack=MLP(None, [*layers, 1]),
         task=rr.tasks.Ranking(loss=nn.MSELoss(), metrics=[rr.metrics.RootMeanSquaredError()]),
         label="rating",
+        id_l2=0.0,  # the tutorial has no penalties
     )
 
 

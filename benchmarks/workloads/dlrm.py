@@ -29,6 +29,7 @@ def ours(table_rows: int) -> Job:
         feature_interaction=rr.layers.DotInteraction(),
         top_stack=rr.layers.MLP(DIM + PAIRS, TOP),
         task=rr.tasks.Ranking(),
+        id_l2=0.0,  # the peers have no penalty
         dense_features=[rr.core.ColumnSchema("numbers", "number", width=DENSE)],
     )
     ids = ids.long() + 2

@@ -53,9 +53,16 @@ def test_default_loss_takes_logits_and_its_metrics_see_probabilities():
     loss = task(labels, logits)
     probabilities = 1 / (1 + np.exp(-logits.double().numpy()))
     expected = -np.mean(np.where(labels.numpy() == 1, np.log(probabilities), np.log(1 - probabilities)))
+    error = np.abs(probabilities - labels.numpy()).mean()  # each is alone in its bin
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     assert {name: value.item() for name, value in task.results().items()} == pytest.approx(
-        {"auc": 0.5, "accuracy": 0.5, "prediction_mean": probabilities.mean(), "label_mean": 0.5}
+        {
+            "auc": 0.5,
+            "accuracy": 0.5,
+            "calibration_error": error,
+            "prediction_mean": probabilities.mean(),
+            "label_mean": 0.5,
+        }
     )
 
 
@@ -70,7 +77,7 @@ def test_update_metrics_can_be_left_out():
     task(torch.ones(2), torch.zeros(2), update_metrics=False)
     assert task.results() == {}
     task(torch.ones(2), torch.zeros(2, requires_grad=True))
-    assert set(task.results()) == {"auc", "accuracy", "prediction_mean", "label_mean"}
+    assert set(task.results()) == {"auc", "accuracy", "calibration_error", "prediction_mean", "label_mean"}
     again = Ranking(metrics=binary_metrics())
     again.load_metrics_state_dict(task.metrics_state_dict())
     again(torch.zeros(2), torch.ones(2))

@@ -94,6 +94,10 @@ class EmbeddingCollection(Embeddings):
         batch = as_batch(batch, "EmbeddingCollection")
         return {feature: table(batch[feature]) for feature, table in self._owners()}
 
+    def tables_by_feature(self) -> dict[str, Table]:
+        """Return the table of every feature; shared ones come several times."""
+        return dict(self._owners())
+
     def concatenate(self, batch: Batch, others: Sequence[Tensor] = ()) -> Tensor:
         """Look up every feature, into one vector per row.
 

@@ -8,6 +8,7 @@ from retrank.core.batch import Batch
 from retrank.core.config import Configurable
 from retrank.core.errors import ConfigError
 from retrank.core.schema import Schema
+from retrank.embeddings.table import Table
 
 __all__ = ["Embeddings"]
 
@@ -62,6 +63,10 @@ class Embeddings(Configurable, nn.Module, ABC):
             "grow",
             "define grow(schema), or build a new model",
         )
+
+    def tables_by_feature(self) -> dict[str, Table]:
+        """Return the tables that hold one vector an id, by feature; none unless a subclass has some."""
+        return {}
 
     def linear_terms(self) -> "Embeddings":
         """Make a weight, at first 0, for every id that has a vector: the same features with vectors of length 1.

@@ -17,6 +17,7 @@ counts what all processes have seen.
 from retrank.metrics.auc import AUC
 from retrank.metrics.batch import BatchTopK, LossMean
 from retrank.metrics.beyond_accuracy import IntraListDiversity, Novelty, PopularityBias, PopularityMetric
+from retrank.metrics.binary import binary_metrics
 from retrank.metrics.binary_lists import (
     BinaryListMetric,
     HitRate,
@@ -26,7 +27,7 @@ from retrank.metrics.binary_lists import (
     RecallAtK,
 )
 from retrank.metrics.calibration import Calibration, CalibrationError, NormalizedEntropy
-from retrank.metrics.classification import BinaryAccuracy, LabelMean, LogLoss, PredictionMean, binary_metrics
+from retrank.metrics.classification import BinaryAccuracy, LabelMean, LogLoss, PredictionMean
 from retrank.metrics.corpus import FullCorpusTopK, rank_of_positive
 from retrank.metrics.distributed import merged_across_processes
 from retrank.metrics.exposure import CatalogueCoverage, ExposureMetric, GiniIndex

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import ConfigError
-from retrank.metrics.auc import AUC
-from retrank.metrics.metric import PointwiseMetric, WeightedMean
+from retrank.metrics.metric import WeightedMean
 
-__all__ = ["BinaryAccuracy", "LabelMean", "LogLoss", "PredictionMean", "binary_metrics", "log_losses"]
+__all__ = ["BinaryAccuracy", "LabelMean", "LogLoss", "PredictionMean", "log_losses"]
 
 
 @final
@@ -130,17 +129,3 @@ def log_losses(predictions: Tensor, labels: Tensor) -> Tensor:
     loss = -torch.xlogy(labels, inside) - torch.xlogy(1 - labels, 1 - inside)
     in_range = (predictions >= 0) & (predictions <= 1) & (labels >= 0) & (labels <= 1)
     return loss.where(in_range, torch.nan)
-
-
-def binary_metrics() -> list[PointwiseMetric]:
-    """Return new metrics that suit labels 0 and 1: AUC, accuracy, prediction mean and label mean.
-
-    Returns:
-        Metrics for a task that predicts probabilities.
-
-    Example:
-        >>> import retrank as rr
-        >>> [metric.name for metric in rr.metrics.binary_metrics()]
-        ['auc', 'accuracy', 'prediction_mean', 'label_mean']
-    """
-    return [AUC(), BinaryAccuracy(), PredictionMean(), LabelMean()]

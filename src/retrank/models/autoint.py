@@ -10,6 +10,7 @@ from retrank.layers.attention import FieldAttention
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
+from retrank.models.id_penalty import DEFAULT_ID_L2
 from retrank.models.number_columns import number_stack
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
@@ -27,6 +28,7 @@ def autoint(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
+    id_l2: float = DEFAULT_ID_L2,
 ) -> Ranking:
     """Build a `Ranking` whose logit is a linear map of features that attended to each other.
 
@@ -39,6 +41,7 @@ def autoint(
         task: see `Ranking`.
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
+        id_l2: penalty of the vectors of ids, see `Ranking`.
 
     Returns:
         The model.
@@ -66,4 +69,5 @@ def autoint(
         dense_features=dense_features,
         label=label,
         weight=weight,
+        id_l2=id_l2,
     )

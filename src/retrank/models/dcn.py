@@ -12,6 +12,7 @@ from retrank.layers.concatenate import Concatenate
 from retrank.layers.dcn import DCN
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
+from retrank.models.id_penalty import DEFAULT_ID_L2
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
 
@@ -32,6 +33,7 @@ def dcn_v2(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
+    id_l2: float = DEFAULT_ID_L2,
 ) -> Ranking:
     """Build a `Ranking` from a cross network and an MLP on the concatenated features.
 
@@ -47,6 +49,7 @@ def dcn_v2(
         task: see `Ranking`.
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
+        id_l2: penalty of the vectors of ids, see `Ranking`.
 
     Returns:
         The model.
@@ -82,4 +85,5 @@ def dcn_v2(
         dense_features=dense_features,
         label=label,
         weight=weight,
+        id_l2=id_l2,
     )

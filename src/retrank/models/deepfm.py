@@ -11,6 +11,7 @@ from retrank.layers.concatenate import Concatenate
 from retrank.layers.fm import FM
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
+from retrank.models.id_penalty import DEFAULT_ID_L2
 from retrank.models.number_columns import number_stack
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
@@ -27,6 +28,7 @@ def deepfm(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
+    id_l2: float = DEFAULT_ID_L2,
 ) -> Ranking:
     """Build a `Ranking` whose logit is a factorization machine plus an MLP on the same vectors.
 
@@ -38,6 +40,7 @@ def deepfm(
         task: see `Ranking`.
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
+        id_l2: penalty of the vectors of ids, see `Ranking`.
 
     Returns:
         The model.
@@ -63,6 +66,7 @@ def deepfm(
         dense_features=dense_features,
         label=label,
         weight=weight,
+        id_l2=id_l2,
         linear=embeddings.linear_terms(),
     )
 
@@ -77,6 +81,7 @@ def xdeepfm(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
+    id_l2: float = DEFAULT_ID_L2,
 ) -> Ranking:
     """Build a `Ranking` whose logit is a linear map of a compressed interaction network and an MLP, plus linear terms.
 
@@ -89,6 +94,7 @@ def xdeepfm(
         task: see `Ranking`.
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
+        id_l2: penalty of the vectors of ids, see `Ranking`.
 
     Returns:
         The model.
@@ -113,5 +119,6 @@ def xdeepfm(
         dense_features=dense_features,
         label=label,
         weight=weight,
+        id_l2=id_l2,
         linear=embeddings.linear_terms(),
     )

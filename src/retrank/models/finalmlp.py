@@ -8,6 +8,7 @@ from retrank.core.errors import ConfigError
 from retrank.core.schema import ColumnSchema
 from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.two_stream_mlp import TwoStreamMLP
+from retrank.models.id_penalty import DEFAULT_ID_L2
 from retrank.models.number_columns import number_schemas
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
@@ -29,6 +30,7 @@ def finalmlp(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
+    id_l2: float = DEFAULT_ID_L2,
 ) -> Ranking:
     """Build a `Ranking` whose logit is the bilinear fusion of two MLPs, see `rr.layers.TwoStreamMLP`.
 
@@ -45,6 +47,7 @@ def finalmlp(
         task: see `Ranking`.
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
+        id_l2: penalty of the vectors of ids, see `Ranking`.
 
     Returns:
         The model.
@@ -85,4 +88,5 @@ def finalmlp(
         dense_features=dense_features,
         label=label,
         weight=weight,
+        id_l2=id_l2,
     )

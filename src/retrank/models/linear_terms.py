@@ -1,11 +1,11 @@
 """`LinearTerms`: a weight for every id and every number."""
 
+from collections.abc import Mapping
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from retrank.core.batch import Batch
 from retrank.core.errors import ConfigError
 from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.linear import linear
@@ -34,17 +34,17 @@ class LinearTerms(nn.Module):
         self.tables = tables
         self.numbers = linear(num_numbers, 1, bias=False) if num_numbers else None
 
-    def forward(self, batch: Batch, numbers: Tensor | None) -> Tensor:
+    def forward(self, terms: Mapping[str, Tensor], numbers: Tensor | None) -> Tensor:
         """Add up the weights of each row.
 
         Args:
-            batch: has the ids.
+            terms: what the tables made of the batch.
             numbers: `(batch, num_numbers)`, or None.
 
         Returns:
             `(batch, 1)`.
         """
-        terms = list(self.tables(batch).values())
+        weights = list(terms.values())
         if self.numbers is not None and numbers is not None:
-            terms.append(self.numbers(numbers))
-        return torch.cat(terms, dim=1).sum(dim=1, keepdim=True)
+            weights.append(self.numbers(numbers))
+        return torch.cat(weights, dim=1).sum(dim=1, keepdim=True)

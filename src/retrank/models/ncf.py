@@ -77,4 +77,5 @@ def ncf(
         task=task,
         label=label,
         weight=weight,
+        id_l2=0.0,  # l2 is the penalty here
     )

@@ -1,6 +1,6 @@
 """`Ranking`: embeddings, dense features, their interaction, a score."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import torch
@@ -17,9 +17,11 @@ from retrank.layers.mlp import MLP
 from retrank.layers.shapes import concatenate
 from retrank.metrics import binary_metrics
 from retrank.models.checks import require_embeddings, row_weights
+from retrank.models.id_penalty import DEFAULT_ID_L2, IdPenalty
 from retrank.models.linear_terms import LinearTerms
 from retrank.models.number_columns import number_columns, number_schemas
 from retrank.tasks.ranking import Ranking as RankingTask
+from retrank.training.device import model_device
 from retrank.training.mode import evaluating
 from retrank.training.model import Model
 
@@ -42,13 +44,17 @@ class Ranking(Configurable, Model):
         feature_interaction: from the list of vectors to one; `DotInteraction()` by default.
         top_stack: from there to one logit; an `MLP` [512, 256, 1] by default.
         concat_dense: whether the top stack sees the dense vector too.
-        task: the loss and metrics; by default binary cross-entropy on logits with AUC, accuracy, prediction and
-            label means.
+        task: the loss and metrics; by default binary cross-entropy on logits with AUC, accuracy, calibration
+            error, prediction and label means.
         dense_features: columns of numbers: names of those with one number per row, or schemas.
         label: the column with the label.
         weight: the column with the weight of each row, in evaluation too; None for equal weights.
         linear: tables of length 1, of any features, whose numbers are added to the logit. The dense features as they
             are then get a weight each, too.
+        id_l2: factor of the squared norm of every id's vector, beside the sum of the losses of all training rows, as in
+            a penalised logistic regression: what keeps rare ids from being learned by heart. `fit` reads the rows once
+            more to count how often each id occurs. Tables of `EmbeddingCollection`s with an `l2` of their own are
+            left out, and so are other embeddings.
 
     Raises:
         ConfigError: an option that would do nothing, embeddings of another kind, or of different length with the
@@ -81,8 +87,10 @@ class Ranking(Configurable, Model):
         label: str = "label",
         weight: str | None = None,
         linear: Embeddings | None = None,
+        id_l2: float = DEFAULT_ID_L2,
     ) -> None:
         super().__init__()
+        self._id_penalty = IdPenalty(id_l2)
         require_embeddings(embeddings, "models.Ranking(embeddings=...)")
         columns = number_schemas(dense_features)
         if bottom_stack is not None and not columns:
@@ -118,6 +126,8 @@ class Ranking(Configurable, Model):
             ShapeError: the top stack does not end in one number.
         """
         vectors = self.embeddings(batch)
+        if self.training:
+            self._id_penalty.add(batch, self.embeddings, vectors)
         inputs = [vectors[name] for name in sorted(vectors)]
         numbers = self._numbers(batch)
         dense = None if self.bottom_stack is None else self.bottom_stack(numbers)
@@ -130,7 +140,10 @@ class Ranking(Configurable, Model):
         if scores.shape != (len(batch), 1):
             raise ShapeError(f"({len(batch)}, 1)", str(tuple(scores.shape)), "output of top_stack")
         if self.linear is not None:
-            scores = scores + self.linear(batch, numbers)
+            terms = self.linear.tables(batch)
+            if self.training:
+                self._id_penalty.add(batch, self.linear.tables, terms)
+            scores = scores + self.linear(terms, numbers)
         return scores.squeeze(1)
 
     def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:  # noqa: ARG002 (the same for both)
@@ -149,6 +162,15 @@ class Ranking(Configurable, Model):
         weight = row_weights(batch, self.weight, "models.Ranking")
         loss: Tensor = self.task(labels=batch[self.label], predictions=self(batch), weight=weight)
         return loss
+
+    def begin_fit(self, epoch: Iterable[Batch]) -> None:
+        """Count how often each id occurs, for the penalty; see `Trainable.begin_fit`."""
+        embeddings = [self.embeddings, *([] if self.linear is None else [self.linear.tables])]
+        self._id_penalty.count(epoch, embeddings, model_device(self))
+
+    def end_fit(self) -> None:
+        """Drop the counts; see `Trainable.end_fit`."""
+        self._id_penalty.forget()
 
     @property
     def _id_features(self) -> tuple[str, ...]:

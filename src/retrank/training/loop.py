@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, final
 
 import torch
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from retrank.core.allocator import retain_freed_memory
+from retrank.core.batch import Batch
 from retrank.core.config import Configurable, to_config
 from retrank.core.directories import ensure_replaceable
 from retrank.core.errors import ConfigError
@@ -86,20 +87,46 @@ class Loop:
         with torch.random.fork_rng(devices=devices), retain_freed_memory(), self._progress, self._interrupts:
             torch.manual_seed(self._options.seed)
             reset_metrics(self._model)
-            self._resume()
-            for callback in self._options.callbacks:
-                callback.on_fit_start(run)
             try:
-                while not run.is_done:
-                    self._run_epoch()
-            except KeyboardInterrupt as interrupt:
-                self._leave(interrupt)
-                raise
+                self._begin()
+                self._resume()
+                for callback in self._options.callbacks:
+                    callback.on_fit_start(run)
+                self._run_epochs()
+            finally:
+                self._model.end_fit()
             if run.stop_reason is not None:
                 self._progress.note(f"stopped after epoch {run.epoch}: {run.stop_reason}")
             for callback in self._options.callbacks:
                 callback.on_fit_end(run)
         return run.history
+
+    def _run_epochs(self) -> None:
+        try:
+            while not self._run.is_done:
+                self._run_epoch()
+        except KeyboardInterrupt as interrupt:
+            self._leave(interrupt)
+            raise
+
+    def _begin(self) -> None:
+        epoch = self._read_once()
+        try:
+            self._model.begin_fit(epoch)
+        finally:
+            epoch.close()
+
+    def _read_once(self) -> Generator[Batch]:
+        """Yield an epoch of batches without moving the loader."""
+        position = self._batches.state_dict()
+        self._progress.begin("counting ids")
+        try:
+            for batch in self._batches:
+                self._interrupts.check()
+                self._progress.advance(len(batch))
+                yield batch
+        finally:
+            self._batches.load_state_dict(position)
 
     def _run_epoch(self) -> None:
         run, start = self._run, time.perf_counter()

@@ -1,6 +1,7 @@
 """`Trainable`: what the training loop and the evaluation know of a model."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,6 +41,16 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def predict_step(self, batch: Batch) -> Any:
         """Return what `predict` collects for a batch."""
+
+    def begin_fit(self, epoch: Iterable[Batch]) -> None:
+        """Look at the training data before the first step; does nothing unless overridden.
+
+        Args:
+            epoch: its batches, to be iterated once at most; where the loader puts them. A resumed fit gives them again.
+        """
+
+    def end_fit(self) -> None:
+        """Drop what `begin_fit` prepared; called even if training failed. Does nothing unless overridden."""
 
     def begin_evaluation(self) -> None:
         """Prepare what all batches of an evaluation share, e.g. embed the catalogue; does nothing unless overridden."""
