@@ -1,5 +1,7 @@
 """What else a query has: the other candidates of each interaction's query, in no order."""
 
+from typing import Final
+
 import numpy as np
 import polars as pl
 
@@ -9,6 +11,8 @@ from retrank.data.checks import require_keys
 from retrank.data.sources import TableLike, frame
 
 __all__ = ["with_seen_candidates"]
+
+_CELLS: Final = 2**20  # of the rectangle that is looked at at once
 
 
 def with_seen_candidates(
@@ -53,10 +57,16 @@ def with_seen_candidates(
         first=pl.col("place").min().over("query"), count=pl.len().over("query")
     )
     own = keys.join(pairs, on=["query", "candidate"], how="left", maintain_order="left")
-    place, first, count = (own[column].cast(pl.Int64).to_numpy() for column in ("place", "first", "count"))
-    # A query's candidates lie in a circle, in random order; a row takes the ones that follow its own.
-    steps = np.arange(1, 1 + min(length, max(int(count.max(initial=1)) - 1, 1)))
-    places = first[:, None] + ((place - first)[:, None] + steps) % count[:, None]
-    chosen = pl.Series(places.reshape(-1)).set(pl.Series((steps >= count[:, None]).reshape(-1)), None)
-    lists = pairs["candidate"].gather(chosen).reshape((len(rows), len(steps))).arr.to_list().list.drop_nulls()
+    length = min(length, max(int(own["count"].max() or 1) - 1, 1))  # type: ignore[call-overload]
+    parts = [_lists(part, pairs["candidate"], length) for part in own.iter_slices(max(_CELLS // length, 1))]
+    lists = pl.concat(parts) if parts else pl.Series([], dtype=pl.List(pairs.schema["candidate"]))
     return rows.with_columns(lists.alias(name))
+
+
+def _lists(own: pl.DataFrame, candidates: pl.Series, length: int) -> pl.Series:
+    """A query's candidates lie in a circle, in random order; a row takes the ones that follow its own."""
+    place, first, count = (own[column].cast(pl.Int64).to_numpy()[:, None] for column in ("place", "first", "count"))
+    steps = np.arange(1, 1 + length)
+    places = first + (place - first + steps) % count
+    chosen = pl.Series(places.reshape(-1)).set(pl.Series((steps >= count).reshape(-1)), None)
+    return candidates.gather(chosen).reshape((len(own), length)).arr.to_list().list.drop_nulls()
