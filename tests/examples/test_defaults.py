@@ -4,10 +4,10 @@ import tomllib
 from dataclasses import replace
 
 import pytest
-from tests.test_examples import example, table
 
 import retrank as rr
 from retrank.cli.config import load_config, quickstart_config
+from tests.test_examples import example, table
 
 BASELINES = ["popularity", "item-kNN", "EASE, default", "EASE, tuned"]
 
