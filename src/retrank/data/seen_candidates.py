@@ -57,7 +57,8 @@ def with_seen_candidates(
         first=pl.col("place").min().over("query"), count=pl.len().over("query")
     )
     own = keys.join(pairs, on=["query", "candidate"], how="left", maintain_order="left")
-    length = min(length, max(int(own["count"].max() or 1) - 1, 1))  # type: ignore[call-overload]
+    most = int(own["count"].to_numpy().max(initial=1))
+    length = min(length, max(most - 1, 1))
     parts = [_lists(part, pairs["candidate"], length) for part in own.iter_slices(max(_CELLS // length, 1))]
     lists = pl.concat(parts) if parts else pl.Series([], dtype=pl.List(pairs.schema["candidate"]))
     return rows.with_columns(lists.alias(name))
