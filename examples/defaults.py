@@ -172,9 +172,7 @@ def readme(
         tie_residuals=True,
     )
     loader = space.loader(rows, batch_size=1024, shuffle=True, seed=seed)
-    schedule = rr.training.linear_decay(epochs * len(loader))
-    optimizer = rr.optim.LazyAdam(lr=0.003)
-    model.fit(loader, optimizer=optimizer, schedule=schedule, epochs=epochs, seed=seed, progress=False)
+    model.fit(loader, optimizer=rr.optim.LazyAdam(lr=0.003), epochs=epochs, seed=seed, progress=False)
     return rr.Recommender(retrieval=model, space=space, catalogue=data.candidates, history=data.train, time=data.time)
 
 
@@ -279,7 +277,7 @@ def print_table(data: Data, systems: Mapping[str, Any], reference: str) -> None:
         print("|", " | ".join([name, *cells]), "|", flush=True)
 
 
-def main(name: str, seeds: int, *, tune: bool = True, folder: Path | None = None) -> None:
+def main(name: str, seeds: int, *, quick: bool = False, folder: Path | None = None) -> None:
     """Print a Markdown table of one data set."""
     folder = Path(os.environ.get("RETRANK_DATA", ".")) if folder is None else folder
     try:
@@ -297,11 +295,11 @@ def main(name: str, seeds: int, *, tune: bool = True, folder: Path | None = None
         tuned: ease,
         "README": [readme(data, seed) for seed in range(seeds)],
     }
-    if data.last is not None:
+    if data.last is not None and not quick:
         bundles = [configured(data, seed) for seed in range(seeds)]
         systems["retrank train, two-tower"] = [bundle.without_ranking() for bundle in bundles]
         systems["retrank train, two-stage"] = bundles
-    if tune:
+    if not quick:
         settings = tuned_settings(validation)
         label = ", ".join(f"{key} {value}" for key, value in settings.items()) or "the defaults"
         systems[f"README, tuned ({label})"] = [readme(data, seed, **settings) for seed in range(seeds)]
@@ -312,6 +310,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="movielens-last", choices=DATA)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--no-tuning", action="store_true", help="leave out README, tuned")
+    parser.add_argument("--quick", action="store_true", help="the README's program alone, beside the baselines")
     arguments = parser.parse_args()
-    main(arguments.data, arguments.seeds, tune=not arguments.no_tuning)
+    main(arguments.data, arguments.seeds, quick=arguments.quick)

@@ -39,7 +39,7 @@ def run(defaults, monkeypatch, capsys, tmp_path):
 
 
 def test_without_a_split_of_the_command_line_it_compares_the_program(run, world):
-    assert run(replace(world, last=None), tune=False) == [*BASELINES, "README"]
+    assert run(replace(world, last=None), quick=True) == [*BASELINES, "README"]
 
 
 def test_without_times_what_a_query_has_stands_in(run, world):
@@ -49,8 +49,8 @@ def test_without_times_what_a_query_has_stands_in(run, world):
 
 @pytest.mark.slow
 def test_the_command_line_is_compared_where_it_splits_alike(run, world):
-    systems = run(world, tune=False)
-    assert systems[5:] == ["retrank train, two-tower", "retrank train, two-stage"]
+    systems = run(world)
+    assert systems[5:] == ["retrank train, two-tower", "retrank train, two-stage", "README, tuned"]
 
 
 def test_the_configuration_is_the_untouched_one_but_for_files_and_columns(defaults, world, tmp_path):

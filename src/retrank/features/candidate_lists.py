@@ -25,7 +25,12 @@ __all__ = ["CandidateLists", "ListLengths", "share_vocabularies"]
 @final
 @dataclass(frozen=True)
 class ListLengths(Summary):
-    """The type of the keys in lists, None if all lists are empty, and how long the longest list is."""
+    """What the lists of a part tell.
+
+    Args:
+        kind: the type of the keys; None if all lists are empty.
+        longest: how long the longest list is.
+    """
 
     kind: KeyType | None
     longest: int
