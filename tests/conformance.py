@@ -311,7 +311,7 @@ class FeatureConformance:
             columns = {"own": "x", "other": "flat"}
             kinds = {name: rr.features.Categorical(column=column) for name, column in columns.items()}
             return rr.FeatureSpace(kinds, crosses=[kind])
-        if isinstance(kind, rr.features.Recent):
+        if isinstance(kind, rr.features.Recent | rr.features.Seen):
             return rr.FeatureSpace({"key": rr.features.Categorical(column="flat"), "x": kind})
         return rr.FeatureSpace({"x": kind})
 

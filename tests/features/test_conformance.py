@@ -26,6 +26,7 @@ CASES = {
     "passthrough": FeatureCase(features.Passthrough, NUMBERS, 99.0),
     "recent": FeatureCase(lambda: features.Recent("key", decay=0.1), LISTS, ["new", "a"]),
     "rescaled": FeatureCase(lambda: features.Rescaled(0.5, 1.0), NUMBERS, 99.0),
+    "seen": FeatureCase(lambda: features.Seen("key"), LISTS, ["new", "a"]),
     "text": FeatureCase(lambda: features.Text(max_tokens=10, max_length=3), ["a b", "b", "c b a d", "", "a", "b"], "z"),
     "text_tf_idf": FeatureCase(
         lambda: features.Text(standardize=None, ngrams=[1, 2], weights="tf_idf"),

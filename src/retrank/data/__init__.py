@@ -4,7 +4,8 @@
 and row of bad input. `Loader` gives batches of columns in memory, `StreamingLoader` of a table that does not fit; both
 are `Batches`: the same seed gives the same order, and an epoch can be resumed in its middle. The splits divide a table
 into train and test at random, at a point in time, or at each query's last rows; `with_recent_candidates` adds to each
-interaction what its query did before, and `sample_lists` puts some rows of a query side by side.
+interaction what its query did before, `with_seen_candidates` what else its query has, and `sample_lists` puts some rows
+of a query side by side.
 """
 
 from retrank.data.batches import Batches
@@ -24,6 +25,7 @@ from retrank.data.key_index import KeyIndex
 from retrank.data.list_sampling import sample_lists
 from retrank.data.loader import Loader
 from retrank.data.recent_candidates import latest_candidates, with_recent_candidates
+from retrank.data.seen_candidates import with_seen_candidates
 from retrank.data.source import Source, shard_range
 from retrank.data.sources import ArrowCapsule, TableLike, frame, source
 from retrank.data.splits import leave_last_split, random_split, time_split
@@ -56,4 +58,5 @@ __all__ = [
     "source",
     "time_split",
     "with_recent_candidates",
+    "with_seen_candidates",
 ]

@@ -123,6 +123,21 @@ class EventLog:
         """
         return self._windows(places, None, None)
 
+    def distinct(self, places: Tensor) -> Jagged:
+        """Return what queries did, each candidate once.
+
+        Args:
+            places: `(n,)` int64 places of queries; -1 for an unknown one.
+
+        Returns:
+            A `Jagged` with n rows of int64 places of candidates, ascending.
+        """
+        events, num_candidates = self.events(places), max(len(self.candidates), 1)
+        codes = torch.unique(events.row_index() * num_candidates + events.values)
+        return Jagged.from_lengths(
+            codes % num_candidates, torch.bincount(codes // num_candidates, minlength=len(places))
+        )
+
     def latest(self, places: Tensor, length: int | None = None) -> Jagged:
         """Return what queries did last, as it stands now.
 

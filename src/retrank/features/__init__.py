@@ -1,12 +1,12 @@
 """Features: what a column means, what is learned from it, and the tensor it becomes.
 
 A `FeatureSpace` names the features of a table. Its kinds: `Categorical`, `CategoricalList` and `Text` keep a
-`Vocabulary`; `Hashed` and `Cross` hash to buckets; `Recent`
-holds what a query did last, in the vocabulary of the candidates; `Discretized` and `Bucketized` cut numbers into bins;
-`TimestampPart` takes what comes around in time; `Rescaled`, `Normalized`, `Log` and `Passthrough` stay numbers, and
-`BagOfWords` makes texts numbers. In every id column 0 is padding and 1 unknown. A space learns through mergeable
-`statistics`, so a streamed or sharded table teaches what the whole table does; it grows without renumbering and is
-saved as JSON and Parquet.
+`Vocabulary`; `Hashed` and `Cross` hash to buckets; `Recent` holds what a query did last, in the vocabulary of the
+candidates, and `Seen` what it has, in no order; `Discretized` and `Bucketized` cut numbers into bins; `TimestampPart`
+takes what comes around in time; `Rescaled`, `Normalized`, `Log` and `Passthrough` stay numbers, and `BagOfWords` makes
+texts numbers. In every id column 0 is padding and 1 unknown. A space learns through mergeable `statistics`, so a
+streamed or sharded table teaches what the whole table does; it grows without renumbering and is saved as JSON and
+Parquet.
 
 A `Catalogue` is the table of candidates with a row each, a `History` who interacted with which of them.
 """
@@ -24,6 +24,7 @@ from retrank.features.kinds import Feature
 from retrank.features.numeric import Log, Normalized, NumberFeature, Rescaled
 from retrank.features.passthrough import Passthrough
 from retrank.features.recent import Recent
+from retrank.features.seen import Seen
 from retrank.features.space import FeatureSpace
 from retrank.features.text import Text
 from retrank.features.time import TimestampPart
@@ -48,6 +49,7 @@ __all__ = [
     "Passthrough",
     "Recent",
     "Rescaled",
+    "Seen",
     "TableSummary",
     "Text",
     "TimestampPart",

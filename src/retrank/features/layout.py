@@ -13,11 +13,11 @@ from retrank.core.schema import Schema
 from retrank.core.working import Working
 from retrank.data.checks import require_columns
 from retrank.data.sources import TableLike
+from retrank.features.candidate_lists import share_vocabularies
 from retrank.features.categorical import VocabularyFeature
 from retrank.features.cross import Cross
 from retrank.features.fitting import TableSummary, column_of, columns_of, summarize_table
 from retrank.features.kinds import Feature
-from retrank.features.recent import share_vocabularies
 from retrank.features.vocabulary import Vocabulary
 
 __all__ = ["Layout"]

@@ -186,7 +186,7 @@ def _excluded(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
     if rules.exclude_seen:
         found.append(parts.history.rows_of(parts.history.events.events(asked.events)))
         found += [
-            _rows_of_lists(parts, asked.brought[name]) for name in parts.queries.recent_columns if name in asked.brought
+            _rows_of_lists(parts, asked.brought[name]) for name in parts.queries.list_columns if name in asked.brought
         ]
     filled = [part for part in found if len(part.values)]
     if len(filled) < 2:

@@ -103,7 +103,7 @@ def require_times(events: EventLog, space: FeatureSpace, names: list[str], candi
                 "a history with times, to know what each query did last",
                 "one without",
                 f"feature '{name}'",
-                "name the column of times, with time=, or pass queries= with the lists as they stand now",
+                "name the column of times, with time=, or let the space have a rr.features.Seen, which has no order",
             )
 
 

@@ -68,8 +68,8 @@ class HistoryQueries:
         return {}
 
     @property
-    def recent_columns(self) -> list[str]:
-        """The columns with what a query did last: none."""
+    def list_columns(self) -> list[str]:
+        """The columns with lists of candidates that belong to a query: none."""
         return []
 
     @property

@@ -17,6 +17,7 @@ from retrank.data.checks import require_columns
 from retrank.data.events import EventLog
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import KeyType, as_keys, key_type
+from retrank.features.candidate_lists import CandidateLists
 from retrank.features.recent import Recent
 from retrank.features.space import FeatureSpace
 from retrank.recommender.transformed import blank, is_telling, replace_rows, transform_known, transform_rows
@@ -62,8 +63,8 @@ class AskedQueries:
 class QueryFeatures:
     """The transformed features of known queries, a value.
 
-    All features are transformed once, except what a query did last: where the log has times, a `Recent` feature of
-    the candidates is read from it at the moment of asking.
+    All features are transformed once, except what a query did: a `Seen` feature of the candidates, and where the log
+    has times a `Recent` one, is read from the log at the moment of asking.
 
     Args:
         table: the feature columns of known queries, one or more rows per query; the last one counts.
@@ -95,10 +96,14 @@ class QueryFeatures:
         self._kinds = {name: layout.features[name] for name in self._parts}
         self._columns = {name: layout.column(name) for name in self._parts}
         self._read = {name: layout.columns([name]) for name in self._parts}  # with the weights of lists
-        self._recents = {
-            name: kind for name, kind in self._kinds.items() if isinstance(kind, Recent) and kind.of == candidate_id
+        self._lists = {
+            name: kind
+            for name, kind in self._kinds.items()
+            if isinstance(kind, CandidateLists) and kind.of == candidate_id
         }
-        self._of_history = self._recents if events.time is not None else {}
+        self._of_history = {
+            name: kind for name, kind in self._lists.items() if events.time is not None or not isinstance(kind, Recent)
+        }
         stored = [name for name in self._parts if name not in self._of_history]
         read = [column for name in stored for column in self._read[name]]
         columns = list(dict.fromkeys(column for column in read if column != query))
@@ -141,9 +146,9 @@ class QueryFeatures:
         return {name: dtype for name, dtype in {**self._table.schema, **lists}.items() if name != self.query}
 
     @property
-    def recent_columns(self) -> list[str]:
-        """The columns with what a query did last, as lists of candidate keys."""
-        return list(dict.fromkeys(self._columns[name] for name in self._recents))
+    def list_columns(self) -> list[str]:
+        """The columns with what a query did, as lists of candidate keys."""
+        return list(dict.fromkeys(self._columns[name] for name in self._lists))
 
     @property
     def stored_table(self) -> pl.DataFrame:
@@ -156,11 +161,11 @@ class QueryFeatures:
         places = torch.from_numpy(self._events.queries.find(self._table[self.query]))
         lists = []
         for name, kind in self._of_history.items():
-            recent = self._events.latest(places, kind.longest)
-            keys = self._events.candidates.keys.gather(recent.values.numpy())
-            by_query = pl.DataFrame({"row": recent.row_index().numpy(), "key": keys})
+            past = _past(self._events, kind, places)
+            keys = self._events.candidates.keys.gather(past.values.numpy())
+            by_query = pl.DataFrame({"row": past.row_index().numpy(), "key": keys})
             found = by_query.group_by("row", maintain_order=True).agg("key")
-            column = pl.DataFrame({"row": pl.arange(0, len(recent), eager=True)}).join(found, on="row", how="left")
+            column = pl.DataFrame({"row": pl.arange(0, len(past), eager=True)}).join(found, on="row", how="left")
             lists.append(column["key"].fill_null([]).alias(self._columns[name]))
         return self._table.with_columns(lists)
 
@@ -241,7 +246,7 @@ class QueryFeatures:
         rows = slice(place, place + 1)
         batch = Batch(
             {
-                name: self._latest(name, event) if name in self._of_history else self._whole[name][rows]
+                name: self._past(name, event) if name in self._of_history else self._whole[name][rows]
                 for name in self._names
             }
         )
@@ -276,15 +281,17 @@ class QueryFeatures:
                 tells |= self._stored_tells[name]
         return tells
 
-    def _latest(self, name: str, events: Tensor) -> Jagged:
-        lists = self._events.latest(events, self._of_history[name].longest)
-        return self._of_history[name].weighted(Jagged.unchecked(self._ids[name][lists.values], lists.offsets))
+    def _past(self, name: str, events: Tensor) -> Jagged:
+        kind = self._of_history[name]
+        lists = _past(self._events, kind, events)
+        ids = Jagged.unchecked(self._ids[name][lists.values], lists.offsets)
+        return kind.weighted(ids) if isinstance(kind, Recent) else ids
 
     def _part(self, name: str, asked: AskedQueries) -> tuple[Column, Tensor]:
         """Return a feature, and of which queries it says something."""
         kind = self._kinds[name]
         if name in self._of_history:
-            made: Column = self._latest(name, asked.events)
+            made: Column = self._past(name, asked.events)
             tells = is_telling(made, self._schema[name])
         else:
             made, tells = self._known(name, asked), asked.places >= 0
@@ -328,6 +335,11 @@ class QueryFeatures:
         if not len(self.index):
             return nothing
         return replace_rows(_take(stored, places.clamp(min=0)), nothing, unknown)
+
+
+def _past(events: EventLog, kind: CandidateLists, places: Tensor) -> Jagged:
+    """Return what queries did, as a kind of feature wants it: places of candidates in the log."""
+    return events.latest(places, kind.num_recent) if isinstance(kind, Recent) else events.distinct(places)
 
 
 def _take(column: Column, rows: Tensor) -> Column:

@@ -186,13 +186,13 @@ class ModelUpdate:
 
 
 def reads_past(model: RetrievalModel, tables: UpdateTables, space: FeatureSpace) -> list[str]:
-    """Name the columns without which the query of a model is nothing: what it did last, as the residual of a tower.
+    """Name the columns without which the query of a model is nothing: what it did, as the residual of a tower.
 
     Args:
         model: the retrieval model.
-        tables: knows which columns hold what a query did last.
+        tables: knows which columns hold what a query did.
         space: the features.
     """
     residuals = [part.residual_feature for part in model.modules() if isinstance(part, Tower)]
     columns = [space.layout.column(name) for name in residuals if name is not None]
-    return [name for name in dict.fromkeys(columns) if name in tables.recents]
+    return [name for name in dict.fromkeys(columns) if name in tables.recents or name in tables.seens]

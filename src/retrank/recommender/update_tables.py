@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, final
+from typing import Final, Self, final
 
 import numpy as np
 import polars as pl
@@ -16,11 +16,15 @@ from retrank.data.event_times import as_times, times_like
 from retrank.data.events import EventLog
 from retrank.data.key_index import KeyIndex
 from retrank.data.keys import as_keys, key_type
+from retrank.data.seen_candidates import with_seen_candidates
 from retrank.features.recent import Recent
+from retrank.features.seen import Seen
 from retrank.recommender.recommender import Recommender
 from retrank.recommender.typed_columns import as_trained
 
 __all__ = ["UpdateTables", "checked_events", "merged", "require_known", "unknown_events"]
+
+_LIST: Final = "other candidates of the query"
 
 
 @final
@@ -37,6 +41,7 @@ class UpdateTables:
         candidates: the table of candidates after it; old ones keep their places.
         queries: the feature columns of known queries after it.
         recents: the columns with what a query did last, and how long they are at most.
+        seens: the columns with what a query has, and how long they were at most in training.
         required: the columns of queries in which a null cannot be learned from.
     """
 
@@ -48,6 +53,7 @@ class UpdateTables:
     candidates: pl.DataFrame
     queries: pl.DataFrame
     recents: dict[str, int | None]
+    seens: dict[str, int]
     required: list[str]
 
     @classmethod
@@ -77,11 +83,14 @@ class UpdateTables:
         layout, stored = recommender.space.layout, recommender.queries.stored_table
         kinds = {name: layout.features[name] for name in layout.parts(features)}
         recents: dict[str, int | None] = {}
+        seens: dict[str, int] = {}
         for name, kind in kinds.items():
             if isinstance(kind, Recent) and kind.of == recommender.retrieval.candidate_id:
                 column = layout.column(name)
-                lengths = [kind.longest, recents.get(column, kind.longest)]
+                lengths = [kind.num_recent, recents.get(column, kind.num_recent)]
                 recents[column] = None if None in lengths else max(length or 0 for length in lengths)
+            elif isinstance(kind, Seen) and kind.of == recommender.retrieval.candidate_id:
+                seens[layout.column(name)] = kind.longest or 1
         if recents and log.time is None:
             fix = "build the recommender with the times of its history"
             raise ConfigError("a history with times, for what came before each event", "none", "update", fix)
@@ -110,6 +119,7 @@ class UpdateTables:
             candidates=candidates,
             queries=queries,
             recents=recents,
+            seens=seens,
             required=[name for name in queries.columns if name in required],
         )
 
@@ -144,7 +154,7 @@ class UpdateTables:
         return table if times is None else table.join(self.new, on=table.columns, how="anti", maintain_order="left")
 
     def rows(self, events: pl.DataFrame) -> pl.DataFrame:
-        """Join events with the features of their queries and candidates, and with what came strictly before them.
+        """Join events with the features of their queries and candidates, and with what came before or is there beside.
 
         Args:
             events: keys, times if there are any, and columns that stand in place of the query's.
@@ -152,11 +162,19 @@ class UpdateTables:
         Returns:
             One row per event, in order.
         """
-        table = events.drop([name for name in self.recents if name in events.columns])
+        table = events.drop([name for name in (*self.recents, *self.seens) if name in events.columns])
         for details, key in ((self.queries, self.query), (self.candidates, self.candidate)):
             names = [name for name in details.columns if name == key or name not in table.columns]
             table = table.join(details.select(names), on=key, how="left", maintain_order="left")
-        return table.with_columns(self._before(events, length).alias(name) for name, length in self.recents.items())
+        lists = [self._before(events, length).alias(name) for name, length in self.recents.items()]
+        lists += [self._beside(events, length).alias(name) for name, length in self.seens.items()]
+        return table.with_columns(lists)
+
+    def _beside(self, events: pl.DataFrame, length: int) -> pl.Series:
+        """Return lists of other candidate keys that the query of each event has, drawn where there are many."""
+        pairs = self.events.distinct_pairs().join(events, on=self.query, how="semi")
+        lists = with_seen_candidates(pairs, query=self.query, candidate=self.candidate, length=length, name=_LIST)
+        return events.join(lists, on=[self.query, self.candidate], how="left", maintain_order="left")[_LIST]
 
     def _before(self, events: pl.DataFrame, length: int | None) -> pl.Series:
         """Return lists of the candidate keys that the query of each event had strictly before it, oldest first."""
