@@ -33,8 +33,8 @@ sys.meta_path.insert(0, Watch())
 sys.stdout.flush()
 subprocess.run([sys.executable, "-c", {TELL!r}])
 """
-    before, said, inherited = run(program).stdout.splitlines()
-    assert before == inherited == "passive"
+    *before, said, inherited = run(program).stdout.splitlines()  # polars also looks for torch
+    assert set(before) == {inherited} == {"passive"}
     assert said == "passive, waiting threads sleep: OMP_WAIT_POLICY=passive, set by retrank"
 
 

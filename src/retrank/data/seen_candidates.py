@@ -8,7 +8,7 @@ import polars as pl
 from retrank.core.arguments import check_count
 from retrank.core.errors import ConfigError
 from retrank.data.checks import require_keys
-from retrank.data.sources import TableLike, frame
+from retrank.data.sources import TableLike, frame, like
 
 __all__ = ["with_seen_candidates"]
 
@@ -61,7 +61,7 @@ def with_seen_candidates(
     length = min(length, max(most - 1, 1))
     parts = [_lists(part, pairs["candidate"], length) for part in own.iter_slices(max(_CELLS // length, 1))]
     lists = pl.concat(parts) if parts else pl.Series([], dtype=pl.List(pairs.schema["candidate"]))
-    return rows.with_columns(lists.alias(name))
+    return like(table, rows.with_columns(lists.alias(name)))
 
 
 def _lists(own: pl.DataFrame, candidates: pl.Series, length: int) -> pl.Series:

@@ -14,6 +14,7 @@ A `Catalogue` is the table of candidates with a row each, a `History` who intera
 from retrank.features import hashing, statistics
 from retrank.features.bag_of_words import BagOfWords
 from retrank.features.bins import BinFeature, Bucketized, Discretized
+from retrank.features.candidate_lists import CandidateLists
 from retrank.features.catalogue import Catalogue
 from retrank.features.categorical import Categorical, CategoricalList, VocabularyFeature
 from retrank.features.cross import Cross
@@ -34,6 +35,7 @@ __all__ = [
     "BagOfWords",
     "BinFeature",
     "Bucketized",
+    "CandidateLists",
     "Catalogue",
     "Categorical",
     "CategoricalList",
