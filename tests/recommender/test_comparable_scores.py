@@ -90,7 +90,10 @@ def test_a_score_depends_on_its_query_and_its_candidate_alone(recommender, data)
             deny=request.deny,
         )  # fmt: skip
         assert alone["score"].is_sorted(descending=True)
-        assert alone["song"].to_list() == found.filter(user=request.query["user"])["song"].to_list()
+        among = found.filter(user=request.query["user"])
+        if has_independent_rows():  # otherwise scores alone and among others differ by rounding, and so may near ties
+            assert alone["song"].to_list() == among["song"].to_list()
+        np.testing.assert_allclose(alone["score"], among["score"], rtol=1e-4, atol=1e-5)
 
 
 def test_scores_are_those_of_the_standard_list(recommender):
