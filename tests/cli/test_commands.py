@@ -108,6 +108,12 @@ def test_every_user_that_is_named_is_answered(trained, world):
     shown = retrank(*arguments, "--user", 42, "--user", 43).stdout
     assert "for person 42" in shown
     assert "for person 43" in shown
+    assert "nothing is known" not in shown
+
+
+def test_a_user_of_whom_nothing_is_known_gets_what_is_popular_and_is_told_so(trained, world):
+    shown = retrank("recommend", world / "bundle", "-k", 3, "--user", 1_000_000).stdout
+    assert "of whom nothing is known" in " ".join(shown.split())
 
 
 def test_recommend_to_a_newcomer_with_a_condition(trained, world):

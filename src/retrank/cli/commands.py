@@ -10,6 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.markup import escape
 
+from retrank.baselines.popularity import Popularity
 from retrank.cli.comparison import COMPARED, NAMES, baseline_of, better_baseline, compare, settings_of
 from retrank.cli.config import RunConfig
 from retrank.cli.output import print_json, table_of
@@ -128,6 +129,8 @@ def recommend(
             print_json({"query": values, "recommendations": lists.to_dicts()})
         else:
             title = f"for {', '.join(f'{column} {value}' for column, value in one.items())}"
+            if "popularity" in lists["stage"] and not isinstance(recommender.baseline, Popularity):
+                title += ", of whom nothing is known: what is popular"
             Console().print(table_of(lists.drop("stage"), title))
 
 
