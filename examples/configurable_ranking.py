@@ -70,8 +70,10 @@ MODELS: dict[str, Callable[[rr.FeatureSpace], models.Ranking]] = {
     "DCN-v2, parallel": lambda space: models.dcn_v2(
         embeddings(space), structure="parallel", num_crosses=2, **HIDDEN, **common()
     ),
-    "DeepFM": lambda space: models.deepfm(embeddings(space), **HIDDEN, **common()),
-    "xDeepFM": lambda space: models.xdeepfm(embeddings(space), cross_units=[16, 16], **HIDDEN, **common()),
+    "DeepFM": lambda space: models.deepfm(embeddings(space), linear_l2=0.0, **HIDDEN, **common()),
+    "xDeepFM": lambda space: models.xdeepfm(
+        embeddings(space), cross_units=[16, 16], linear_l2=0.0, **HIDDEN, **common()
+    ),
     "Wide & Deep": lambda space: models.wide_and_deep(embeddings(space), embeddings(space, 1), **HIDDEN, **common()),
     "AutoInt": lambda space: models.autoint(
         embeddings(space), attention=rr.layers.FieldAttention(num_layers=2), **common()

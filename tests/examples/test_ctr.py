@@ -27,7 +27,8 @@ def test_table(ctr, capsys):
     ctr.main(seeds=2, epochs=1, names=tuple(ctr.DATA), models=("DeepFM",))
     head, *rows = table(capsys.readouterr().out)
     assert head[1:3] == ["model", "log loss, mean ± std"]
-    systems = ["rate of clicks", "logistic regression", "DeepFM", "DeepFM, no penalty", "DeepFM, tuned"]
+    variants = [f"DeepFM, {variant}" for variant in ("tuned", "no penalty", "one learning rate")]
+    systems = ["rate of clicks", "logistic regression", "DeepFM", *variants]
     assert [row[1] for row in rows] == [*systems, *systems, "the true rates"]
     assert [row[3] == "" for row in rows] == [row[1] == "logistic regression" for row in rows]
     losses = {tuple(row[:2]): float(row[2].split(" ± ")[0]) for row in rows}

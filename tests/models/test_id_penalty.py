@@ -46,15 +46,27 @@ ID = st.integers(1, NUM_IDS - 1)
 ROWS = st.lists(st.tuples(ID, st.lists(ID, max_size=3)), min_size=1, max_size=9)
 
 
-@given(table=ROWS, batch_size=st.integers(1, 9), factor=st.sampled_from([0.5, 3.0]))
+@given(table=ROWS, batch_size=st.integers(1, 9), factor=st.sampled_from([0.0, 0.5, 3.0]))
 def test_an_epoch_pays_for_each_id_once_whatever_the_batch_size(table, batch_size, factor):
     data = rows([number for number, _ in table], [numbers for _, numbers in table])
-    model = rr.models.deepfm(embeddings(), layers=[4], id_l2=factor)
+    model = rr.models.deepfm(embeddings(), layers=[4], id_l2=factor, linear_l2=2.0)
     torch.nn.init.normal_(model.linear.tables["a"].weight)
     expected = sum(
-        norms(tables["a"], data["a"]) + shared(tables["b"], data) for tables in (model.embeddings, model.linear.tables)
+        l2 * (norms(tables["a"], data["a"]) + shared(tables["b"], data))
+        for l2, tables in ((factor, model.embeddings), (2.0, model.linear.tables))
     )
-    assert measured(model, data, batch_size) == pytest.approx(factor * expected, rel=1e-4, abs=1e-6)
+    assert measured(model, data, batch_size) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("num_rows", [3, 600])
+def test_few_rows_are_penalised_less_unless_a_factor_is_given(num_rows):
+    data = rows([2] * num_rows, [[]] * num_rows)
+    model = rr.models.dcn_v2(embeddings(), layers=[4])
+    expected = num_rows / 100 * (norms(model.embeddings["a"], data["a"]) + shared(model.embeddings["b"], data))
+    assert measured(model, data, num_rows) == pytest.approx(expected, rel=1e-4)
+    model = rr.models.dcn_v2(embeddings(), layers=[4], id_l2=60.0)
+    expected = 60 * (norms(model.embeddings["a"], data["a"]) + shared(model.embeddings["b"], data))
+    assert measured(model, data, num_rows) == pytest.approx(expected, rel=1e-4)
 
 
 def shared(table, data):
@@ -104,10 +116,11 @@ def test_gradients_stay_row_sparse():
     assert touched == [2, 3]
 
 
+@pytest.mark.parametrize("name", ["id_l2", "linear_l2"])
 @pytest.mark.parametrize("factor", [-1.0, float("inf"), float("nan")])
-def test_a_factor_that_is_none_is_refused(factor):
-    with pytest.raises(rr.errors.ConfigError, match="id_l2 >= 0"):
-        rr.models.dcn_v2(embeddings(), id_l2=factor)
+def test_a_factor_that_is_none_is_refused(name, factor):
+    with pytest.raises(rr.errors.ConfigError, match=f"{name} >= 0"):
+        rr.models.deepfm(embeddings(), **{name: factor})
 
 
 def test_what_is_noise_about_rare_ids_is_not_learned():
@@ -117,11 +130,11 @@ def test_what_is_noise_about_rare_ids_is_not_learned():
     data = rr.Batch({"group": torch.tensor(group), "rare": torch.tensor(rare), "label": torch.tensor(clicked)})
     train, test = rr.data.Loader(data[:4000], 256, shuffle=True), rr.data.Loader(data[4000:], 1000)
     losses = {}
-    for factor in (0.0, rr.models.deepfm.__kwdefaults__["id_l2"]):
+    for factor in (0.0, None):
         torch.manual_seed(0)
         tables = {"group": rr.EmbeddingTable(6, 8), "rare": rr.EmbeddingTable(3000, 8)}
-        model = rr.models.deepfm(rr.EmbeddingCollection(tables), layers=[32], id_l2=factor)
-        model.fit(train, optimizer=rr.optim.LazyAdam(lr=0.005), epochs=6, device="cpu", progress=False)
+        linear = {} if factor is None else {"linear_l2": factor}
+        model = rr.models.deepfm(rr.EmbeddingCollection(tables), layers=[32], id_l2=factor, **linear)
+        model.fit(train, epochs=20, device="cpu", progress=False)
         losses[factor] = model.evaluate(test)["loss"]
-    none, default = losses.values()
-    assert default < none - 0.02
+    assert losses[None] < losses[0.0] - 0.02

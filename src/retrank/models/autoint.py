@@ -10,7 +10,6 @@ from retrank.layers.attention import FieldAttention
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
-from retrank.models.id_penalty import DEFAULT_ID_L2
 from retrank.models.number_columns import number_stack
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
@@ -28,7 +27,7 @@ def autoint(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
-    id_l2: float = DEFAULT_ID_L2,
+    id_l2: float | None = None,
 ) -> Ranking:
     """Build a `Ranking` whose logit is a linear map of features that attended to each other.
 

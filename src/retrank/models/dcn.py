@@ -12,7 +12,7 @@ from retrank.layers.concatenate import Concatenate
 from retrank.layers.dcn import DCN
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
-from retrank.models.id_penalty import DEFAULT_ID_L2
+from retrank.models.id_penalty import DEFAULT_LINEAR_L2
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
 
@@ -33,7 +33,9 @@ def dcn_v2(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
-    id_l2: float = DEFAULT_ID_L2,
+    id_l2: float | None = None,
+    linear: Embeddings | None = None,
+    linear_l2: float = DEFAULT_LINEAR_L2,
 ) -> Ranking:
     """Build a `Ranking` from a cross network and an MLP on the concatenated features.
 
@@ -50,6 +52,9 @@ def dcn_v2(
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
         id_l2: penalty of the vectors of ids, see `Ranking`.
+        linear: weights to add to the logit, e.g. `embeddings.linear_terms()`. The paper has none; clicks are predicted
+            better with them, see `Ranking`.
+        linear_l2: penalty of these weights, see `Ranking`.
 
     Returns:
         The model.
@@ -86,4 +91,6 @@ def dcn_v2(
         label=label,
         weight=weight,
         id_l2=id_l2,
+        linear=linear,
+        linear_l2=linear_l2,
     )

@@ -11,7 +11,7 @@ from retrank.layers.concatenate import Concatenate
 from retrank.layers.fm import FM
 from retrank.layers.mlp import MLP
 from retrank.layers.parallel import Parallel
-from retrank.models.id_penalty import DEFAULT_ID_L2
+from retrank.models.id_penalty import DEFAULT_LINEAR_L2
 from retrank.models.number_columns import number_stack
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
@@ -28,7 +28,8 @@ def deepfm(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
-    id_l2: float = DEFAULT_ID_L2,
+    id_l2: float | None = None,
+    linear_l2: float = DEFAULT_LINEAR_L2,
 ) -> Ranking:
     """Build a `Ranking` whose logit is a factorization machine plus an MLP on the same vectors.
 
@@ -41,6 +42,7 @@ def deepfm(
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
         id_l2: penalty of the vectors of ids, see `Ranking`.
+        linear_l2: penalty of the weights of ids, see `Ranking`.
 
     Returns:
         The model.
@@ -67,6 +69,7 @@ def deepfm(
         label=label,
         weight=weight,
         id_l2=id_l2,
+        linear_l2=linear_l2,
         linear=embeddings.linear_terms(),
     )
 
@@ -81,7 +84,8 @@ def xdeepfm(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
-    id_l2: float = DEFAULT_ID_L2,
+    id_l2: float | None = None,
+    linear_l2: float = DEFAULT_LINEAR_L2,
 ) -> Ranking:
     """Build a `Ranking` whose logit is a linear map of a compressed interaction network and an MLP, plus linear terms.
 
@@ -95,6 +99,7 @@ def xdeepfm(
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
         id_l2: penalty of the vectors of ids, see `Ranking`.
+        linear_l2: penalty of the weights of ids, see `Ranking`.
 
     Returns:
         The model.
@@ -120,5 +125,6 @@ def xdeepfm(
         label=label,
         weight=weight,
         id_l2=id_l2,
+        linear_l2=linear_l2,
         linear=embeddings.linear_terms(),
     )

@@ -8,7 +8,6 @@ from retrank.core.errors import ConfigError
 from retrank.core.schema import ColumnSchema
 from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.two_stream_mlp import TwoStreamMLP
-from retrank.models.id_penalty import DEFAULT_ID_L2
 from retrank.models.number_columns import number_schemas
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
@@ -30,7 +29,7 @@ def finalmlp(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
-    id_l2: float = DEFAULT_ID_L2,
+    id_l2: float | None = None,
 ) -> Ranking:
     """Build a `Ranking` whose logit is the bilinear fusion of two MLPs, see `rr.layers.TwoStreamMLP`.
 

@@ -13,9 +13,11 @@ from retrank.core.penalties import add_penalty
 from retrank.embeddings.embeddings import Embeddings
 from retrank.embeddings.table import Table
 
-__all__ = ["DEFAULT_ID_L2", "IdPenalty"]
+__all__ = ["DEFAULT_LINEAR_L2", "IdPenalty"]
 
-DEFAULT_ID_L2: Final = 60.0
+DEFAULT_LINEAR_L2: Final = 2.0
+_VECTOR_L2: Final = 100.0
+_ROWS_PER_L2: Final = 100  # of fewer rows than 10,000 the default asks less, or a handful would teach nothing
 
 
 @final
@@ -27,16 +29,18 @@ class IdPenalty:
     own are left out.
 
     Args:
-        l2: the factor; 0 switches it off.
+        id_l2: the factor for vectors; None for 100, or a hundredth of the number of rows if that is less.
+        linear_l2: the factor for weights of ids, the vectors of length 1 of linear terms.
 
     Raises:
         ConfigError: below 0, or not finite.
     """
 
-    def __init__(self, l2: float) -> None:
-        if not 0 <= l2 < float("inf"):
-            raise ConfigError("id_l2 >= 0", f"id_l2={l2}", "Ranking", "use 0 for no penalty")
-        self.l2 = l2
+    def __init__(self, id_l2: float | None, linear_l2: float) -> None:
+        for name, l2 in (("id_l2", id_l2), ("linear_l2", linear_l2)):
+            if l2 is not None and not 0 <= l2 < float("inf"):
+                raise ConfigError(f"{name} >= 0", f"{name}={l2}", "Ranking", "use 0 for no penalty")
+        self.id_l2, self.linear_l2 = id_l2, linear_l2
         self._shares: dict[Table, Tensor] = {}
 
     @property
@@ -44,28 +48,36 @@ class IdPenalty:
         """Whether it knows how frequent ids are; without, it adds nothing."""
         return bool(self._shares)
 
-    def count(self, epoch: Iterable[Batch], embeddings: Iterable[Embeddings], device: torch.device) -> None:
+    def count(
+        self, epoch: Iterable[Batch], vectors: Embeddings, weights: Embeddings | None, device: torch.device
+    ) -> None:
         """Count how often each id occurs.
 
         Args:
             epoch: all batches, once; not read if there is nothing to penalize.
-            embeddings: whose vectors are penalized.
+            vectors: penalized by `id_l2`.
+            weights: of linear terms, penalized by `linear_l2`.
             device: where training batches will be.
 
         Raises:
             DataError: a column is missing.
         """
         self.forget()
-        tables = [(feature, table) for found in embeddings for feature, table in _tables(found).items()]
-        if not self.l2 or not tables:
+        linear = [] if weights is None or not self.linear_l2 else list(_tables(weights).items())
+        tables = [*linear, *([] if self.id_l2 == 0 else _tables(vectors).items())]
+        if not tables:
             return
         counts = {table: torch.zeros(table.num_ids, dtype=torch.int64) for _, table in tables}
+        num_rows = 0
         for batch in epoch:
+            num_rows += len(batch)
             for feature, table in tables:
                 ids = _ids(batch[feature]).reshape(-1).cpu()
                 inside = ids[(ids >= 0) & (ids < table.num_ids)]  # the lookup will say which id is not
                 counts[table] += torch.bincount(inside, minlength=table.num_ids)
-        self._shares = {table: (self.l2 / count.clamp(min=1)).to(device) for table, count in counts.items()}
+        id_l2 = min(_VECTOR_L2, num_rows / _ROWS_PER_L2) if self.id_l2 is None else self.id_l2
+        factors = dict.fromkeys(counts, id_l2) | {table: self.linear_l2 for _, table in linear}
+        self._shares = {table: (factors[table] / count.clamp(min=1)).to(device) for table, count in counts.items()}
 
     def forget(self) -> None:
         """Drop the counts: training is over."""

@@ -16,10 +16,12 @@ from retrank.layers.dot_interaction import DotInteraction
 from retrank.layers.mlp import MLP
 from retrank.layers.shapes import concatenate
 from retrank.metrics import binary_metrics
+from retrank.models.base_score import BaseScore
 from retrank.models.checks import require_embeddings, row_weights
-from retrank.models.id_penalty import DEFAULT_ID_L2, IdPenalty
+from retrank.models.id_penalty import DEFAULT_LINEAR_L2, IdPenalty
 from retrank.models.linear_terms import LinearTerms
 from retrank.models.number_columns import number_columns, number_schemas
+from retrank.optim import Adagrad, Adam, Composite, OptimizerSpec
 from retrank.tasks.ranking import Ranking as RankingTask
 from retrank.training.device import model_device
 from retrank.training.mode import evaluating
@@ -52,9 +54,11 @@ class Ranking(Configurable, Model):
         linear: tables of length 1, of any features, whose numbers are added to the logit. The dense features as they
             are then get a weight each, too.
         id_l2: factor of the squared norm of every id's vector, beside the sum of the losses of all training rows, as in
-            a penalised logistic regression: what keeps rare ids from being learned by heart. `fit` reads the rows once
-            more to count how often each id occurs. Tables of `EmbeddingCollection`s with an `l2` of their own are
-            left out, and so are other embeddings.
+            a penalised logistic regression: what keeps rare ids from being learned by heart. By default 100, or a
+            hundredth of the number of rows if that is less. `fit` reads the rows once more to count how often each id
+            occurs; with binary cross-entropy, scores then start at the log-odds of all labels. Tables of
+            `EmbeddingCollection`s with an `l2` of their own are left out, and so are other embeddings.
+        linear_l2: the same factor for the weights of ids in the linear terms.
 
     Raises:
         ConfigError: an option that would do nothing, embeddings of another kind, or of different length with the
@@ -87,10 +91,12 @@ class Ranking(Configurable, Model):
         label: str = "label",
         weight: str | None = None,
         linear: Embeddings | None = None,
-        id_l2: float = DEFAULT_ID_L2,
+        id_l2: float | None = None,
+        linear_l2: float = DEFAULT_LINEAR_L2,
     ) -> None:
         super().__init__()
-        self._id_penalty = IdPenalty(id_l2)
+        self._id_penalty = IdPenalty(id_l2, linear_l2)
+        self.base_score = BaseScore()
         require_embeddings(embeddings, "models.Ranking(embeddings=...)")
         columns = number_schemas(dense_features)
         if bottom_stack is not None and not columns:
@@ -144,7 +150,8 @@ class Ranking(Configurable, Model):
             if self.training:
                 self._id_penalty.add(batch, self.linear.tables, terms)
             scores = scores + self.linear(terms, numbers)
-        return scores.squeeze(1)
+        with_base: Tensor = self.base_score(scores.squeeze(1))
+        return with_base
 
     def compute_loss(self, batch: Batch, training: bool = False) -> Tensor:  # noqa: ARG002 (the same for both)
         """Compare the scores with the labels, and update the metrics.
@@ -165,8 +172,24 @@ class Ranking(Configurable, Model):
 
     def begin_fit(self, epoch: Iterable[Batch]) -> None:
         """Count how often each id occurs, for the penalty; see `Trainable.begin_fit`."""
-        embeddings = [self.embeddings, *([] if self.linear is None else [self.linear.tables])]
-        self._id_penalty.count(epoch, embeddings, model_device(self))
+        rows = self.base_score.find(epoch, self.task, self.label, self.weight)
+        weights = None if self.linear is None else self.linear.tables
+        self._id_penalty.count(rows, self.embeddings, weights, model_device(self))
+
+    def default_optimizer(self) -> OptimizerSpec:
+        """Return Adagrad (0.05) for tables and Adam (0.001) for all else: ids move fast, layers slowly.
+
+        Adam moves a weight by about its learning rate, and a rare id is met a few times an epoch. At the rate that is
+        right for layers neither its rows nor its penalty move its vector away from where it started, which is noise
+        that the layers learn by heart.
+        """
+        tables = set(self.embedding_parameters)
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        parts = [
+            (Adagrad(lr=0.05, initial_accumulator=1e-8), [parameter for parameter in learned if parameter in tables]),
+            (Adam(lr=0.001), [parameter for parameter in learned if parameter not in tables]),
+        ]
+        return Composite([part for part in parts if part[1]])
 
     def end_fit(self) -> None:
         """Drop the counts; see `Trainable.end_fit`."""

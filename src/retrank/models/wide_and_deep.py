@@ -8,7 +8,7 @@ from retrank.core.schema import ColumnSchema
 from retrank.embeddings.embeddings import Embeddings
 from retrank.layers.concatenate import Concatenate
 from retrank.layers.mlp import MLP
-from retrank.models.id_penalty import DEFAULT_ID_L2
+from retrank.models.id_penalty import DEFAULT_LINEAR_L2
 from retrank.models.ranking import Ranking
 from retrank.tasks.ranking import Ranking as RankingTask
 
@@ -25,7 +25,8 @@ def wide_and_deep(
     task: RankingTask | None = None,
     label: str = "label",
     weight: str | None = None,
-    id_l2: float = DEFAULT_ID_L2,
+    id_l2: float | None = None,
+    linear_l2: float = DEFAULT_LINEAR_L2,
 ) -> Ranking:
     """Build a `Ranking` whose logit is an MLP on all features plus a weight for every id of the wide ones.
 
@@ -42,6 +43,7 @@ def wide_and_deep(
         label: the column with the label.
         weight: the column with the weight of each row, None for equal weights.
         id_l2: penalty of the vectors of ids, see `Ranking`.
+        linear_l2: penalty of the weights of ids, see `Ranking`.
 
     Returns:
         The model.
@@ -67,5 +69,6 @@ def wide_and_deep(
         label=label,
         weight=weight,
         id_l2=id_l2,
+        linear_l2=linear_l2,
         linear=wide,
     )

@@ -208,7 +208,7 @@ class Model(Trainable):
         self,
         batches: Batches,
         *,
-        optimizer: OptimizerSpec,
+        optimizer: OptimizerSpec | None = None,
         epochs: int,
         validation: Batches | None = None,
         validation_every: int = 1,
@@ -231,7 +231,8 @@ class Model(Trainable):
 
         Args:
             batches: the training data; each pass is an epoch.
-            optimizer: how weights are updated, e.g. `rr.optim.Adagrad(lr=0.1)`.
+            optimizer: how weights are updated, e.g. `rr.optim.Adagrad(lr=0.1)`; by default `default_optimizer()`, which
+                ranking models have.
             epochs: passes in total, those of a resumed run included.
             validation: data to evaluate on after an epoch; adds the `val_` values.
             validation_every: after how many epochs; the last one always is.
@@ -259,7 +260,7 @@ class Model(Trainable):
         if validation is not None:
             require_batches(validation, "validation of fit")
         options = FitOptions(
-            optimizer=optimizer,
+            optimizer=self.default_optimizer() if optimizer is None else optimizer,
             epochs=epochs,
             validation_every=validation_every,
             schedule=schedule,

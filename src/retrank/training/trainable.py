@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from retrank.core.batch import Batch
+from retrank.core.errors import ConfigError
+from retrank.optim.spec import OptimizerSpec
 from retrank.training.device import Precision
 
 __all__ = ["Trainable"]
@@ -41,6 +43,17 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def predict_step(self, batch: Batch) -> Any:
         """Return what `predict` collects for a batch."""
+
+    def default_optimizer(self) -> OptimizerSpec:
+        """Return how the weights are updated if `fit` is told nothing.
+
+        Raises:
+            ConfigError: unless overridden.
+        """
+        raise ConfigError(
+            "an optimizer, as this kind of model has none by default", "none", f"{type(self).__name__}.fit",
+            "pass e.g. optimizer=rr.optim.Adagrad(lr=0.1)",
+        )  # fmt: skip
 
     def begin_fit(self, epoch: Iterable[Batch]) -> None:
         """Look at the training data before the first step; does nothing unless overridden.
