@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ METRICS = ["ndcg@10", "recall@10"]
 PENALTIES = (100.0, 300.0, 1000.0)
 DECAYS = (0.1, 0.3)
 SEARCHED: tuple[dict[str, Any], ...] = (
-    {}, {"decay": 0.03}, {"decay": 0.3}, {"temperature": 0.07}, {"layers": (256, 128)}, {"epochs": 5},
+    {}, {"power": 0.5}, {"power": 1.0}, {"temperature": 0.1}, {"temperature": 0.2}, {"epochs": 5},
 )  # fmt: skip
-"""What is tried of the README's program, each for one seed; `decay` only where there are times."""
+"""What is tried of the README's program, each for one seed; `power` only where there are times."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,8 @@ def readme(
     data: Data,
     seed: int,
     *,
-    decay: float = 0.1,
-    layers: Sequence[int] = (128, 64),
-    temperature: float = 0.1,
+    power: float = 0.75,
+    temperature: float = 0.15,
     epochs: int = 3,
 ) -> rr.Recommender:
     """Train as the program of the README does; without times, what a query has stands in for what it did last."""
@@ -156,18 +155,19 @@ def readme(
     kinds = {name: getattr(rr.features, entry["kind"])(**_arguments(entry)) for name, entry in data.features.items()}
     if data.time is None:
         past = "seen"
-        rows = rr.data.with_seen_candidates(data.train, query=query, candidate=candidate, length=100)
+        rows = rr.data.with_seen_candidates(data.train, query=query, candidate=candidate, length=200)
         kinds[past] = rr.features.Seen(candidate)
     else:
         past = "recent"
         rows = rr.data.with_recent_candidates(data.train, query=query, candidate=candidate, time=data.time, length=50)
-        kinds[past] = rr.features.Recent(candidate, decay=decay)
+        kinds[past] = rr.features.Recent(candidate, power=power)
     rr.core.seed_everything(seed)
     space = rr.FeatureSpace(kinds).fit(rows)
     model = rr.models.TwoTower(
-        query=rr.models.Tower(space, data.query, layers=layers, residual=past),
-        candidate=rr.models.Tower(space, data.candidate, layers=layers, residual=candidate),
+        query=rr.models.Tower(space, data.query, layers=[128, 64], residual=past),
+        candidate=rr.models.Tower(space, data.candidate, layers=[128, 64], residual=candidate),
         task=rr.tasks.Retrieval(temperature=temperature, log_q=True, remove_accidental_hits=True),
+        negatives=rr.models.InBatchNegatives(remove_known_positives=past),
         normalize=True,
         tie_residuals=True,
     )
@@ -257,7 +257,7 @@ def tuned_ease(validation: Data) -> rr.baselines.EASE:
 
 def tuned_settings(validation: Data) -> dict[str, Any]:
     """Choose settings of the README's program."""
-    tried = {str(each): each for each in SEARCHED if validation.time is not None or "decay" not in each}
+    tried = {str(each): each for each in SEARCHED if validation.time is not None or "power" not in each}
     return tried[best(validation, {name: readme(validation, 0, **each) for name, each in tried.items()})]
 
 

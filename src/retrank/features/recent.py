@@ -25,13 +25,14 @@ class Recent(CandidateLists):
         of: the feature whose vocabulary the keys are in, e.g. `"movie_id"`.
         length: at most this many keys, the last of a longer list; None keeps all. A `Recommender` that reads from its
             history what a query did last gives at most this many, or as many as the longest list in training.
-        decay: the weight of a key with n later ones is `exp(-decay * n)`.
+        decay: the weight of a key with n later ones is `exp(-decay * n) / (1 + n) ** power`.
+        power: `decay` forgets at one pace; with a power the last few keys stand out, and old ones still count.
         nulls: "error" refuses null lists and nulls in lists; "unknown" makes a null list empty and gives a null in a
             list id 1.
         column: the column to read; the feature's name by default.
 
     Raises:
-        ConfigError: `length` below 1 or a negative `decay`.
+        ConfigError: `length` below 1 or a negative `decay` or `power`.
 
     Example:
         >>> import polars as pl, retrank as rr
@@ -50,13 +51,15 @@ class Recent(CandidateLists):
         *,
         length: int | None = None,
         decay: float = 0.0,
+        power: float = 0.0,
         nulls: Nulls = "error",
         column: str | None = None,
     ) -> None:
         super().__init__(of, nulls, column)
         check_count(length, "length", "Recent")
         check_number(decay, "decay", "Recent", least=0)
-        self.length, self.decay = length, decay
+        check_number(power, "power", "Recent", least=0)
+        self.length, self.decay, self.power = length, decay, power
 
     @property
     def num_recent(self) -> int | None:
@@ -82,4 +85,6 @@ class Recent(CandidateLists):
             later = torch.arange(len(recent.values) - 1, -1, -1)
         else:
             later = recent.offsets[1:][recent.row_index()] - torch.arange(1, len(recent.values) + 1)
-        return Jagged.unchecked(recent.values, recent.offsets, torch.exp(-self.decay * later))
+        return Jagged.unchecked(
+            recent.values, recent.offsets, torch.exp(-self.decay * later) * (1.0 + later) ** -self.power
+        )
