@@ -8,7 +8,7 @@ import polars as pl
 from retrank.core.arguments import check_count
 from retrank.core.errors import ConfigError
 from retrank.data.checks import require_keys
-from retrank.data.sources import TableLike, frame
+from retrank.data.sources import TableLike, frame, like
 
 __all__ = ["with_seen_candidates"]
 
@@ -32,7 +32,7 @@ def with_seen_candidates(
 
     Returns:
         The table with a list column of distinct keys, never that of the row itself; the only candidate of a query has
-        an empty list.
+        an empty list. Of pandas if `table` is.
 
     Raises:
         ConfigError: the length is below 1, or the new column exists already.
@@ -61,7 +61,7 @@ def with_seen_candidates(
     length = min(length, max(most - 1, 1))
     parts = [_lists(part, pairs["candidate"], length) for part in own.iter_slices(max(_CELLS // length, 1))]
     lists = pl.concat(parts) if parts else pl.Series([], dtype=pl.List(pairs.schema["candidate"]))
-    return rows.with_columns(lists.alias(name))
+    return like(table, rows.with_columns(lists.alias(name)))
 
 
 def _lists(own: pl.DataFrame, candidates: pl.Series, length: int) -> pl.Series:
