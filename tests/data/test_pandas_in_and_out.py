@@ -41,9 +41,7 @@ CALLS = {
     "leave_last_split": lambda table: rr.data.leave_last_split(table, query="user", time="time"),
     "leave_random_split": lambda table: rr.data.leave_random_split(table, query="user", test_size=1, seed=0),
     "with_recent_candidates": lambda table: rr.data.with_recent_candidates(table, **ROLES, length=2),
-    "with_seen_candidates": lambda table: rr.data.with_seen_candidates(
-        table, query="user", candidate="film", length=2
-    ),
+    "with_seen_candidates": lambda table: rr.data.with_seen_candidates(table, query="user", candidate="film", length=2),
     "latest_candidates": lambda table: rr.data.latest_candidates(table, **ROLES, length=2),
     "sample_lists": lambda table: rr.data.sample_lists(table, query="user", size=2, per_query=1, seed=0),
     "Recommender.recommend_many": lambda table: recommender().recommend_many(table, exclude_seen=False),
