@@ -1,6 +1,7 @@
 """Data of other forms than the quickstart's: no times, other splits, a test file, nothing known of candidates."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -68,8 +69,7 @@ def world(tmp_path, monkeypatch):
 
 
 def configured(text):
-    with open("run.toml", "w") as file:
-        file.write(text)
+    Path("run.toml").write_text(text)
     return load_config("run.toml")
 
 
@@ -314,3 +314,12 @@ def test_how_a_part_is_split_off_is_told(world):
     assert told == {
         "15% of each query at random", "the last 15% of each query", "the last 15% of all", "15% at random"
     }  # fmt: skip
+
+
+def test_the_short_file_of_the_guide_is_a_whole_run(world):
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+    short = guide.split("```toml\n")[1].split("```")[0]
+    plays().rename({"person": "user"}).drop("timestamp").write_parquet("plays.parquet")
+    pipeline = pipeline_of(short)
+    tables = pipeline.load()
+    assert len(pipeline.train(tables, seed=0).recommend(3, k=5)) == 5
