@@ -297,6 +297,24 @@ def test_features_of_candidates_need_their_table(world):
         pipeline_of(text).load()
 
 
+def test_what_a_query_likes_is_kept_out_of_its_negatives(world):
+    text = PAIRS.replace("layers = [4]", 'layers = [4]\nremove_known_positives = "history"')
+    tables = (pipeline := pipeline_of(text)).load()
+    pipeline.train(tables, seed=0).save("out")
+    kept = rr.Recommender.load("out").retrieval.negatives
+    assert kept == rr.models.InBatchNegatives(remove_known_positives="history")
+    assert retrank("update", "out", "--interactions", "plays.parquet", "--out", "next", "--json").returncode == 0
+    pipeline_of(text.replace('positives = "history"', "positives = true")).load()
+    for wrong in ("song", "taste"):
+        expected = rf"retrieval\.remove_known_positives: expected true, false or one of \['history'\].*'{wrong}'"
+        with pytest.raises(ConfigError, match=expected):
+            pipeline_of(text.replace('positives = "history"', f'positives = "{wrong}"'))
+    with pytest.raises(ConfigError, match="one of \\[\\]"):
+        pipeline_of(text.replace('query_residual = "history"\n', ""))
+    with pytest.raises(ConfigError, match=r"retrieval\.remove_known_positives"):
+        pipeline_of(text.replace('positives = "history"', "positives = 3"))
+
+
 def test_earlier_names_of_entries_mean_what_they_did(world):
     own = configured(TIMED)
     earlier = configured(

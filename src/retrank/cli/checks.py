@@ -4,9 +4,9 @@ import polars as pl
 
 from retrank.cli.config import RunConfig
 from retrank.core.errors import ConfigError, DataError
-from retrank.features import FeatureSpace
+from retrank.features import FeatureSpace, Recent, Seen
 
-__all__ = ["require_features_of_keys", "require_order", "require_parts"]
+__all__ = ["require_features_of_keys", "require_lists_of_positives", "require_order", "require_parts"]
 
 
 def require_features_of_keys(config: RunConfig, space: FeatureSpace) -> None:
@@ -28,6 +28,28 @@ def require_features_of_keys(config: RunConfig, space: FeatureSpace) -> None:
                 f"retrieval.{part}",
                 f"put the one that identifies a {part} first",
             )
+
+
+def require_lists_of_positives(config: RunConfig, space: FeatureSpace) -> None:
+    """Require that what retrieval keeps out of negatives is a history that its query tower reads.
+
+    Args:
+        config: the configuration.
+        space: its features.
+
+    Raises:
+        ConfigError: the tower does not read such a feature, or it holds something else.
+    """
+    settings = config.retrieval
+    if isinstance(settings.remove_known_positives, str):
+        kinds = {name: space.features.get(name) for name in (*settings.query, settings.query_residual or "")}
+        fitting = [
+            name for name, kind in kinds.items() if isinstance(kind, Recent | Seen) and kind.of == settings.candidate[0]
+        ]
+        if settings.remove_known_positives not in fitting:
+            expected = f"true, false or one of {fitting}, the histories that queries are embedded by"
+            got = repr(settings.remove_known_positives)
+            raise ConfigError(expected, got, "retrieval.remove_known_positives")
 
 
 def require_order(config: RunConfig) -> None:

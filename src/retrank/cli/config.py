@@ -150,6 +150,11 @@ class RetrievalConfig(_Strict):
     temperature: Positive = Field(
         default=0.1, description="What scores are divided by; smaller looks at the hardest negatives."
     )
+    remove_known_positives: bool | str = Field(
+        default=False,
+        description="Whether what a query likes is kept out of its negatives: its candidates in the batch, or with the "
+        "name of a history in `query` or `query_residual` those and the ones in it.",
+    )
     epochs: Count = Field(default=3, description="How often training goes through the interactions.")
     batch_size: Count = Field(default=1024, description="Interactions in a step.")
     lr: Positive = Field(default=0.002, description="The learning rate, which falls to 0.")

@@ -10,7 +10,7 @@ from typing import final
 import polars as pl
 
 from retrank import features
-from retrank.cli.checks import require_features_of_keys, require_order, require_parts
+from retrank.cli.checks import require_features_of_keys, require_lists_of_positives, require_order, require_parts
 from retrank.cli.comparison import NAMES, baseline_of, compare
 from retrank.cli.config import FeatureConfig, RankingConfig, RetrievalConfig, RunConfig
 from retrank.cli.histories import Histories, history_kind
@@ -23,7 +23,7 @@ from retrank.data import Batches, Loader, require_columns
 from retrank.evaluation import Recommends, Report
 from retrank.features import Catalogue, FeatureSpace, History
 from retrank.metrics import FullCorpusTopK
-from retrank.models import Reranker, Tower, TwoTower
+from retrank.models import InBatchNegatives, Reranker, Tower, TwoTower
 from retrank.optim import LazyAdam
 from retrank.recommender import Card, Recommender, mine_lists
 from retrank.tasks import Retrieval
@@ -54,6 +54,7 @@ class Pipeline:
         self.config, self.folder, self.say, self.progress = config, folder, say, progress
         self.space = _space(config)
         require_features_of_keys(config, self.space)
+        require_lists_of_positives(config, self.space)
         require_order(config)
 
     def load(self) -> Tables:
@@ -211,6 +212,7 @@ class Pipeline:
                 metrics=[FullCorpusTopK(ks=(10, 100))],
             ),
             catalogue=catalogue,
+            negatives=InBatchNegatives(settings.remove_known_positives),
             normalize=True,
             tie_residuals=both,
         )
