@@ -187,11 +187,11 @@ def configuration(data: Data, seed: int) -> dict[str, Any]:
     config["seed"] = seed
     config["data"] = {
         "interactions": "interactions.parquet", "candidates": "candidates.parquet", "query": data.query[0],
-        "candidate": data.candidate[0], "time": data.time, "recent": config["data"]["recent"],
+        "candidate": data.candidate[0], "time": data.time, "history": config["data"]["history"],
     }  # fmt: skip
     config["split"]["test"] = data.last
-    recent = {**config["features"]["recent"], "of": data.candidate[0]}
-    config["features"] = {**data.features, "recent": recent}
+    history = {**config["features"]["history"], "of": data.candidate[0]}
+    config["features"] = {**data.features, "history": history}
     config["retrieval"] |= {
         "query": data.query, "candidate": data.candidate, "candidate_residual": data.candidate[0],
     }  # fmt: skip

@@ -24,7 +24,7 @@ queries = "people.parquet"
 query = "person"
 candidate = "song"
 time = "time"
-recent = 5
+history = 5
 [features.person]
 kind = "Categorical"
 [features.age]
@@ -48,7 +48,7 @@ epochs = 2
 batch_size = 64
 [ranking]
 features = ["age", "genre"]
-recent = "recent"
+history = "recent"
 retrieved = 20
 batch_size = 16
 """

@@ -174,8 +174,8 @@ def test_showing_follows_the_configuration(world):
         ('query = ["person", "age"]', "query = []", "retrieval.query"),
         ('candidate = ["song"]\n', 'candidate = ["person"]\n', "retrieval.candidate"),
         ('"person", "age"]', '"person", "height"]', "height"),
-        ('time = "time"', 'time = "time"\nrecent = 5', "data.recent"),
-        ("[retrieval]", f"{RECENT}[retrieval]", "write e.g. recent = 50"),
+        ('time = "time"', 'time = "time"\nhistory = 5', "data.history"),
+        ("[retrieval]", f"{RECENT}[retrieval]", "write e.g. history = 50"),
         ("[retrieval]", '[ranking]\nfeatures = ["height"]\n[retrieval]', "height"),
         ("layers = [4]", "layers = [4]\ndropout = 0.5", "dropout"),
     ],
@@ -193,15 +193,15 @@ def test_tables_with_too_little_in_them_are_refused_before_training(world, no_tr
     plays(num_plays=2).write_parquet("plays.parquet")
     with pytest.raises(DataError, match="two rows or more"):
         pipeline_of(world, CONFIG + '[ranking]\nfeatures = ["age"]\n').load()
-    past = CONFIG.replace('time = "time"', 'time = "time"\nrecent = 5') + RECENT
+    past = CONFIG.replace('time = "time"', 'time = "time"\nhistory = 5') + RECENT
     with pytest.raises(DataError, match="'train'"):  # one play each is left, and none has a past
         pipeline_of(world, past.replace("layers", 'query_residual = "recent"\nlayers')).load()
 
 
 def test_a_column_of_that_name_is_not_overwritten(world, no_training):
     plays().with_columns(recent=pl.lit(["01"])).write_parquet("plays.parquet")
-    with pytest.raises(ConfigError, match="data.recent"):
-        pipeline_of(world, CONFIG.replace('time = "time"', 'time = "time"\nrecent = 5') + RECENT).load()
+    with pytest.raises(ConfigError, match="data.history"):
+        pipeline_of(world, CONFIG.replace('time = "time"', 'time = "time"\nhistory = 5') + RECENT).load()
 
 
 @pytest.mark.parametrize(("name", "column"), [("recent", "recent"), ("past", "recent"), ("recent", "before")])
@@ -209,13 +209,13 @@ def test_rows_without_a_past_are_left_out_by_the_column_and_not_by_the_name(worl
     feature = f'[features.{name}]\nkind = "Recent"\nof = "song"\ncolumn = "{column}"\n'
     config = CONFIG.replace("layers", f'query_residual = "{name}"\nlayers') + feature
     if column == "recent":
-        config = config.replace('time = "time"', 'time = "time"\nrecent = 3')
+        config = config.replace('time = "time"', 'time = "time"\nhistory = 3')
     else:
         plays().with_columns(before=pl.lit([], pl.List(pl.String))).write_parquet("plays.parquet")
     said = []
     pipeline = pipeline_of(world, config, say=said.append)
     pipeline.train(pipeline.load(), seed=0)
-    assert any("12 interactions without a past" in text for text in said) == (column == "recent")
+    assert any("12 interactions without a history" in text for text in said) == (column == "recent")
 
 
 @pytest.fixture

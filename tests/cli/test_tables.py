@@ -23,7 +23,7 @@ def data_of(folder, **tables):
 
 def test_keys_of_csv_files_are_read_as_the_interactions_have_them(tmp_path):
     parts = {"candidates": (SONGS, "csv"), "queries": (PEOPLE, "csv")}
-    interactions, _, queries = read_tables(data_of(tmp_path, interactions=(PLAYS, "parquet"), **parts))
+    interactions, _, queries, _ = read_tables(data_of(tmp_path, interactions=(PLAYS, "parquet"), **parts))
     assert queries["person"].to_list() == ["01", "1", "2"]
     assert interactions["age"].to_list() == [20, 30, 40]
     assert interactions["genre"].to_list() == ["a", "b", "a"]
@@ -69,7 +69,7 @@ def test_declared_types_hold_in_all_csv_tables(tmp_path):
     with pytest.raises(DataError, match="got '07'"):
         read_tables(DataConfig(**NAMES, **paths))
     types = {"song": "text", "year": "number", "time": "number"}
-    interactions, candidates, _ = read_tables(DataConfig(**NAMES, **paths, types=types))
+    interactions, candidates, _, _ = read_tables(DataConfig(**NAMES, **paths, types=types))
     assert interactions["song"].to_list() == ["7", "8", "7"]
     assert interactions["year"].to_list() == [2000.0, 2010.0, 2000.0]
     assert (interactions.schema["time"], candidates.schema["year"]) == (pl.Float64, pl.Float64)
@@ -146,7 +146,8 @@ def test_the_digest_tells_contents_apart():
         ({"dataset": "movielens_100k", "interactions": "plays.csv"}, "interactions"),
         ({"dataset": "movielens_100k", "queries": "people.csv"}, "queries"),
         ({"dataset": "movielens_100k", "interactions": "a.csv", "candidates": "b.csv"}, "candidates"),
-        ({"interactions": "plays.csv"}, "'interactions' and 'candidates'"),
+        ({"dataset": "movielens_100k", "test": "late.csv"}, "test"),
+        ({"candidates": "songs.csv"}, "'dataset' or 'interactions'"),
         ({"interactions": "a.csv", "candidates": "b.csv", "root": "data"}, "'root'"),
     ],
 )

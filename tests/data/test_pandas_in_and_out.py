@@ -39,6 +39,7 @@ CALLS = {
     "random_split": lambda table: rr.data.random_split(table, test_size=2, seed=0),
     "time_split": lambda table: rr.data.time_split(table, time="time", test_size=2),
     "leave_last_split": lambda table: rr.data.leave_last_split(table, query="user", time="time"),
+    "leave_random_split": lambda table: rr.data.leave_random_split(table, query="user", test_size=1, seed=0),
     "with_recent_candidates": lambda table: rr.data.with_recent_candidates(table, **ROLES, length=2),
     "with_seen_candidates": lambda table: rr.data.with_seen_candidates(table, query="user", candidate="film", length=2),
     "latest_candidates": lambda table: rr.data.latest_candidates(table, **ROLES, length=2),

@@ -56,6 +56,7 @@ def test_empty_tables():
         lambda: rr.data.random_split(empty, test_size=0.5, seed=0),
         lambda: rr.data.time_split(empty, time="t", test_size=0.5),
         lambda: rr.data.leave_last_split(empty, query="q", time="t"),
+        lambda: rr.data.leave_random_split(empty, query="q", test_size=0.5, seed=0),
     ):
         with pytest.raises(rr.errors.DataError, match="at least one row"):
             split()
@@ -135,6 +136,26 @@ def test_leave_last_split_against_the_slow_rule(rows, size):
     assert train.columns == test.columns == table.columns
 
 
+@given(LOG, st.integers(1, 4) | st.sampled_from([0.1, 0.25, 0.5, 0.9]), st.integers(0, 2**32))
+def test_leave_random_split_against_the_slow_rule(rows, size, seed):
+    table = log(rows)
+    how_many = (lambda m: size) if isinstance(size, int) else (lambda m: max(1, int(size * m + 1e-9)))
+    numbers = np.random.default_rng(seed).permutation(len(rows))
+    wanted = last_rows([(query, number) for (query, _), number in zip(rows, numbers, strict=True)], how_many)
+    if not wanted:
+        with pytest.raises(rr.errors.DataError, match="column 'q'"):
+            rr.data.leave_random_split(table, query="q", test_size=size, seed=seed)
+        return
+    train, test = rr.data.leave_random_split(table, query="q", test_size=size, seed=seed)
+    assert test["row"].to_list() == sorted(wanted)
+    assert train["row"].to_list() == sorted(set(range(len(rows))) - wanted)
+
+
+def test_leave_random_split_takes_any_rows_of_a_query():
+    chosen = [rr.data.leave_random_split(log([("a", 1)] * 10), query="q", test_size=1, seed=s)[1] for s in range(100)]
+    assert {table["row"][0] for table in chosen} == set(range(10))
+
+
 def test_equal_times_keep_the_order_of_the_table():
     _, test = rr.data.leave_last_split(log([("a", 1)] * 100), query="q", time="t")
     assert test["row"].to_list() == [99]
@@ -145,6 +166,8 @@ def test_leave_last_split_refuses_bad_rules_and_rows():
     for size in (0, -1, 0.0, 1.0, 1.5, float("nan"), True):
         with pytest.raises(rr.errors.ConfigError, match="test_size"):
             rr.data.leave_last_split(table, query="q", time="t", test_size=size)
+        with pytest.raises(rr.errors.ConfigError, match="test_size"):
+            rr.data.leave_random_split(table, query="q", test_size=size, seed=0)
     with pytest.raises(rr.errors.DataError, match="column 'q', row 1"):
         rr.data.leave_last_split(table.with_columns(q=pl.Series(["a", None])), query="q", time="t")
     with pytest.raises(rr.errors.DataError, match="column 't', row 0"):

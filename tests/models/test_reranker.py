@@ -151,3 +151,22 @@ def test_how_many_co_occurrences_are_kept_is_configured_and_survives_growth_and_
     again.co_occurrence.grow(num_ids + 3)
     again.co_occurrence.fit(lists)
     assert len(again.co_occurrence.neighbors) <= num_ids + 3
+
+
+def test_what_a_query_has_in_no_order_is_compared_as_a_whole():
+    seen = plays.rename({"recent": "seen"}).with_columns(seen=pl.lit(list("vwxyz") * 20))
+    kinds = {"song": rr.features.Categorical(), "genre": rr.features.Categorical(), "seen": rr.features.Seen("song")}
+    space = rr.FeatureSpace(kinds).fit(seen.join(songs, on="song"))
+    catalogue = space.catalogue(songs, key="song")
+    model = Reranker(space, ["genre"], candidate_id="song", catalogue=catalogue, recent="seen").eval()
+    torch.nn.init.normal_(list(model.correction.parameters())[-2])
+    ids = dict(zip(songs["song"], catalogue.batch["song"].tolist(), strict=True))
+    together = [["v", "w"], ["v", "w"], ["x", "y"], ["z"]]
+    model.co_occurrence.fit(rr.Jagged.from_lists([[ids[song] for song in songs] for songs in together]))
+    few = [["w", *["z"] * 60], [*["z"] * 60, "w"]]  # wherever it stands, it is as much of the whole
+    queries = space.transform(pl.DataFrame({"seen": few}), features=["seen"])
+    lists = Candidates(torch.zeros(2, 4), torch.arange(4).expand(2, 4))
+    scores = model(pair_batch(queries, catalogue.batch, lists, query_features=["seen"])).view(2, 4)
+    assert torch.allclose(scores[0], scores[1], atol=1e-6)
+    cosines = model.co_occurrence(queries["seen"], torch.tensor([ids["v"], ids["v"]]))
+    assert torch.allclose(cosines, torch.full((2, 1), 1 / 61))

@@ -1,17 +1,12 @@
 """What a run needs of its configuration and tables, checked before anything is trained."""
 
-from typing import Final
-
 import polars as pl
 
 from retrank.cli.config import RunConfig
 from retrank.core.errors import ConfigError, DataError
-from retrank.features import FeatureSpace
+from retrank.features import FeatureSpace, Recent, Seen
 
-__all__ = ["RECENT", "require_features_of_keys", "require_parts", "require_past"]
-
-RECENT: Final = "recent"
-"""The column that the entry `recent` of the data part makes."""
+__all__ = ["require_features_of_keys", "require_lists_of_positives", "require_order", "require_parts"]
 
 
 def require_features_of_keys(config: RunConfig, space: FeatureSpace) -> None:
@@ -35,29 +30,40 @@ def require_features_of_keys(config: RunConfig, space: FeatureSpace) -> None:
             )
 
 
-def require_past(config: RunConfig, space: FeatureSpace, interactions: pl.DataFrame) -> None:
-    """Require that the column of each interaction's past is made exactly if it is read and not there.
+def require_lists_of_positives(config: RunConfig, space: FeatureSpace) -> None:
+    """Require that what retrieval keeps out of negatives is a history that its query tower reads.
 
     Args:
         config: the configuration.
         space: its features.
-        interactions: the table as it was read.
 
     Raises:
-        ConfigError: it would be made over another column or for nothing, or is missing.
+        ConfigError: the tower does not read such a feature, or it holds something else.
     """
-    is_made, is_there = config.data.recent is not None, RECENT in interactions.columns
-    is_read = RECENT in space.columns()
-    if is_made and is_there:
-        raise ConfigError(
-            f"tables without a column '{RECENT}'", "one", "data.recent", "rename the column, or drop the entry"
-        )
-    if is_made and not is_read:
-        fix = f'add one, e.g. [features.{RECENT}] with kind = "Recent", or drop the entry'
-        raise ConfigError(f"a feature that reads the column '{RECENT}'", "none", "data.recent", fix)
-    if is_read and not (is_made or is_there):
-        fix = "write e.g. recent = 50 there, to have it made of each interaction's past"
-        raise ConfigError(f"a column '{RECENT}'", f"the columns {interactions.columns}", "[data]", fix)
+    settings = config.retrieval
+    if isinstance(settings.remove_known_positives, str):
+        kinds = {name: space.features.get(name) for name in (*settings.query, settings.query_residual or "")}
+        fitting = [
+            name for name, kind in kinds.items() if isinstance(kind, Recent | Seen) and kind.of == settings.candidate[0]
+        ]
+        if settings.remove_known_positives not in fitting:
+            expected = f"true, false or one of {fitting}, the histories that queries are embedded by"
+            got = repr(settings.remove_known_positives)
+            raise ConfigError(expected, got, "retrieval.remove_known_positives")
+
+
+def require_order(config: RunConfig) -> None:
+    """Require that something tells what came last, if a baseline that needs it is to be served.
+
+    Args:
+        config: the configuration.
+
+    Raises:
+        ConfigError: nothing does.
+    """
+    if config.serve == "ease-recent" and config.order is None:
+        lacking = "[data] has no time" if config.data.time is None else "[split] is at random"
+        raise ConfigError(f"something else, as {lacking}", "'ease-recent'", "serve", "write ease")
 
 
 def require_parts(config: RunConfig, test: pl.DataFrame, parts: dict[str, pl.DataFrame]) -> None:
@@ -76,4 +82,5 @@ def require_parts(config: RunConfig, test: pl.DataFrame, parts: dict[str, pl.Dat
         if part.is_empty():
             raise DataError("interactions to learn from", "none", f"the part '{name}' of the interactions", fix)
     if test.join(parts["train"], on=[config.data.query, config.data.candidate], how="anti").is_empty():
-        raise DataError("test interactions that are not in train as well", "none", "split.test", fix)
+        where = "split.test" if config.data.test is None else str(config.data.test)
+        raise DataError("test interactions that are not in train as well", "none", where, fix)

@@ -16,6 +16,7 @@ from retrank.cli.config import RunConfig
 from retrank.cli.output import print_json, table_of
 from retrank.cli.pipeline import Pipeline
 from retrank.cli.showing import Showing
+from retrank.cli.splitting import described
 from retrank.cli.tables import Tables, read_interactions
 from retrank.cli.values import cast
 from retrank.core.directories import ensure_replaceable
@@ -27,6 +28,11 @@ from retrank.recommender.conditions import condition
 
 __all__ = ["evaluate_bundle", "recommend", "run", "similar", "update_bundle"]
 
+_LIMITS: Final = {
+    "query": "Other queries' later interactions were part of training, as the split is per query. ",
+    "time": "",
+    "random": "Later interactions were part of training, as the split is at random. ",
+}
 _METRICS: Final = [f"{metric}@10" for metric in COMPARED]
 
 
@@ -187,21 +193,28 @@ def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -
 
 
 def _card(config: RunConfig, tables: Tables, report: Report, seeds: int) -> Card:
-    split = config.split
     source = config.data.dataset or Path(config.data.interactions or "").name  # no folders of this machine
     return Card(
         title=config.title,
         data=f"{source}: {len(tables.train):,} training interactions of "
         f"{len(tables.queries):,} queries with {len(tables.candidates):,} candidates.",
-        split=f"The last {split.test:.0%} of each query's interactions by {config.data.time} are the test part; "
-        "equal times in the order of the table.",
+        split=_how_split(config),
         models=_what_serves(config),
         metrics=f"Mean of {seeds} seed{'' if seeds == 1 else 's'} over {report.num_queries:,} queries with 95% "
         f"intervals; the whole corpus is ranked, seen candidates excluded.\n\n{report.to_markdown(_METRICS)}",
-        limits="Other queries' later interactions were part of training, as the split is per query. "
-        "Past choices are learned from as they were made, with whatever decided what was shown.",
+        limits=("" if config.data.test else _LIMITS[config.split.by])
+        + "Past choices are learned from as they were made, with whatever decided what was shown.",
         facts={"seed": config.seed, "retrank": __version__, "baselines": config.baselines.model_dump()},
     )
+
+
+def _how_split(config: RunConfig) -> str:
+    if config.data.test is not None:
+        return f"The interactions in {config.data.test.name} are the test part."
+    part = f"The test part is {described(config, config.split.test)}"
+    if config.split.by == "query" and config.data.time is not None:
+        return f"{part} by {config.data.time}; equal times in the order of the table."
+    return f"{part} by {config.data.time}." if config.split.by == "time" else f"{part} (seed {config.split.seed})."
 
 
 def _what_serves(config: RunConfig) -> str:

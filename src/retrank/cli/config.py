@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, final, get_args
+from typing import Annotated, Any, Final, Literal, Self, final, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,8 +27,12 @@ __all__ = [
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 ColumnType = Literal["text", "integer", "number", "boolean", "date", "datetime"]
+
+_PATHS: Final = ("root", "interactions", "test", "candidates", "queries")  # of the data part
+_FORMER: Final = (("data", "recent", "history"), ("ranking", "recent", "history"))  # a part, and names of an entry
 
 
 class _Strict(BaseModel):
@@ -46,28 +50,42 @@ class DataConfig(_Strict):
     interactions: Path | None = Field(
         default=None, description="A Parquet or CSV file, or a glob: what was chosen, one row an interaction."
     )
-    candidates: Path | None = Field(default=None, description="A file or glob with one row for each candidate.")
+    test: Path | None = Field(
+        default=None,
+        description="A file or glob of the interactions to test on; by default they are split off `interactions`.",
+    )
+    candidates: Path | None = Field(
+        default=None,
+        description="A file or glob with one row for each candidate; by default they are the keys in `interactions` "
+        "and `test`, and nothing else is known of them.",
+    )
     queries: Path | None = Field(
         default=None,
         description="A file or glob with one row for each query; by default their features are in `interactions`.",
     )
     query: str = Field(description="The column of query keys, such as users.")
     candidate: str = Field(description="The column of candidate keys.")
-    time: str = Field(description="The column of times: numbers, dates, or times written in ISO 8601.")
+    time: str | None = Field(
+        default=None,
+        description="The column of times: numbers, dates, or times written in ISO 8601; without it, interactions have "
+        "no order.",
+    )
     types: dict[str, ColumnType] = Field(
         default={}, description='The types of columns of CSV files that must not be guessed, e.g. `zip_code = "text"`.'
     )
-    recent: Count | None = Field(
-        default=None, description='Makes the column "recent": of each interaction\'s past, the last so many candidates.'
+    history: Count | None = Field(
+        default=None,
+        description="Makes the columns that features of kind `History`, `Recent` and `Seen` read: for each "
+        "interaction, at most so many candidates of its query.",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        files = [name for name in ("interactions", "candidates", "queries") if getattr(self, name) is not None]
+        files = [name for name in _PATHS if name != "root" and getattr(self, name) is not None]
         if self.dataset is not None and files:
             raise ValueError(f"give either 'dataset', which brings its own tables, or {files}")
-        if self.dataset is None and not {"interactions", "candidates"} <= {*files}:
-            raise ValueError("give either 'dataset', or 'interactions' and 'candidates'")
+        if self.dataset is None and self.interactions is None:
+            raise ValueError("give either 'dataset' or 'interactions'")
         if self.dataset is None and self.root is not None:
             raise ValueError("'root' is where a 'dataset' is; the paths of files are relative to this file")
         return self
@@ -75,12 +93,18 @@ class DataConfig(_Strict):
 
 @final
 class SplitConfig(_Strict):
-    """Which of each query's last interactions are held back, and for what."""
+    """Which interactions are held back, and for what."""
 
+    by: Literal["query", "time", "random"] = Field(
+        default="query",
+        description="`query`: the last ones of each query, or where there are no times, some of each at random; "
+        "`time`: the last ones of all; `random`: some of all at random, and times are not used.",
+    )
     test: Fraction = Field(default=0.2, description="The part to test on.")
     ranking: Fraction = Field(
         default=0.15, description="Of the rest, the part held back from retrieval to train ranking."
     )
+    seed: Seed = Field(default=0, description="Of what is held back at random; the seed of the run does not change it.")
 
 
 @final
@@ -89,7 +113,10 @@ class FeatureConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
-    kind: str = Field(description="A name in `rr.features`, e.g. `Categorical`; its arguments are further entries.")
+    kind: str = Field(
+        description="A name in `rr.features`, e.g. `Categorical`, or `History`: `Recent` if interactions have an "
+        "order, and else `Seen`. Its arguments are further entries."
+    )
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -123,6 +150,11 @@ class RetrievalConfig(_Strict):
     temperature: Positive = Field(
         default=0.1, description="What scores are divided by; smaller looks at the hardest negatives."
     )
+    remove_known_positives: bool | str = Field(
+        default=False,
+        description="Whether what a query likes is kept out of its negatives: its candidates in the batch, or with the "
+        "name of a history in `query` or `query_residual` those and the ones in it.",
+    )
     epochs: Count = Field(default=3, description="How often training goes through the interactions.")
     batch_size: Count = Field(default=1024, description="Interactions in a step.")
     lr: Positive = Field(default=0.002, description="The learning rate, which falls to 0.")
@@ -133,7 +165,9 @@ class RankingConfig(_Strict):
     """A reranker and how it is trained."""
 
     features: list[str] = Field(description="Features of queries and candidates.")
-    recent: str | None = Field(default=None, description="The `Recent` feature that candidates are compared with.")
+    history: str | None = Field(
+        default=None, description="The feature of kind `History`, `Recent` or `Seen` that candidates are compared with."
+    )
     retrieved: Count = Field(default=100, description="How many candidates are retrieved for ranking.")
     max_lists: Count | None = Field(
         default=None, description="Train on so many lists, drawn at random; all by default."
@@ -172,7 +206,7 @@ class RunConfig(_Strict):
     """A whole run: data, split, features, models, baselines, and what is shown of it."""
 
     title: str = Field(default="A recommender", description="The title of the bundle's card.")
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="Of weights, order and dropout.")
+    seed: Seed = Field(default=0, description="Of weights, order and dropout.")
     data: DataConfig
     split: SplitConfig = SplitConfig()
     features: dict[str, FeatureConfig] = Field(
@@ -187,6 +221,19 @@ class RunConfig(_Strict):
         description="What the bundle holds: the trained models, or a baseline, and then no model is trained.",
     )
     show: ShowConfig = ShowConfig()
+
+    @model_validator(mode="after")
+    def _one_split(self) -> Self:
+        if self.split.by == "time" and self.data.time is None:
+            raise ValueError('split.by = "time" without data.time, the column of times')
+        if self.data.test is not None and "test" in self.split.model_fields_set:
+            raise ValueError("give either data.test, a file, or split.test, the part that is split off")
+        return self
+
+    @property
+    def order(self) -> str | None:
+        """The column of times that tells what a query did last; None if nothing does."""
+        return None if self.split.by == "random" else self.data.time
 
     @property
     def fingerprint(self) -> str:
@@ -216,7 +263,7 @@ def load_config(path: str | Path) -> RunConfig:
         ) from error
     data = content.get("data")
     if isinstance(data, dict):
-        for name in ("root", "interactions", "candidates", "queries"):
+        for name in _PATHS:
             if isinstance(data.get(name), str):
                 data[name] = path.parent / data[name]
     return _checked(content, str(path))
@@ -229,6 +276,10 @@ def quickstart_config() -> RunConfig:
 
 
 def _checked(content: dict[str, Any], where: str) -> RunConfig:
+    for name, former, present in _FORMER:
+        part = content.get(name)
+        if isinstance(part, dict) and former in part and present not in part:
+            part[present] = part.pop(former)
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:

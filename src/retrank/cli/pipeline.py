@@ -10,18 +10,20 @@ from typing import final
 import polars as pl
 
 from retrank import features
-from retrank.cli.checks import RECENT, require_features_of_keys, require_parts, require_past
+from retrank.cli.checks import require_features_of_keys, require_lists_of_positives, require_order, require_parts
 from retrank.cli.comparison import NAMES, baseline_of, compare
-from retrank.cli.config import RankingConfig, RetrievalConfig, RunConfig
+from retrank.cli.config import FeatureConfig, RankingConfig, RetrievalConfig, RunConfig
+from retrank.cli.histories import Histories, history_kind
+from retrank.cli.splitting import described, split_off
 from retrank.cli.tables import Tables, digest, read_tables
 from retrank.core.errors import ConfigError
 from retrank.core.jagged import Jagged
 from retrank.core.seeds import seed_everything
-from retrank.data import Batches, Loader, leave_last_split, require_columns, with_recent_candidates
+from retrank.data import Batches, Loader, require_columns
 from retrank.evaluation import Recommends, Report
 from retrank.features import Catalogue, FeatureSpace, History
 from retrank.metrics import FullCorpusTopK
-from retrank.models import Reranker, Tower, TwoTower
+from retrank.models import InBatchNegatives, Reranker, Tower, TwoTower
 from retrank.optim import LazyAdam
 from retrank.recommender import Card, Recommender, mine_lists
 from retrank.tasks import Retrieval
@@ -52,6 +54,8 @@ class Pipeline:
         self.config, self.folder, self.say, self.progress = config, folder, say, progress
         self.space = _space(config)
         require_features_of_keys(config, self.space)
+        require_lists_of_positives(config, self.space)
+        require_order(config)
 
     def load(self) -> Tables:
         """Read the tables, split them, fit the features, and make sure that the models can be made of them.
@@ -64,30 +68,29 @@ class Pipeline:
             DataError: a table is not what it must be, or too little is left of it after the splits.
         """
         data, split = self.config.data, self.config.split
-        interactions, candidates, queries = read_tables(data)
-        content = digest(interactions, candidates, queries)
-        require_past(self.config, self.space, interactions)
-        train, test = self._last(interactions, split.test)
-        self.say(
-            f"{len(interactions):,} interactions, {len(candidates):,} candidates; "
-            f"test: the last {split.test:.0%} of each query ({len(test):,})"
-        )
-        if queries is None:
-            queries = train.sort(data.time, maintain_order=True)  # the last row of each query is how it stands now
-        if data.recent is not None:
-            past = {"query": data.query, "candidate": data.candidate, "time": data.time, "name": RECENT}
-            train = with_recent_candidates(train, length=data.recent, **past)
+        read = read_tables(data)
+        interactions, candidates, queries, test = read
+        histories = Histories(self.config, self.space, interactions.columns)
+        train, how = interactions, str(data.test)
+        if test is None:
+            train, test = split_off(interactions, self.config, split.test)
+            how = described(self.config, split.test)
+        self.say(f"{len(interactions):,} interactions, {len(candidates):,} candidates; test: {how} ({len(test):,})")
+        if queries is None:  # the last row of each query is how it stands now
+            queries = train if self.config.order is None else train.sort(self.config.order, maintain_order=True)
+        train = histories.of(train)
         self.space.fit(train, progress=self.progress)
-        catalogue = self.space.catalogue(candidates, key=self.config.retrieval.candidate[0])
+        catalogue = self._catalogue(candidates)
         needed = [data.query, *self.space.columns(self._query_features(catalogue))]
-        columns = [name for name in dict.fromkeys(needed) if name != RECENT]  # the history knows what came last
+        columns = [name for name in dict.fromkeys(needed) if name not in histories.columns]  # read from the history
         require_columns(queries, columns, "queries")
         known = queries.select(columns).unique(data.query, keep="last", maintain_order=True)
-        parts = {"train": self._with_past(train)}
+        tables = Tables(train, test, candidates, known, catalogue, histories, digest(*read))
+        parts = {"train": self._with_history(train, tables)}
         if self.config.ranking is not None:
-            parts["earlier"] = self._with_past(self._last(train, split.ranking)[0])
+            parts["earlier"] = self._with_history(split_off(train, self.config, split.ranking)[0], tables)
         require_parts(self.config, test, parts)
-        return Tables(train, test, candidates, known, catalogue, content)
+        return tables
 
     def train(self, tables: Tables, seed: int) -> Recommender:
         """Train retrieval and, if configured, ranking; or fit the baseline that is to be served.
@@ -108,10 +111,10 @@ class Pipeline:
             retrieval=retrieval,
             space=self.space,
             catalogue=tables.candidates,
-            history=tables.train,
+            history=self._events(tables),
             ranking=ranking,
             queries=tables.queries,
-            time=self.config.data.time,
+            time=self.config.order,
             num_retrieved=100 if self.config.ranking is None else self.config.ranking.retrieved,
             card=Card(self.config.title),
             progress=self.progress,
@@ -138,19 +141,19 @@ class Pipeline:
                 systems["two-stage"] = list(recommenders)
         return compare(
             systems, tables.train, tables.test, self.config.baselines, query=data.query, candidate=data.candidate,
-            time=data.time, ks=[10, 20], seed=seed, say=self.say, progress=self.progress,
+            time=self.config.order, ks=[10, 20], seed=seed, say=self.say, progress=self.progress,
         )  # fmt: skip
 
     def _fit_baseline(self, tables: Tables) -> Recommender:
         data, kind = self.config.data, self.config.serve
         self.say(f"{NAMES[kind]}, on all of train")
-        names = {"query": data.query, "candidate": data.candidate, "time": data.time}
+        names = {"query": data.query, "candidate": data.candidate, "time": self.config.order}
         baseline = baseline_of(kind, self.config.baselines).fit(tables.train, **names, progress=self.progress)
         return Recommender(
             baseline,
             catalogue=tables.candidates,
-            history=tables.train,
-            time=data.time,
+            history=self._events(tables),
+            time=self.config.order,
             card=Card(self.config.title),
             progress=self.progress,
         )
@@ -167,9 +170,19 @@ class Pipeline:
             with suppress(OSError):  # not empty: another configuration's are there, or something that is not ours
                 self.folder.rmdir()
 
-    def _last(self, table: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-        data = self.config.data
-        return leave_last_split(table, query=data.query, time=data.time, test_size=fraction)
+    def _events(self, tables: Tables) -> pl.DataFrame:
+        """Return what a bundle remembers of train, without times if they tell nothing of what comes next."""
+        order = self.config.order
+        return tables.train.select(
+            self.config.data.query, self.config.data.candidate, *([] if order is None else [order])
+        )
+
+    def _catalogue(self, candidates: pl.DataFrame) -> Catalogue:
+        names, data = self.config.retrieval.candidate, self.config.data
+        if data.candidates is None and data.dataset is None:
+            where = "the candidates, of which nothing but their keys is known as there is no data.candidates"
+            require_columns(candidates, self.space.columns(names), where)
+        return self.space.catalogue(candidates, key=names[0])
 
     def _checkpoints(self, tables: Tables, stage: str = "") -> Path | None:
         return None if self.folder is None else self.folder / f"{self.config.fingerprint}-{tables.digest}" / stage
@@ -179,11 +192,11 @@ class Pipeline:
         names = list(self._two_tower(catalogue).query_features)
         return names if self.config.ranking is None else [*names, *self._reranker(catalogue).query_features]
 
-    def _with_past(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Leave out first interactions where the query's residual is its past: they have none to learn from."""
-        residual, is_made = self.config.retrieval.query_residual, self.config.data.recent is not None
-        reads_past = is_made and residual is not None and self.space.columns([residual]) == [RECENT]
-        return table.filter(pl.col(RECENT).list.len() > 0) if reads_past else table
+    def _with_history(self, table: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+        """Leave out what has no history where the query's residual is its history: there is nothing to learn from."""
+        residual = self.config.retrieval.query_residual
+        [column] = self.space.columns([residual]) if residual is not None else [""]
+        return table.filter(pl.col(column).list.len() > 0) if column in tables.histories.columns else table
 
     def _two_tower(self, catalogue: Catalogue) -> TwoTower:
         settings = self.config.retrieval
@@ -199,6 +212,7 @@ class Pipeline:
                 metrics=[FullCorpusTopK(ks=(10, 100))],
             ),
             catalogue=catalogue,
+            negatives=InBatchNegatives(settings.remove_known_positives),
             normalize=True,
             tie_residuals=both,
         )
@@ -211,7 +225,7 @@ class Pipeline:
             settings.features,
             candidate_id=catalogue.key,
             catalogue=catalogue,
-            recent=settings.recent,
+            recent=settings.history,
             layers=settings.layers,
             dim=settings.dim,
             dropout=settings.dropout,
@@ -221,9 +235,9 @@ class Pipeline:
         settings = self.config.retrieval
         seed_everything(seed)
         model = self._two_tower(tables.catalogue)
-        usable = self._with_past(table)
+        usable = self._with_history(table, tables)
         if len(usable) < len(table):
-            self.say(f"  {len(table) - len(usable):,} interactions without a past are left out")
+            self.say(f"  {len(table) - len(usable):,} interactions without a history are left out")
         names = [*model.query.inputs, *model.candidate.inputs]
         loader = self.space.loader(
             usable, settings.batch_size, shuffle=True, seed=seed, features=list(dict.fromkeys(names))
@@ -234,8 +248,11 @@ class Pipeline:
     def _train_ranking(self, tables: Tables, seed: int) -> Reranker:
         settings, catalogue = self.config.ranking, tables.catalogue
         assert settings is not None
-        earlier, later = self._last(tables.train, self.config.split.ranking)
-        self.say(f"retrieval, on the earlier {1 - self.config.split.ranking:.0%} of train (seed {seed})")
+        held_back = self.config.split.ranking
+        earlier, later = tables.histories.apart(*split_off(tables.train, self.config, held_back))
+        self.say(
+            f"retrieval, on {1 - held_back:.0%} of train (seed {seed}), without {described(self.config, held_back)}"
+        )
         retrieval = self._train_retrieval(earlier, tables, seed, "earlier")
         seed_everything(seed)
         model = self._reranker(catalogue)
@@ -250,7 +267,7 @@ class Pipeline:
             max_lists=settings.max_lists,
             seed=seed,
         )
-        self.say(f"ranking, on {len(lists):,} lists that retrieval made for the later {self.config.split.ranking:.0%}")
+        self.say(f"ranking, on {len(lists):,} lists that retrieval made for the other {held_back:.0%}")
         self._learn_co_occurrence(model, earlier, catalogue)
         loader = Loader(lists, settings.batch_size, shuffle=True, seed=seed)
         self._fit(model, loader, settings, seed, self._checkpoints(tables, f"ranking-{seed}"))
@@ -284,16 +301,22 @@ class Pipeline:
 
 
 def _space(config: RunConfig) -> FeatureSpace:
-    kinds = {}
-    for name, entry in config.features.items():
-        kind = getattr(features, entry.kind, None)
-        if not (isinstance(kind, type) and issubclass(kind, features.Feature)):
-            raise ConfigError("a feature kind", repr(entry.kind), f"features.{name}.kind", "see rr.features")
-        try:
-            kinds[name] = kind(**entry.arguments)
-        except TypeError as error:
-            raise ConfigError(f"arguments of {entry.kind}", str(error), f"features.{name}") from error
-        except ConfigError as error:
-            raise ConfigError(error.expected, error.got, f"features.{name}, {error.where}", error.fix) from error
+    kinds = {name: _kind(f"features.{name}", entry, config.order) for name, entry in config.features.items()}
     crosses = [features.Cross(*cross.features, bins=cross.bins) for cross in config.crosses]
     return FeatureSpace(kinds, crosses)
+
+
+def _kind(place: str, entry: FeatureConfig, order: str | None) -> features.Feature:
+    try:
+        if entry.kind == "History":
+            return history_kind(entry, order)
+        kind = getattr(features, entry.kind, None)
+        if not (isinstance(kind, type) and issubclass(kind, features.Feature)):
+            raise ConfigError("a feature kind", repr(entry.kind), f"{place}.kind", "see rr.features")
+        return kind(**entry.arguments)
+    except TypeError as error:
+        raise ConfigError(f"arguments of {entry.kind}", str(error), place) from error
+    except ConfigError as error:
+        if error.where == f"{place}.kind":
+            raise
+        raise ConfigError(error.expected, error.got, f"{place}, {error.where}", error.fix) from error

@@ -88,6 +88,7 @@ def _written(value: Any) -> str:
 def _kinds() -> Iterator[str]:
     yield from ("## Kinds of features", "", "The arguments of each are entries beside `kind`.", "")
     yield from ("| kind | arguments | what it is |", "|---|---|---|")
+    yield "| `History` | those of `Recent` | `Recent` if interactions have an order, and else `Seen`. |"
     for name in features.__all__:
         kind = getattr(features, name)
         if inspect.isclass(kind) and issubclass(kind, features.Feature) and not inspect.isabstract(kind):

@@ -53,8 +53,9 @@ class Showing:
             console: where to print.
         """
         query = self._config.data.query
+        last = "" if self._config.order is None else " last"
         kind = "what" if self._config.show.liked is None else f"where {self._config.show.liked}: what"
-        console.print(table_of(self._last.select(self._columns), f"{kind} {query} {self.key} chose last"))
+        console.print(table_of(self._last.select(self._columns), f"{kind} {query} {self.key} chose{last}"))
         lists = recommender.recommend({query: self.key}, k=10)
         rest = [name for name in self._columns if name != recommender.candidate]
         shown = lists.select("rank", recommender.candidate, "score", *rest)
@@ -69,4 +70,5 @@ class Showing:
             except pl.exceptions.PolarsError as error:
                 got = f"{liked!r}: {str(error).strip().splitlines()[0]}"
                 raise ConfigError("a condition on interactions", got, "[show] liked") from error
-        return own.sort(data.time, descending=True, maintain_order=True).head(5)
+        order = self._config.order
+        return (own if order is None else own.sort(order, descending=True, maintain_order=True)).head(5)

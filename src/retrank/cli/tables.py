@@ -5,17 +5,18 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import polars as pl
 
 from retrank.cli.config import DataConfig
+from retrank.cli.histories import Histories
 from retrank.core.errors import ConfigError, DataError
 from retrank.data import FileSource, frame, require_columns, require_keys, require_rows, require_time, require_unique
 from retrank.datasets import movielens_1m, movielens_20m, movielens_100k
 from retrank.features import Catalogue
 
-__all__ = ["Tables", "digest", "read_interactions", "read_tables"]
+__all__ = ["ReadTables", "Tables", "digest", "read_interactions", "read_tables"]
 
 _DATASETS: Final = {"movielens_100k": movielens_100k, "movielens_1m": movielens_1m, "movielens_20m": movielens_20m}
 _TEXT_FILES: Final = (".csv", ".tsv")
@@ -31,11 +32,12 @@ class Tables:
     """The tables of a run.
 
     Args:
-        train: interactions to learn from, with the columns of query and candidate, and of the past if asked for.
-        test: each query's last interactions.
+        train: interactions to learn from, with the columns of query and candidate, and of histories if asked for.
+        test: interactions to test on.
         candidates: one row a candidate.
         queries: one row a query, with its features as they stand after training.
         catalogue: the candidates, transformed.
+        histories: made the columns of histories.
         digest: digits that differ when the content of the tables that were read does.
     """
 
@@ -44,18 +46,35 @@ class Tables:
     candidates: pl.DataFrame
     queries: pl.DataFrame
     catalogue: Catalogue
+    histories: Histories
     digest: str
 
 
-def read_tables(data: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame | None]:
+@final
+class ReadTables(NamedTuple):
+    """The tables that a configuration names.
+
+    Attributes:
+        interactions: with the columns of their query and candidate.
+        candidates: one row a candidate.
+        queries: one row a query, if there is a table of them.
+        test: the keys of interactions to test on, if there is a table of them.
+    """
+
+    interactions: pl.DataFrame
+    candidates: pl.DataFrame
+    queries: pl.DataFrame | None = None
+    test: pl.DataFrame | None = None
+
+
+def read_tables(data: DataConfig) -> ReadTables:
     """Read what a configuration names.
 
     Args:
         data: its data part.
 
     Returns:
-        The interactions with the columns of their query and candidate, the candidates, and the queries if there is a
-        table of them.
+        The tables.
 
     Raises:
         DataError: a file cannot be read or has no rows, a key or time is missing, null, of a wrong type, or repeated in
@@ -64,22 +83,29 @@ def read_tables(data: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFr
     """
     if data.dataset is not None:
         loaded = _DATASETS[data.dataset](data.root)
-        return loaded.interactions, loaded.candidates, loaded.queries
+        return ReadTables(loaded.interactions, loaded.candidates, loaded.queries)
     assert data.interactions is not None
-    assert data.candidates is not None
-    types = _Types(data)
+    types, where = _Types(data), str(data.interactions)
     interactions = types.read(data.interactions)
     for name in (data.query, data.candidate):
-        require_keys(interactions, name, str(data.interactions))
-    require_time(interactions, data.time, str(data.interactions))
-    candidates = _details(data.candidates, interactions, data.candidate, types)
+        require_keys(interactions, name, where)
+    if data.time is not None:
+        require_time(interactions, data.time, where)
+    test = None if data.test is None else _test(data.test, interactions.select(data.query, data.candidate))
+    if data.candidates is None:
+        used = [table.select(data.candidate) for table in (interactions, test) if table is not None]
+        candidates = pl.concat(used).unique(maintain_order=True)
+    else:
+        candidates = _details(data.candidates, interactions, data.candidate, types)
     queries = None if data.queries is None else _details(data.queries, interactions, data.query, types)
     types.require_used()
-    where = str(data.interactions)
-    interactions = _joined(interactions, candidates, data.candidate, where, str(data.candidates))
+    if data.candidates is not None:
+        interactions = _joined(interactions, candidates, data.candidate, where, str(data.candidates))
+        if test is not None:
+            _require_details(test[data.candidate], candidates[data.candidate], str(data.test), str(data.candidates))
     if queries is not None:
         interactions = _joined(interactions, queries, data.query, where, str(data.queries))
-    return interactions, candidates, queries
+    return ReadTables(interactions, candidates, queries, test)
 
 
 def read_interactions(path: Path, keys: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -157,6 +183,13 @@ def digest(*tables: pl.DataFrame | None) -> str:
         if table is not None:
             total.update(table.hash_rows().to_numpy().tobytes())
     return total.hexdigest()[:12]
+
+
+def _test(path: Path, keys: pl.DataFrame) -> pl.DataFrame:
+    table = _with_keys(path, keys.schema, {}).select(keys.columns)
+    for name in keys.columns:
+        require_keys(table, name, str(path))
+    return table
 
 
 def _details(path: Path, interactions: pl.DataFrame, key: str, types: _Types) -> pl.DataFrame:

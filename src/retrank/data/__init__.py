@@ -3,9 +3,9 @@
 `source` reads any data frame and Parquet or CSV files, whole or piece by piece; the `require_` checks name the column
 and row of bad input. `Loader` gives batches of columns in memory, `StreamingLoader` of a table that does not fit; both
 are `Batches`: the same seed gives the same order, and an epoch can be resumed in its middle. The splits divide a table
-into train and test at random, at a point in time, or at each query's last rows; `with_recent_candidates` adds to each
-interaction what its query did before, `with_seen_candidates` what else its query has, and `sample_lists` puts some rows
-of a query side by side.
+into train and test at random, at a point in time, or at some rows of each query, the last or any.
+`with_recent_candidates` adds to each interaction what its query did before, `with_seen_candidates` what else its query
+has, and `sample_lists` puts some rows of a query side by side.
 """
 
 from retrank.data.batches import Batches
@@ -28,7 +28,7 @@ from retrank.data.recent_candidates import latest_candidates, with_recent_candid
 from retrank.data.seen_candidates import with_seen_candidates
 from retrank.data.source import Source, shard_range
 from retrank.data.sources import ArrowCapsule, TableLike, frame, source
-from retrank.data.splits import leave_last_split, random_split, time_split
+from retrank.data.splits import leave_last_split, leave_random_split, random_split, time_split
 from retrank.data.streaming import StreamingLoader
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "frame",
     "latest_candidates",
     "leave_last_split",
+    "leave_random_split",
     "random_split",
     "require_columns",
     "require_flat",

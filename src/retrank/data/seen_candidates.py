@@ -32,7 +32,7 @@ def with_seen_candidates(
 
     Returns:
         The table with a list column of distinct keys, never that of the row itself; the only candidate of a query has
-        an empty list.
+        an empty list. Of pandas if `table` is.
 
     Raises:
         ConfigError: the length is below 1, or the new column exists already.

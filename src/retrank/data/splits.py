@@ -1,4 +1,4 @@
-"""Split a table into train and test rows: at random, at a point in time, or each query's last rows."""
+"""Split a table into train and test rows: at random, at a point in time, or some rows of each query."""
 
 import math
 from datetime import date, datetime
@@ -10,7 +10,7 @@ from retrank.core.errors import ConfigError, DataError
 from retrank.data.checks import require_keys, require_rows, require_time
 from retrank.data.sources import TableLike, frame, like
 
-__all__ = ["leave_last_split", "random_split", "time_split"]
+__all__ = ["leave_last_split", "leave_random_split", "random_split", "time_split"]
 
 
 def random_split(table: TableLike, *, test_size: int | float, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -122,17 +122,61 @@ def leave_last_split(
     require_rows(rows)
     require_keys(rows, query)
     require_time(rows, time)
+    is_test = _last_of_each(rows[query], rows[time], test_size)
+    return like(table, rows.filter(~is_test)), like(table, rows.filter(is_test))
+
+
+def leave_random_split(
+    table: TableLike, *, query: str, test_size: int | float, seed: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split off random rows of each query, for tables without times.
+
+    A query always keeps at least one row to train on: one with a single row has none to test.
+
+    Args:
+        table: the rows.
+        query: the column of query keys.
+        test_size: rows of each query to test on, or the fraction of each query's rows, rounded down, but at least one
+            row.
+        seed: of `numpy.random.default_rng(seed).permutation(rows)`; of each query, the rows with the largest numbers in
+            it are test rows.
+
+    Returns:
+        The train and the test table, both in the order of the table; of pandas if `table` is.
+
+    Raises:
+        ConfigError: a number of rows below 1, or a fraction that is not between 0 and 1.
+        DataError: an empty table, a bad key, or no query with two rows.
+
+    Example:
+        >>> import polars as pl, retrank as rr
+        >>> table = pl.DataFrame({"user_id": ["a", "b", "a", "a"], "song": ["x", "x", "y", "z"]})
+        >>> train, test = rr.data.leave_random_split(table, query="user_id", test_size=1, seed=0)
+        >>> train.rows(), test.rows()
+        ([('a', 'x'), ('b', 'x'), ('a', 'y')], [('a', 'z')])
+    """
+    rows = frame(table)
+    require_rows(rows)
+    require_keys(rows, query)
+    order = pl.Series(np.random.default_rng(seed).permutation(rows.height))
+    is_test = _last_of_each(rows[query], order, test_size)
+    return like(table, rows.filter(~is_test)), like(table, rows.filter(is_test))
+
+
+def _last_of_each(queries: pl.Series, times: pl.Series, test_size: int | float) -> pl.Series:
     is_fraction = isinstance(test_size, float)
     if isinstance(test_size, bool) or not (0 < test_size < 1 if is_fraction else test_size >= 1):
         raise ConfigError("at least 1 row, or a fraction between 0 and 1", repr(test_size), "test_size")
-    sorted_rows = rows.select(query=query, time=time).with_row_index("row").sort("query", "time", "row")
+    rows = pl.DataFrame([queries.alias("query"), times.alias("time")])
+    sorted_rows = rows.with_row_index("row").sort("query", "time", "row")
     length = pl.len().over("query")
     wanted = (test_size * length + 1e-9).floor().clip(1) if is_fraction else pl.lit(test_size)
     is_last = pl.int_range(pl.len()).over("query") >= length - pl.min_horizontal(wanted, length - 1)
     is_test = sorted_rows.select("row", is_last=is_last).sort("row")["is_last"]
     if not is_test.any():
-        raise DataError("a query with two rows or more", "none", f"column '{query}'", "use random_split or time_split")
-    return like(table, rows.filter(~is_test)), like(table, rows.filter(is_test))
+        fix = "use random_split or time_split"
+        raise DataError("a query with two rows or more", "none", f"column '{queries.name}'", fix)
+    return is_test
 
 
 def _num_test(test_size: int | float, num_rows: int) -> int:

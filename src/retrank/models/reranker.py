@@ -1,7 +1,7 @@
 """`Reranker`: the order of retrieval, corrected by a model of pairs."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from retrank.core.errors import ConfigError
 from retrank.embeddings.collection import EmbeddingCollection
 from retrank.embeddings.embedding_table import EmbeddingTable
 from retrank.features.catalogue import Catalogue
+from retrank.features.seen import Seen
 from retrank.features.space import FeatureSpace
 from retrank.layers.co_occurrence import CoOccurrence
 from retrank.layers.cross import Cross
@@ -36,6 +37,8 @@ ROWS = "candidates"
 """The column of training lists with the catalogue rows that were retrieved, `(lists, k)`."""
 POSITIVE = "positive"
 """The column of training lists with the place of the positive, `(lists,)`."""
+_WINDOWS: Final = (1, 5, 20, 50)
+_ALL: Final = 2**31 - 1  # no list is longer
 
 
 @final
@@ -53,11 +56,13 @@ class Reranker(Configurable, Model):
         features: names of query and candidate features: ids and lists of ids are embedded, numbers taken as they are.
         candidate_id: the feature that identifies candidates.
         catalogue: all candidates; needed for training.
-        recent: the list feature with the query's recent candidates, in the vocabulary of `candidate_id`; None for none.
+        recent: the `Recent` or `Seen` feature with what the query did, in the vocabulary of `candidate_id`; None for
+            none.
         layers: width of each hidden layer of the correction.
         dim: length of the vector of every id feature.
         dropout: share of the hidden values set to zero in training.
-        windows: over how many of the recent candidates co-occurrence is averaged.
+        windows: over how many of the recent candidates co-occurrence is averaged; by default the last 1, 5, 20 and 50,
+            or all where `recent` is a `Seen` feature, which has no order.
         num_neighbors: how many co-occurrences to keep of a candidate on average; see `rr.layers.CoOccurrence`.
 
     Raises:
@@ -88,7 +93,7 @@ class Reranker(Configurable, Model):
         layers: Sequence[int] = (64,),
         dim: int = 8,
         dropout: float = 0.1,
-        windows: Sequence[int] = (1, 5, 20, 50),
+        windows: Sequence[int] | None = None,
         num_neighbors: int = 128,
     ) -> None:
         super().__init__()
@@ -115,6 +120,9 @@ class Reranker(Configurable, Model):
         self.numbers = tuple(name for name in features if schema[name].kind == "number")
         self.embeddings = EmbeddingCollection({name: EmbeddingTable(schema[name], dim) for name in ids})
         num_ids = schema[candidate_id].num_ids or 0
+        if windows is None:
+            is_ordered = recent is None or not isinstance(space.features[recent], Seen)
+            windows = _WINDOWS if is_ordered else (_ALL,)
         self.co_occurrence = None if recent is None else CoOccurrence(num_ids, windows, num_neighbors=num_neighbors)
         width = len(ids) * dim + sum(schema[name].width for name in self.numbers) + 2
         width += 0 if self.co_occurrence is None else len(windows)
