@@ -186,10 +186,11 @@ def configuration(data: Data, seed: int) -> dict[str, Any]:
     config = tomllib.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     config["seed"] = seed
     config["data"] = {
-        "interactions": "interactions.parquet", "candidates": "candidates.parquet", "query": data.query[0],
-        "candidate": data.candidate[0], "time": data.time, "history": config["data"]["history"],
+        "interactions": "train.parquet", "test": "test.parquet", "candidates": "candidates.parquet",
+        "query": data.query[0], "candidate": data.candidate[0], "history": config["data"]["history"],
+        **({} if data.time is None else {"time": data.time}),
     }  # fmt: skip
-    config["split"]["test"] = data.last
+    del config["split"]["test"]
     history = {**config["features"]["history"], "of": data.candidate[0]}
     config["features"] = {**data.features, "history": history}
     config["retrieval"] |= {
@@ -216,7 +217,8 @@ def configured(data: Data, seed: int) -> rr.Recommender:
     """Train as `retrank train` does with that configuration."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        pl.concat([data.train, data.test]).write_parquet(folder / "interactions.parquet")
+        data.train.write_parquet(folder / "train.parquet")
+        data.test.write_parquet(folder / "test.parquet")
         data.candidates.write_parquet(folder / "candidates.parquet")
         (folder / "my.toml").write_text(as_toml(configuration(data, seed)), encoding="utf-8")
         command = [sys.executable, "-m", "retrank", "train", "my.toml", "--out", "bundle", "--json"]
@@ -295,10 +297,9 @@ def main(name: str, seeds: int, *, quick: bool = False, folder: Path | None = No
         tuned: ease,
         "README": [readme(data, seed) for seed in range(seeds)],
     }
-    if data.last is not None and not quick:
-        bundles = [configured(data, seed) for seed in range(seeds)]
-        systems["retrank train, two-tower"] = [bundle.without_ranking() for bundle in bundles]
-        systems["retrank train, two-stage"] = bundles
+    bundles = [configured(data, seed) for seed in range(seeds)]
+    systems["retrank train, two-tower"] = [bundle.without_ranking() for bundle in bundles]
+    systems["retrank train, two-stage"] = bundles
     if not quick:
         settings = tuned_settings(validation)
         label = ", ".join(f"{key} {value}" for key, value in settings.items()) or "the defaults"
@@ -310,6 +311,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="movielens-last", choices=DATA)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="the README's program alone, beside the baselines")
+    parser.add_argument("--quick", action="store_true", help="without settings that are searched")
     arguments = parser.parse_args()
     main(arguments.data, arguments.seeds, quick=arguments.quick)
