@@ -1,9 +1,13 @@
+import math
+
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import retrank as rr
 from retrank.core.errors import ConfigError, DataError, NotFittedError
+from retrank.core.jagged import Jagged
 
 views = pl.DataFrame(
     {"film": ["a", "b", "b", "c", "c", "c"], "recent": [[], ["a"], ["a", "b"], ["z"], ["c", "b", "a"], ["a", "a"]]}
@@ -28,7 +32,7 @@ def test_older_keys_weigh_less_and_long_lists_lose_their_beginning():
     recent = fitted(length=2, decay=0.5).transform(views)["recent"]
     assert [len(row) for row in recent.to_lists()] == [0, 1, 2, 1, 2, 2]
     expected = [1, np.exp(-0.5), 1, 1, np.exp(-0.5), 1, np.exp(-0.5), 1]
-    np.testing.assert_allclose(recent.weights, expected, rtol=1e-6)
+    np.testing.assert_allclose(recent.weights, expected, rtol=1e-6, atol=1e-30)
     full = fitted().transform(views)["recent"]
     assert recent.to_lists() == [row[-2:] for row in full.to_lists()]
 
@@ -78,3 +82,29 @@ def test_bad_input_is_refused():
         fitted().transform(pl.DataFrame({"film": ["a", "b"], "recent": [["a"], None]}))
     with pytest.raises(NotFittedError):
         rr.features.Recent("film").transform(views["recent"], "recent")
+
+
+@pytest.mark.parametrize(("decay", "power"), [(0.0, 0.0), (0.1, 0.0), (0.0, 0.75), (0.3, 0.5)])
+def test_weights_are_the_same_alone_and_among_others_whatever_came_before(decay, power):
+    generator = torch.Generator().manual_seed(0)
+    kind = rr.features.Recent("film", decay=decay, power=power)
+    for longest in (3, 7, 50, 20, 400):
+        lengths = torch.randint(0, longest + 1, (30,), generator=generator)
+        many = kind.weighted(Jagged.from_lengths(torch.zeros(int(lengths.sum()), dtype=torch.int64), lengths))
+        fresh = rr.features.Recent("film", decay=decay, power=power)
+        for row, length in enumerate(lengths.tolist()):
+            ids = Jagged.from_lengths(torch.zeros(length, dtype=torch.int64), torch.tensor([length]))
+            expected = [math.exp(-decay * n) / (1 + n) ** power for n in range(length - 1, -1, -1)]
+            assert torch.equal(kind.weighted(ids).weights, many[row : row + 1].weights)
+            assert torch.equal(fresh.weighted(ids).weights, many[row : row + 1].weights)
+            np.testing.assert_allclose(many[row : row + 1].weights, expected, rtol=1e-6, atol=1e-30)
+
+
+def test_weights_made_in_a_request_may_be_trained_with():
+    kind = rr.features.Recent("film", power=0.75)
+    ids = Jagged.from_lengths(torch.zeros(3, dtype=torch.int64), torch.tensor([3]))
+    with torch.inference_mode():
+        kind.weighted(ids)
+    scale = torch.ones(3, requires_grad=True)
+    (kind.weighted(ids).weights * scale).sum().backward()
+    assert scale.grad is not None

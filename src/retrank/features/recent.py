@@ -5,6 +5,7 @@ from typing import ClassVar, final
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from retrank.core.arguments import check_count, check_number
 from retrank.core.jagged import Jagged
@@ -60,6 +61,7 @@ class Recent(CandidateLists):
         check_number(decay, "decay", "Recent", least=0)
         check_number(power, "power", "Recent", least=0)
         self.length, self.decay, self.power = length, decay, power
+        self._weights = torch.zeros(0)  # of a long list, oldest first: a request reads the end of it
 
     @property
     def num_recent(self) -> int | None:
@@ -82,9 +84,17 @@ class Recent(CandidateLists):
             The same ids with weights.
         """
         if len(recent) == 1:  # a request
-            later = torch.arange(len(recent.values) - 1, -1, -1)
-        else:
-            later = recent.offsets[1:][recent.row_index()] - torch.arange(1, len(recent.values) + 1)
-        return Jagged.unchecked(
-            recent.values, recent.offsets, torch.exp(-self.decay * later) * (1.0 + later) ** -self.power
-        )
+            return Jagged.unchecked(recent.values, recent.offsets, self._oldest_first(len(recent.values)))
+        later = recent.offsets[1:][recent.row_index()] - torch.arange(1, len(recent.values) + 1)
+        weights = self._oldest_first(int(recent.lengths().max()) if len(recent) else 0)
+        return Jagged.unchecked(recent.values, recent.offsets, weights[len(weights) - 1 - later])
+
+    def _oldest_first(self, count: int) -> Tensor:
+        """Return `(count,)` the weights of a list of so many keys."""
+        weights = self._weights
+        if len(weights) < count:
+            with torch.inference_mode(mode=False):  # it may be read in training, too
+                later = torch.arange(2 * count - 1, -1, -1, dtype=torch.float64)  # rounds alike in tables of any length
+                made = torch.exp(-self.decay * later) * (1.0 + later) ** -self.power
+                self._weights = weights = made.float()
+        return weights[len(weights) - count :]
