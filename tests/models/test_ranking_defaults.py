@@ -57,6 +57,19 @@ def test_training_that_goes_on_shifts_no_score(first):
     assert not started(again, rows([1.0, 1.0, 1.0, 0.0])).any()
 
 
+def test_models_saved_before_there_was_a_start_are_read_and_keep_theirs():
+    data = rows([1.0, 0.0, 0.0, 0.0])
+    former = rr.models.deepfm(tables()).eval()
+    state = {name: value for name, value in former.state_dict().items() if "base_score" not in name}
+    model = rr.models.deepfm(tables())
+    model.load_state_dict(state)
+    assert torch.equal(model.eval()(data), former(data))
+    assert not started(model, data).any()
+    half = {**state, "base_score.score": torch.tensor(1.0)}
+    with pytest.raises(RuntimeError, match="is_found"):
+        model.load_state_dict(half)
+
+
 def test_ids_move_faster_than_layers_by_default():
     model = rr.models.deepfm(tables())
     optimizer = model.default_optimizer().build(model.named_parameters())

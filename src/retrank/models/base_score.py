@@ -29,6 +29,7 @@ class BaseScore(nn.Module):
         super().__init__()
         self.register_buffer("score", torch.zeros(()))
         self.register_buffer("is_found", torch.tensor(False))
+        self.register_load_state_dict_pre_hook(_read_former_state)  # type: ignore[no-untyped-call]
 
     def forward(self, scores: Tensor) -> Tensor:
         """Add it to scores.
@@ -69,3 +70,11 @@ class BaseScore(nn.Module):
         if 0 < clicks < rows and not self.is_found:
             self.score.fill_(torch.logit(torch.tensor(clicks / rows, dtype=torch.float64)))
             self.is_found.fill_(True)
+
+
+def _read_former_state(module: BaseScore, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Let models that were saved before there was a base score be read: theirs is 0, and is not to be found later."""
+    names = (f"{prefix}score", f"{prefix}is_found")
+    if not any(name in state for name in names):
+        state[names[0]] = torch.zeros_like(module.score)
+        state[names[1]] = torch.ones_like(module.is_found)
