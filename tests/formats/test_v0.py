@@ -1,4 +1,4 @@
-"""Bundles that the first version wrote still load and answer alike; `write_v0.py` wrote them, with the code of then."""
+"""Bundles of earlier versions still load and answer alike; `write_v0.py` wrote the first, with the code of then."""
 
 import json
 from pathlib import Path
@@ -37,3 +37,12 @@ def test_types_of_other_names_still_load(name, arguments, today):
     built = rr.core.from_config({"type": name, "arguments": arguments})
     assert type(built) is today
     assert rr.core.to_config(built)["type"] == f"retrank.layers.{today.__name__}"
+
+
+def test_a_ranking_model_from_before_there_was_a_base_score_answers_alike():
+    written = WRITTEN.parent / "before_base_score"
+    recommender = rr.Recommender.load(written / "dcn")
+    expected = json.loads((written / "expected.json").read_text())
+    found = recommender.recommend_many(["u1", "u2"], k=5).select("user", "song", "score").rows()
+    assert [row[:2] for row in found] == [tuple(row[:2]) for row in expected]
+    assert [row[2] for row in found] == pytest.approx([row[2] for row in expected], rel=1e-4)
