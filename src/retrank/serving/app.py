@@ -45,7 +45,7 @@ def create_app(service: Service) -> Front:
     app.include_router(resource_routes(service))
     app.include_router(status_routes(service))
     app.openapi = OpenApi(app, service).document  # type: ignore[method-assign]
-    for kind in (HttpError, RetrankError, msgspec.MsgspecError):
+    for kind in (HttpError, RetrankError, msgspec.MsgspecError, Exception):
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+import warnings
 from pathlib import Path
 
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from retrank.core.errors import RetrankWarning
 from retrank.serving.app import create_app
 from retrank.serving.bundles import load_live
 from retrank.serving.service import Service
@@ -29,6 +31,7 @@ def serve(bundle: Path, store: str, settings: Settings, listener: socket.socket)
     Raises:
         StorageError: the bundle is missing or damaged.
     """
+    warnings.simplefilter("ignore", RetrankWarning)  # of what clients send, e.g. unknown keys in `allow`
     opened = open_store(store)
     service = Service(load_live(bundle, opened, settings), opened, settings, Telemetry(CollectorRegistry()))
     config = uvicorn.Config(
