@@ -237,14 +237,8 @@ def test_keys_are_asked_for_where_there_are_any(make_client):
     client = make_client(key_hashes=frozenset([digest_of("right")]))
 
     async def main():
-        statuses = []
-        for headers in (
-            {},
-            {"authorization": "Bearer wrong"},
-            {"authorization": "Basic right"},
-            {"authorization": "Bearer right"},
-        ):
-            statuses.append((await client.post("/recommend", {"query": "u1"}, headers=headers)).status_code)
+        sent = [{}, *({"authorization": text} for text in ("Bearer wrong", "Basic right", "Bearer right"))]
+        statuses = [(await client.post("/recommend", {"query": "u1"}, headers=one)).status_code for one in sent]
         return (
             statuses,
             (await client.http.get("/healthz")).status_code,
