@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from retrank.core.batch import Batch
+from retrank.core.jagged import Jagged
 from retrank.embeddings.collection import EmbeddingCollection
-from retrank.layers.co_occurrence import CoOccurrence
 from retrank.models.number_columns import number_columns
 from retrank.models.pairs import Candidates, retrieval_ranks
 
@@ -93,7 +93,8 @@ def standardized(values: Tensor, lists: Tensor, is_standard: Tensor | None = Non
 class Together(NamedTuple):
     """What is needed to compare candidates with the recent ones of a query."""
 
-    layer: CoOccurrence
+    similarities: Callable[[Jagged, Tensor, Tensor], Tensor]
+    """A prepared `CoOccurrence`."""
     recent: str
     """The query's feature."""
     ids: Tensor
@@ -149,8 +150,8 @@ class RerankedLists:
             of = owners.masked_fill(missing, num_queries)  # a list of their own
         together = None
         if self._together is not None:
-            layer, recent, ids = self._together
-            together = layer(queries[recent], ids[rows], owners)
+            similarities, recent, ids = self._together
+            together = similarities(queries[recent], ids[rows], owners)
         features = [piece[rows] if isinstance(piece, Tensor) else piece(queries)[owners] for piece in self._pieces]
         num_standard = k if num_standard is None else num_standard
         ranks = retrieval_ranks(lists.scores, num_standard).reshape(-1)

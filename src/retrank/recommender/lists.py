@@ -10,8 +10,9 @@ import polars as pl
 
 from retrank.recommender.answers import Answers
 from retrank.recommender.baseline_parts import AnyParts
+from retrank.recommender.ranked_list import Stage
 
-__all__ = ["list_with_details", "table_of_lists"]
+__all__ = ["list_with_details", "stage_of", "table_of_lists"]
 
 
 def list_with_details(parts: AnyParts, answers: Answers) -> pl.DataFrame:
@@ -32,7 +33,7 @@ def list_with_details(parts: AnyParts, answers: Answers) -> pl.DataFrame:
         _ranks(length),
         table[key][places],
         pl.Series("score", scores[:length].numpy(), dtype=pl.Float32),
-        _stages(_stage(parts, bool(answers.is_popular[0])), length),
+        _stages(stage_of(parts, bool(answers.is_popular[0])), length),
     ]
     return pl.DataFrame([*columns, *(column[places] for column in table if column.name != key)])
 
@@ -51,7 +52,7 @@ def table_of_lists(parts: AnyParts, keys: pl.Series, answers: Answers) -> pl.Dat
     candidates = parts.candidates
     there = answers.rows >= 0
     query, place = there.nonzero(as_tuple=True)
-    stages = pl.Series("stage", [_stage(parts, False), _stage(parts, True)])
+    stages = pl.Series("stage", [stage_of(parts, False), stage_of(parts, True)])
     return pl.DataFrame(
         [
             keys[query.numpy()],
@@ -73,7 +74,13 @@ def _stages(stage: str, length: int) -> pl.Series:
     return pl.Series("stage", [stage] * length, dtype=pl.String)
 
 
-def _stage(parts: AnyParts, is_popular: bool) -> str:
+def stage_of(parts: AnyParts, is_popular: bool) -> Stage:
+    """Name the stage that gave the scores of a list.
+
+    Args:
+        parts: the recommender.
+        is_popular: whether the list holds popular candidates since too little is known of the query.
+    """
     if is_popular:
         return "popularity"
     return "retrieval" if parts.ranking is None else "ranking"

@@ -1,6 +1,6 @@
 """`Recommender`: retrieve, filter, rank; the product that the rest of the library leads to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, final
@@ -8,23 +8,24 @@ from typing import Any, Self, final
 import polars as pl
 
 from retrank.baselines.baseline import Baseline
+from retrank.core.errors import RetrankError
 from retrank.data.sources import TableLike, frame
-from retrank.features.catalogue import Catalogue
-from retrank.features.history import History
 from retrank.features.space import FeatureSpace
 from retrank.index.index import Index
 from retrank.models.retrieval import RetrievalModel
-from retrank.recommender.answers import answer, rules_of, similar_candidates
-from retrank.recommender.asking import ask_one, named
+from retrank.recommender.answered_requests import answer_requests
+from retrank.recommender.answers import similar_candidates
+from retrank.recommender.asking import named
 from retrank.recommender.assembling import assemble
-from retrank.recommender.baseline_parts import AnyParts, models_of
+from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.bundle import write_bundle
 from retrank.recommender.card import Card
-from retrank.recommender.history_queries import HistoryQueries
+from retrank.recommender.contents import Contents
 from retrank.recommender.lists import list_with_details
 from retrank.recommender.loading import load_parts
-from retrank.recommender.query_features import QueryFeatures
+from retrank.recommender.ranked_list import RankedList
 from retrank.recommender.request import Key, Request
+from retrank.recommender.request_groups import answer_group, look_up
 from retrank.recommender.requests import ManyQueries, answer_many
 from retrank.training.model import Model
 
@@ -32,7 +33,7 @@ __all__ = ["Recommender"]
 
 
 @final
-class Recommender:
+class Recommender(Contents):
     """From a query to a list: retrieve candidates, filter them, rank them, keep the best k.
 
     A value: it owns private copies of the models in evaluation mode and a frozen feature space, so that threads need no
@@ -147,8 +148,7 @@ class Recommender:
                 applied.
         """
         request = Request(named(self._parts, query), k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
-        rules = rules_of(self._parts, request)
-        return list_with_details(self._parts, answer(self._parts, ask_one(self._parts, request.query), rules))
+        return list_with_details(self._parts, answer_group(self._parts, [look_up(self._parts, request)], None))
 
     def recommend_many(
         self,
@@ -179,6 +179,33 @@ class Recommender:
         """
         rules = Request({}, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
         return answer_many(self._parts, queries, rules)
+
+    def answer(self, requests: Sequence[Request]) -> list[RankedList | RetrankError]:
+        """Answer many requests at once, for services: without a data frame, and none spoils another.
+
+        Requests that come together cost far less than alone, also where their rules or lengths differ.
+
+        Args:
+            requests: each with rules of its own.
+
+        Returns:
+            For each request, to the last bit, what `recommend` would give it alone; or, in its place, the error that it
+            would raise.
+
+        Example:
+            >>> import polars as pl, retrank as rr
+            >>> plays = pl.DataFrame({"user": list("aabbcc"), "song": list("xyxzyz")})
+            >>> recommender = rr.Recommender(
+            ...     rr.baselines.ItemKNN().fit(plays, query="user", candidate="song"),
+            ...     catalogue=plays.select("song").unique(), history=plays)
+            >>> Request = rr.recommender.Request
+            >>> found, refused = recommender.answer([Request({"user": "a"}), Request({"user": 7})])
+            >>> found.keys, found.stage
+            (['z'], 'retrieval')
+            >>> print(refused)
+            column 'user' of the query: expected a string key, got 7, of type int
+        """
+        return answer_requests(self._parts, requests)
 
     def similar(
         self,
@@ -275,75 +302,8 @@ class Recommender:
         """
         return cls._of(load_parts(directory, progress=progress))
 
-    @property
-    def retrieval(self) -> RetrievalModel:
-        """The private copy of the model that embeds queries and candidates; refused where a `baseline` serves."""
-        return models_of(self._parts, "retrieval").retrieval.model
-
-    @property
-    def baseline(self) -> Baseline | None:
-        """The private copy of the baseline that serves in place of a model, without its interactions, or None."""
-        return self._parts.baseline
-
-    @property
-    def ranking(self) -> Model | None:
-        """The private copy of the model that orders what was retrieved, or None."""
-        return None if self._parts.ranking is None else self._parts.ranking.model
-
-    @property
-    def space(self) -> FeatureSpace:
-        """The frozen feature space; a baseline has none, and refuses."""
-        return models_of(self._parts, "space").space
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The candidates' keys and features."""
-        return self._parts.candidates.catalogue
-
-    @property
-    def candidates(self) -> pl.DataFrame:
-        """The candidates' columns, in the order of the catalogue."""
-        return self._parts.candidates.table
-
-    @property
-    def index(self) -> Index:
-        """Where the candidates' embeddings are searched; a baseline has none, and refuses."""
-        return models_of(self._parts, "index").index
-
-    @property
-    def history(self) -> History:
-        """Past events."""
-        return self._parts.history
-
-    @property
-    def queries(self) -> QueryFeatures | HistoryQueries:
-        """The features of known queries (a baseline reads none); `queries.table` has the columns as they stand now."""
-        return self._parts.queries
-
-    @property
-    def query(self) -> str:
-        """The column of query keys."""
-        return self._parts.queries.query
-
-    @property
-    def candidate(self) -> str:
-        """The column of candidate keys."""
-        return self._parts.candidates.column
-
-    @property
-    def num_retrieved(self) -> int:
-        """How many candidates are retrieved for ranking; a baseline has no ranking, and refuses."""
-        return models_of(self._parts, "num_retrieved").num_retrieved
-
-    @property
-    def card(self) -> Card:
-        """What a reader must know."""
-        return self._parts.card
-
-    @property
-    def seen(self) -> pl.DataFrame:
-        """The distinct pairs of query and candidate key that count as seen."""
-        return self._parts.history.events.distinct_pairs()
+    def _contents(self) -> AnyParts:
+        return self._parts
 
     def __repr__(self) -> str:
         stages = " -> ".join(type(part).__name__ for part in (self.baseline or self.retrieval, self.ranking) if part)

@@ -1,7 +1,6 @@
 """Many queries at once: rows of a table, keys, or requests, of which those that share rules are answered together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -10,17 +9,14 @@ import polars as pl
 import torch
 
 from retrank.core.errors import DataError
-from retrank.core.jagged import Jagged
 from retrank.data.keys import as_key
 from retrank.data.sources import TableLike, frame, is_pandas, like
 from retrank.recommender.answers import Answers, answer, rules_of
-from retrank.recommender.asking import ask_one, ask_table
+from retrank.recommender.asking import ask_table
 from retrank.recommender.baseline_parts import AnyParts
-from retrank.recommender.conditions import condition
 from retrank.recommender.lists import table_of_lists
-from retrank.recommender.query_features import AskedQueries
 from retrank.recommender.request import Key, Request
-from retrank.recommender.rules import condition_text
+from retrank.recommender.request_groups import AskedRequest, answer_group, groups, look_up
 
 __all__ = ["ManyQueries", "answer_many"]
 
@@ -70,52 +66,24 @@ def _answer_requests(parts: AnyParts, requests: Sequence[Request]) -> pl.DataFra
     for place, request in enumerate(requests):
         if not isinstance(request, Request):
             raise DataError("a rr.recommender.Request, as the others are", repr(request), f"request {place}")
-    asked = [_at(place, parts, request) for place, request in enumerate(requests)]
-    k = max((request.k for request in requests), default=1)
-    k = min(k, len(parts.candidates))
+    asked = {place: _at(place, parts, request) for place, request in enumerate(requests)}
+    k = max((one.rules.k for one in asked.values()), default=1)
     scores = torch.full((len(requests), k), -torch.inf)
     rows = torch.full((len(requests), k), -1)
     is_popular = torch.zeros(len(requests), dtype=torch.bool)
-    for group in _groups(requests):
-        rules = [rules_of(parts, requests[place]) for place in group]
-        denied = Jagged.concat([one.denied for one in rules])
-        found = answer(parts, _joined([asked[place] for place in group], group), replace(rules[0], denied=denied))
-        places = torch.tensor(group)
-        scores[places, : rules[0].k], rows[places, : rules[0].k], is_popular[places] = found
-    keys = pl.concat([one.keys for one in asked]) if asked else parts.queries.stored_table[parts.queries.query].clear()
-    return table_of_lists(parts, keys, Answers(scores, rows, is_popular))
-
-
-def _at(place: int, parts: AnyParts, request: Request) -> AskedQueries:
-    try:
-        return ask_one(parts, request.query)
-    except DataError as error:
-        raise DataError(error.expected, error.got, f"request {place}: {error.where}", error.fix) from error
-
-
-def _groups(requests: Sequence[Request]) -> list[list[int]]:
-    """Return the places of requests that differ in their query and what they deny alone."""
-    groups: dict[object, list[int]] = {}
-    for place, request in enumerate(requests):
-        where = None if request.where is None else condition_text(condition(request.where, "where")) or place
-        allow = id(request.allow) if isinstance(request.allow, pl.Series) else request.allow
-        groups.setdefault((request.k, request.exclude_seen, where, allow), []).append(place)
-    return list(groups.values())
-
-
-def _joined(asked: Sequence[AskedQueries], rows: Sequence[int]) -> AskedQueries:
-    names = dict.fromkeys(name for one in asked for name in one.brought)
-    return AskedQueries(
-        pl.concat([one.keys for one in asked]),
-        torch.cat([one.places for one in asked]),
-        torch.cat([one.events for one in asked]),
-        {name: _column([one.brought.get(name) for one in asked]) for name in names},
-        rows,
+    for group in groups(parts, asked):
+        found, places = answer_group(parts, [asked[place] for place in group], group), torch.tensor(group)
+        width = found.rows.shape[1]
+        scores[places, :width], rows[places, :width], is_popular[places] = found
+    keys = [one.query.keys for one in asked.values()]
+    name = parts.queries.query
+    return table_of_lists(
+        parts, pl.concat(keys) if keys else parts.queries.stored_table[name].clear(), Answers(scores, rows, is_popular)
     )
 
 
-def _column(values: Sequence[pl.Series | None]) -> pl.Series:
-    """Put values of one column one after another, with null where there is none."""
-    given = next(value for value in values if value is not None)
-    parts = [(given.clear(1) if value is None else value).to_frame() for value in values]
-    return pl.concat(parts, how="vertical_relaxed").to_series()
+def _at(place: int, parts: AnyParts, request: Request) -> AskedRequest:
+    try:
+        return look_up(parts, request)
+    except DataError as error:
+        raise DataError(error.expected, error.got, f"request {place}: {error.where}", error.fix) from error

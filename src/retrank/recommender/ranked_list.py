@@ -1,0 +1,39 @@
+"""`RankedList`: the answer to one request, for services."""
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+from retrank.recommender.request import Key
+
+__all__ = ["RankedList", "Stage"]
+
+Stage = Literal["ranking", "retrieval", "popularity"]
+"""Which stage gave the scores of a list."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """The candidates for one request, best first.
+
+    Args:
+        keys: their keys.
+        scores: their float32 scores, as Python's floats of the same value.
+        rows: their rows of `Recommender.catalogue`.
+        stage: which stage gave the scores: "ranking", "retrieval", or "popularity" where too little is known of the
+            query.
+
+    Example:
+        >>> import retrank as rr
+        >>> found = rr.recommender.RankedList(["y", "x"], [1.5, 0.25], [1, 0], "retrieval")
+        >>> len(found), found.keys[0]
+        (2, 'y')
+    """
+
+    keys: list[Key]
+    scores: list[float]
+    rows: list[int]
+    stage: Stage
+
+    def __len__(self) -> int:
+        return len(self.keys)

@@ -1,0 +1,121 @@
+"""Requests that can be answered together: they differ in their query, in what they deny, and in k alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import polars as pl
+import torch
+
+from retrank.core.jagged import Jagged
+from retrank.recommender.answers import Answers, Rules, answer, rules_of
+from retrank.recommender.asking import ask_one
+from retrank.recommender.baseline_parts import AnyParts, BaselineParts
+from retrank.recommender.conditions import condition
+from retrank.recommender.query_features import AskedQueries
+from retrank.recommender.request import Request
+from retrank.recommender.rules import condition_text
+
+__all__ = ["AskedRequest", "answer_group", "groups", "look_up"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class AskedRequest:
+    """A request, looked up.
+
+    Args:
+        request: as it came.
+        query: its query.
+        rules: of its list.
+    """
+
+    request: Request
+    query: AskedQueries
+    rules: Rules
+
+
+def look_up(parts: AnyParts, request: Request) -> AskedRequest:
+    """Look up a request.
+
+    Args:
+        parts: the recommender.
+        request: the query and its rules.
+
+    Raises:
+        DataError: a query or a rule that cannot be applied.
+    """
+    return AskedRequest(request, ask_one(parts, request.query), rules_of(parts, request))
+
+
+def groups(parts: AnyParts, requests: Mapping[int, AskedRequest]) -> list[list[int]]:
+    """Tell which requests can be answered together.
+
+    Args:
+        parts: the recommender.
+        requests: by their place.
+
+    Returns:
+        Places, each in one group.
+    """
+    found: dict[object, list[int]] = {}
+    for place, asked in requests.items():
+        request = asked.request
+        where = None if request.where is None else condition_text(condition(request.where, "where")) or place
+        allow = id(request.allow) if isinstance(request.allow, pl.Series) else request.allow
+        key = (_depth(parts, asked.rules.k), request.exclude_seen, where, allow)
+        found.setdefault(key, []).append(place)
+    return list(found.values())
+
+
+def answer_group(parts: AnyParts, group: Sequence[AskedRequest], rows: Sequence[int] | None) -> Answers:
+    """Make the lists of requests of one group.
+
+    Args:
+        parts: the recommender.
+        group: at least one.
+        rows: what each is called in messages; None for a single one.
+
+    Returns:
+        A list per request, all as wide as the longest.
+
+    Raises:
+        DataError: a value that a feature refuses, or a model whose output is not finite.
+    """
+    if len(group) == 1:
+        return answer(parts, group[0].query, group[0].rules)
+    lengths = [asked.rules.k for asked in group]
+    denied = Jagged.concat([asked.rules.denied for asked in group])
+    rules = replace(group[0].rules, k=max(lengths), denied=denied)
+    found = answer(parts, _joined([asked.query for asked in group], rows), rules)
+    if min(lengths) == rules.k:
+        return found
+    beyond = torch.arange(rules.k) >= torch.tensor(lengths)[:, None]
+    return found._replace(scores=found.scores.masked_fill(beyond, -torch.inf), rows=found.rows.masked_fill(beyond, -1))
+
+
+def _depth(parts: AnyParts, k: int) -> int | None:
+    """Return how deep a list is looked for; None if a list is the beginning of any longer one."""
+    if isinstance(parts, BaselineParts):
+        return None
+    if parts.ranking is not None:
+        return max(k, parts.num_retrieved)
+    return None if parts.index.is_exact else k
+
+
+def _joined(asked: Sequence[AskedQueries], rows: Sequence[int] | None) -> AskedQueries:
+    names = dict.fromkeys(name for one in asked for name in one.brought)
+    return AskedQueries(
+        pl.concat([one.keys for one in asked]),
+        torch.cat([one.places for one in asked]),
+        torch.cat([one.events for one in asked]),
+        {name: _column([one.brought.get(name) for one in asked]) for name in names},
+        rows,
+    )
+
+
+def _column(values: Sequence[pl.Series | None]) -> pl.Series:
+    """Put values of one column one after another, with null where there is none."""
+    given = next(value for value in values if value is not None)
+    parts = [(given.clear(1) if value is None else value).to_frame() for value in values]
+    return pl.concat(parts, how="vertical_relaxed").to_series()
