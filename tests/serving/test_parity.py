@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.recommender.song_world import serve
 
 import retrank as rr
 from retrank.recommender import Request
@@ -17,7 +18,6 @@ from retrank.serving.live import Live
 from retrank.serving.settings import EVENT_TYPES
 from retrank.serving.stores import Event, open_store
 from retrank.serving.telemetry import Telemetry
-from tests.recommender.song_world import serve
 
 QUICKSTART = Path("runs/quickstart")
 CLIENTS = 48
@@ -36,14 +36,20 @@ def kinds_of_requests(recommender, rng, count, condition):
         return [candidates[int(place)] for place in rng.choice(len(candidates), rng.integers(1, most), replace=False)]
 
     def features():
-        return {name: value for name, value in table.row(int(rng.integers(len(table))), named=True).items() if value is not None}
+        return {
+            name: value
+            for name, value in table.row(int(rng.integers(len(table))), named=True).items()
+            if value is not None
+        }
 
     def http(asked, **rules):
         return asked, rules
 
     makers = {
         "plain": lambda: http({query: key()}, k=int(rng.integers(1, 30))),
-        "allow and deny": lambda: http({query: key()}, allow=some(40), deny=some(10), exclude_seen=bool(rng.integers(2))),
+        "allow and deny": lambda: http(
+            {query: key()}, allow=some(40), deny=some(10), exclude_seen=bool(rng.integers(2))
+        ),
         "where": lambda: http({query: key()}, where=f"{condition} {int(rng.integers(1975, 1995))}"),
         "new query with features": lambda: http({query: f"new {rng.integers(10**9)}", **features()}),
         "session": lambda: http({}, history=some(12)),
