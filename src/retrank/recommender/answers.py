@@ -20,7 +20,10 @@ from retrank.recommender.request import Key, Request
 from retrank.recommender.rules import rows_of_keys
 from retrank.recommender.stages import rank
 
-__all__ = ["Answers", "Rules", "answer", "rules_of", "similar_candidates"]
+__all__ = ["NO_ROWS", "Answers", "Rules", "answer", "rules_of", "similar_candidates"]
+
+NO_ROWS: Final = Jagged.single(torch.zeros(0, dtype=torch.int64))
+"""One list of rows, which is empty."""
 
 _BLOCK: Final = 1024  # queries at once
 
@@ -63,8 +66,7 @@ class Rules:
 
     def standard(self, num_retrieved: int) -> "Rules":
         """Return the rules of standard lists, which hold what was not seen and no request has a say in."""
-        none = Jagged.single(torch.zeros(0, dtype=torch.int64))
-        return Rules(num_retrieved, exclude_seen=True, allowed=None, denied=none)
+        return Rules(num_retrieved, exclude_seen=True, allowed=None, denied=NO_ROWS)
 
     @property
     def are_standard(self) -> bool:
@@ -89,8 +91,7 @@ def rules_of(parts: AnyParts, request: Request) -> Rules:
     if request.allow is not None:
         only = parts.candidates.allow_lists.mask(request.allow)
         allowed = only if allowed is None else only & allowed
-    rows = rows_of_keys(catalogue, request.deny)
-    denied = Jagged.single(rows)
+    denied = Jagged.single(rows_of_keys(catalogue, request.deny)) if request.deny else NO_ROWS
     return Rules(min(request.k, len(catalogue)), request.exclude_seen, allowed, denied)
 
 
