@@ -9,11 +9,12 @@ import torch
 
 from retrank.core.jagged import Jagged
 from retrank.recommender.answers import NO_ROWS, Answers, Rules, answer, rules_of
+from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.asking import ask_one
 from retrank.recommender.baseline_parts import AnyParts, BaselineParts
+from retrank.recommender.brought_histories import BroughtHistories
 from retrank.recommender.conditions import condition
 from retrank.recommender.plain_queries import PlainQuery, join_plain, plain_query
-from retrank.recommender.query_features import AskedQueries
 from retrank.recommender.request import Request
 from retrank.recommender.rules import condition_text
 
@@ -46,7 +47,7 @@ def look_up(parts: AnyParts, request: Request) -> AskedRequest:
     Raises:
         DataError: a query or a rule that cannot be applied.
     """
-    query = plain_query(parts, request) or ask_one(parts, request.query)
+    query = plain_query(parts, request) or ask_one(parts, request.query, request.history)
     return AskedRequest(request, query, rules_of(parts, request))
 
 
@@ -137,6 +138,15 @@ def _concat(asked: Sequence[AskedQueries], rows: Sequence[int] | None) -> AskedQ
         torch.cat([one.events for one in asked]),
         {name: _column([one.brought.get(name) for one in asked], [len(one) for one in asked]) for name in names},
         rows,
+        _histories(asked),
+    )
+
+
+def _histories(asked: Sequence[AskedQueries]) -> BroughtHistories | None:
+    if all(one.histories is None for one in asked):
+        return None
+    return BroughtHistories.concat(
+        [BroughtHistories.none(len(one)) if one.histories is None else one.histories for one in asked]
     )
 
 
