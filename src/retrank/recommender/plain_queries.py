@@ -37,13 +37,13 @@ def plain_query(parts: AnyParts, request: Request) -> PlainQuery | None:
         request: of the query.
 
     Returns:
-        The query, or None for one that brings more or a history, or lacks its key.
+        The query, or None for one that brings features or a history, or lacks its key.
 
     Raises:
         DataError: a key of another type.
     """
     queries = parts.queries
-    if request.history is not None or len(request.query) != 1 or queries.query not in request.query:
+    if len(request.query) != 1 or queries.query not in request.query or request.history is not None:
         return None
     key = as_key(request.query[queries.query], queries.key_type, f"column '{queries.query}' of the query")
     return PlainQuery(key, queries.index.place(key), parts.history.events.queries.place(key))
