@@ -18,8 +18,8 @@ from retrank.index.keys import KeysLike
 __all__ = ["LEAST_LISTED", "IndexChoice", "choose_index"]
 
 # Measured with 64 dimensions on one core: to score a candidate takes 9 ns for one query alone and 1.4 to 2 ns for each
-# of many; a search of lists takes 0.1 to 0.5 ms a query and 8 ns for each candidate that it looks at. Where an eighth of
-# the lists must be searched, they are faster either way from here on; before, all scores take less than 2 ms.
+# of many. A search of lists takes 0.1 to 0.5 ms a query and 8 ns for each candidate that it looks at. Where an eighth
+# of the lists must be searched, they are faster either way from here on; before, all scores take less than 2 ms.
 LEAST_LISTED: Final = 200_000
 """Candidates from which on lists are tried."""
 
