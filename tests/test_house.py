@@ -27,6 +27,7 @@ ROWS = {
 MODULES = sorted(ROOT.rglob("*.py"))
 SOURCES = sorted([*MODULES, *ROOT.rglob("*.cpp"), *ROOT.rglob("*.h")])
 PACKAGES = sorted(p.name for p in ROOT.iterdir() if (p / "__init__.py").exists())
+SUBPACKAGES = sorted(p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in ROOT.glob("*/*/**/__init__.py"))
 
 
 def name_of(path):
@@ -122,7 +123,7 @@ def test_modules_of_a_package_do_not_import_each_other_in_a_circle(package):
     assert cycle_in(graph) == []
 
 
-@pytest.mark.parametrize("package", ["", *PACKAGES])
+@pytest.mark.parametrize("package", ["", *PACKAGES, *SUBPACKAGES])
 def test_all_is_sorted_and_complete(package):
     module = importlib.import_module(f"retrank.{package}".rstrip("."))
     assert module.__doc__

@@ -4,6 +4,8 @@ A `FeatureSpace` turns tables into batches; a `Model` learns from them; a `Recom
 `evaluate` says how good it is beside `baselines`. Start with `retrank quickstart`.
 """
 
+import types
+
 import retrank.openmp  # noqa: F401 (sets how threads wait, which torch reads when it is loaded)
 from retrank import (
     baselines,
@@ -62,3 +64,12 @@ __all__ = [
     "training",
     "update",
 ]
+
+_OPTIONAL = {"serving": "serve"}
+
+
+def __getattr__(name: str) -> types.ModuleType:
+    """Import what only some need when it is first asked for: it takes time, and extras."""
+    if name not in _OPTIONAL:
+        raise AttributeError(f"module 'retrank' has no attribute '{name}'")
+    return core.optional(f"retrank.{name}", extra=_OPTIONAL[name])

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from retrank.cli import cleaning, commands
+from retrank.cli import cleaning, commands, serving
 from retrank.cli.config import DataConfig, RunConfig, load_config, quickstart_config
 from retrank.cli.doctor import doctor as tell
 from retrank.core.errors import ConfigError, RetrankError
@@ -138,6 +138,9 @@ def update(
         bundle, interactions, candidates=candidates, queries=queries, out=bundle if out is None else out, epochs=epochs,
         replay=replay, ranking_epochs=ranking_epochs, seed=seed, as_json=as_json,
     )  # fmt: skip
+
+
+app.command()(serving.serve)
 
 
 @app.command()

@@ -7,6 +7,7 @@ RetrankError
 ├── NotFittedError       used before `fit`                                   (also a RuntimeError)
 ├── TrainingError        training cannot go on, e.g. the loss is not finite  (also a RuntimeError)
 ├── StorageError         a file is damaged, half written or of another version (also a RuntimeError)
+│   └── StoreUnavailableError  the store of a service is down, busy or full: later it may work
 ├── DownloadError        a dataset could not be fetched                      (also a RuntimeError)
 └── MissingExtraError    an optional dependency is not installed             (also an ImportError)
 
@@ -23,6 +24,7 @@ __all__ = [
     "RetrankWarning",
     "ShapeError",
     "StorageError",
+    "StoreUnavailableError",
     "TrainingError",
 ]
 
@@ -120,6 +122,10 @@ class TrainingError(RetrankError, RuntimeError):
 
 class StorageError(RetrankError, RuntimeError):
     """A file on disk is damaged, half written, or of another version."""
+
+
+class StoreUnavailableError(StorageError):
+    """The store of a service cannot be reached, does not answer in time, or cannot write; nothing is damaged."""
 
 
 class DownloadError(RetrankError, RuntimeError):
