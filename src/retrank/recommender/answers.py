@@ -192,7 +192,7 @@ def _personal(parts: AnyParts, asked: AskedQueries, batch: Batch, exclude: Jagge
     num_standard = min(parts.num_retrieved, len(parts.candidates))
     depth = max(rules.k, num_standard)
     lists = Candidates(*parts.index.search_rows(embeddings, depth, exclude=exclude, allow=rules.allowed))
-    if rules.are_standard:
+    if rules.are_standard and (depth == num_standard or parts.index.is_exact):  # else a longer search may find others
         standard = Candidates(lists.scores[:, :num_standard], lists.rows[:, :num_standard])
     else:
         seen = _excluded(parts, asked, rules.standard(num_standard))
