@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from retrank.core.errors import DataError, ShapeError
 from retrank.core.jagged import Jagged
-from retrank.core.native import without_kernels
-from retrank.ops.neighbor_means import Neighbors, neighbor_means
+from retrank.core.native import is_native, without_kernels
+from retrank.ops.neighbor_means import NeighborBits, Neighbors, neighbor_bits, neighbor_means
 
 NUM_IDS = 9
 
 
-def similarities(seed, share):
+def similarities(seed, share, num_ids=NUM_IDS):
     g = np.random.default_rng(seed)
-    dense = np.triu(g.random((NUM_IDS, NUM_IDS)) * (g.random((NUM_IDS, NUM_IDS)) < share), 1)
+    dense = np.triu(g.random((num_ids, num_ids)) * (g.random((num_ids, num_ids)) < share), 1)
     dense = (dense + dense.T).astype(np.float32)
     rows, columns = np.nonzero(dense)
-    starts = np.concatenate([[0], np.bincount(rows, minlength=NUM_IDS).cumsum()])
+    starts = np.concatenate([[0], np.bincount(rows, minlength=num_ids).cumsum()])
     parts = (torch.from_numpy(starts), torch.from_numpy(columns).int(), torch.from_numpy(dense[rows, columns]))
     return dense, Neighbors(*parts)
 
@@ -72,3 +72,51 @@ def test_neighbors_that_lead_astray_are_refused():
     for other in ({"ids": neighbors.ids.long()}, {"similarities": neighbors.similarities[1:]}):
         with pytest.raises(ShapeError):
             neighbor_means(neighbors._replace(**other), recent, ids, [1])
+
+
+@pytest.mark.usefixtures("with_and_without_kernels")
+@given(
+    num_ids=st.sampled_from([1, 5, 63, 64, 65, 200]),
+    seed=st.integers(0, 99),
+    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    data=st.data(),
+)
+def test_with_bits_they_are_the_same_to_the_bit(num_ids, seed, share, data):
+    _, neighbors = similarities(seed, share, num_ids)
+    bits = neighbor_bits(neighbors)
+    assert bits is not None or share < 0.5 or num_ids < 2
+    some = st.integers(-2, num_ids + 70)
+    recent = Jagged.from_lists(data.draw(st.lists(st.lists(some, max_size=9), min_size=1, max_size=4)))
+    ids = data.draw(st.lists(some, max_size=20))
+    lists = torch.arange(len(ids)) % len(recent)
+    arguments = (neighbors, recent, torch.tensor(ids, dtype=torch.int64), [1, 3, 2**31 - 1], lists)
+    assert torch.equal(neighbor_means(*arguments, bits), neighbor_means(*arguments))
+
+
+def test_bits_are_not_kept_where_they_are_many():
+    num_ids = 10_000
+    starts = torch.arange(num_ids + 1)
+    neighbors = Neighbors(starts, torch.arange(num_ids).int(), torch.ones(num_ids))
+    assert neighbor_bits(neighbors) is None
+    few = Neighbors(starts[:61], torch.arange(60).int(), torch.ones(60))
+    assert neighbor_bits(few).bits.shape == (60, 1)
+
+
+@pytest.mark.usefixtures("with_and_without_kernels")
+def test_bits_of_what_are_no_neighbors_are_refused():
+    _, neighbors = similarities(0, 1.0)
+    for ids in (neighbors.ids.flip(0), neighbors.ids + 1, neighbors.ids - 1, torch.zeros_like(neighbors.ids)):
+        with pytest.raises(DataError):
+            neighbor_bits(neighbors._replace(ids=ids))
+
+
+@pytest.mark.usefixtures("with_and_without_kernels")
+def test_bits_that_lead_astray_are_refused():
+    if not is_native():
+        pytest.skip("plain torch does not read them")
+    _, neighbors = similarities(0, 1.0)
+    bits = neighbor_bits(neighbors)
+    recent, ids = Jagged.from_lists([[1, 3], [2]]), torch.tensor([3, 4])
+    for wrong in (bits._replace(ranks=bits.ranks + 10**6), NeighborBits(bits.bits[:, :0], bits.ranks[:, :0])):
+        with pytest.raises((DataError, ShapeError)):
+            neighbor_means(neighbors, recent, ids, [1], bits=wrong)

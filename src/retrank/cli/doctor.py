@@ -24,7 +24,15 @@ _EXTRAS: Final = {"ann": "faiss", "plot": "matplotlib", "tensorboard": "tensorbo
 _VARIABLES: Final = (
     *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME"),
     "MKL_NUM_THREADS",
-    *("RETRANK_NATIVE", "RETRANK_PROGRESS", "RETRANK_DATA", "RETRANK_CACHE", "XDG_CACHE_HOME", "CXX"),
+    *(
+        "RETRANK_NATIVE",
+        "RETRANK_NATIVE_FOR",
+        "RETRANK_PROGRESS",
+        "RETRANK_DATA",
+        "RETRANK_CACHE",
+        "XDG_CACHE_HOME",
+        "CXX",
+    ),
 )
 
 
@@ -92,6 +100,7 @@ def _kernels(build: native.Build) -> dict[str, Any]:
     facts: dict[str, Any] = {"in use": build.library is not None}
     if build.library is None:
         facts["reason"] = build.reason
+    facts["built for"] = build.family or "this processor"
     facts["compiler"] = build.compiler or "none was asked for"
     if build.kept is not None:
         rows, width, lanes = native.tile_shape()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from retrank.core.batch import Batch
+from retrank.core.jagged import Jagged
 from retrank.embeddings.collection import EmbeddingCollection
-from retrank.layers.co_occurrence import CoOccurrence
 from retrank.models.number_columns import number_columns
 from retrank.models.pairs import Candidates, retrieval_ranks
 
@@ -57,7 +57,7 @@ class Correction(NamedTuple):
 def standardized(values: Tensor, lists: Tensor, is_standard: Tensor | None = None) -> Tensor:
     """Shift and scale numbers such that the standard ones have mean 0 and variance 1 within each list.
 
-    Others go no further from 0 than n standard numbers may, √(n - 1).
+    None goes further from 0 than one of n standard numbers may, √(n - 1).
 
     Args:
         values: `(pairs, width)`.
@@ -82,18 +82,17 @@ def standardized(values: Tensor, lists: Tensor, is_standard: Tensor | None = Non
     counts = sums.index_add(0, lists, shares).clamp(min=1)
     centred = values - (sums.index_add(0, lists, values * shares) / counts)[lists]
     variance = sums.index_add(0, lists, centred.square() * shares) / counts
-    scaled = centred * (variance + 1e-12).rsqrt()[lists]
-    if is_standard is None:
-        return scaled
-    limits = (counts - 1).sqrt().where(variance > 0, 0)[lists].where(~is_standard[:, None], torch.inf)
-    return scaled.clamp(-limits, limits)
+    # Standard numbers are within these limits but for rounding, which must not tell them from the same among others.
+    limits = (counts - 1).sqrt().where(variance > 0, 0)[lists]
+    return (centred * (variance + 1e-12).rsqrt()[lists]).clamp(-limits, limits)
 
 
 @final
 class Together(NamedTuple):
     """What is needed to compare candidates with the recent ones of a query."""
 
-    layer: CoOccurrence
+    similarities: Callable[[Jagged, Tensor, Tensor], Tensor]
+    """A prepared `CoOccurrence`."""
     recent: str
     """The query's feature."""
     ids: Tensor
@@ -149,8 +148,8 @@ class RerankedLists:
             of = owners.masked_fill(missing, num_queries)  # a list of their own
         together = None
         if self._together is not None:
-            layer, recent, ids = self._together
-            together = layer(queries[recent], ids[rows], owners)
+            similarities, recent, ids = self._together
+            together = similarities(queries[recent], ids[rows], owners)
         features = [piece[rows] if isinstance(piece, Tensor) else piece(queries)[owners] for piece in self._pieces]
         num_standard = k if num_standard is None else num_standard
         ranks = retrieval_ranks(lists.scores, num_standard).reshape(-1)

@@ -203,7 +203,7 @@ class Reranker(Configurable, Model):
         correction = Correction(self.cross.prepared(), self.correction.prepared(), self.retrieval_weight)
         together = None
         if self.co_occurrence is not None and self.recent is not None:
-            together = Together(self.co_occurrence, self.recent, catalogue[self.candidate_id])
+            together = Together(self.co_occurrence.prepared(), self.recent, catalogue[self.candidate_id])
         return RerankedLists(catalogue, self.numbers, self.embeddings, together, correction)
 
     def _candidates(self) -> Batch:

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
-from typing import NamedTuple, final
+from typing import Final, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -12,7 +12,10 @@ from retrank.core.jagged import Jagged
 from retrank.core.native import call, is_native
 from retrank.core.tensors import can_look
 
-__all__ = ["Neighbors", "neighbor_means"]
+__all__ = ["NeighborBits", "Neighbors", "neighbor_bits", "neighbor_means"]
+
+_WORD: Final = 64
+_MOST_BYTES: Final = 2  # of bits, for each byte of neighbors
 
 
 @final
@@ -30,8 +33,55 @@ class Neighbors(NamedTuple):
     similarities: Tensor
 
 
+@final
+class NeighborBits(NamedTuple):
+    """Which ids are neighbors, by which a similarity is found in a fraction of the time of a search.
+
+    Attributes:
+        bits: `(num_ids, words)` int64; bit `j % 64` of word `j // 64` says whether j is a neighbor.
+        ranks: `(num_ids, words)` int32, how many neighbors of the id come before each word.
+    """
+
+    bits: Tensor
+    ranks: Tensor
+
+
+def neighbor_bits(neighbors: Neighbors) -> NeighborBits | None:
+    """Write down which ids are neighbors.
+
+    Args:
+        neighbors: the similarities; they must not change.
+
+    Returns:
+        The bits, or None where they take too much memory: twice that of the neighbors, as with many ids of which each
+        has few.
+
+    Raises:
+        DataError: neighbors that are not what `Neighbors` says.
+    """
+    num_ids, words = len(neighbors.starts) - 1, -(-(len(neighbors.starts) - 1) // _WORD)
+    if num_ids * words * 12 > _MOST_BYTES * 8 * len(neighbors.ids):
+        return None
+    _check(neighbors)
+    owners = torch.arange(num_ids, device=neighbors.ids.device).repeat_interleave(neighbors.starts.diff())
+    ids = neighbors.ids.long()
+    codes = owners * num_ids + ids
+    if bool((codes.diff() <= 0).any()) or not 0 <= int(ids.min()) <= int(ids.max()) < num_ids:
+        raise DataError(f"ascending neighbors in [0, {num_ids})", "others", "neighbor_bits")
+    places = owners * words + ids // _WORD
+    empty = torch.zeros(num_ids * words, dtype=torch.int64, device=ids.device)
+    bits = empty.index_add(0, places, torch.ones_like(ids) << ids % _WORD)  # a sum of distinct bits
+    counts = torch.bincount(places, minlength=len(empty)).view(num_ids, words)
+    return NeighborBits(bits.view(num_ids, words), (counts.cumsum(dim=1) - counts).int())
+
+
 def neighbor_means(
-    neighbors: Neighbors, recent: Jagged, ids: Tensor, windows: Sequence[int], lists: Tensor | None = None
+    neighbors: Neighbors,
+    recent: Jagged,
+    ids: Tensor,
+    windows: Sequence[int],
+    lists: Tensor | None = None,
+    bits: NeighborBits | None = None,
 ) -> Tensor:
     """Return the mean similarity of each id to the last few of its list.
 
@@ -41,6 +91,7 @@ def neighbor_means(
         ids: `(pairs,)` int64.
         windows: for each, a column: the mean over the last so many.
         lists: `(pairs,)` int64, the list of each pair; None if there is one list per pair.
+        bits: what `neighbor_bits` made of the neighbors, for the same result in less time.
 
     Returns:
         `(pairs, len(windows))` float32; 0 where a list is empty.
@@ -72,6 +123,8 @@ def neighbor_means(
         len(neighbors.ids),
         neighbors.ids,
         neighbors.similarities,
+        0 if bits is None else bits.bits.shape[1],
+        *(bits or (None, None)),
         len(recent),
         len(recent.values),
         recent.values.contiguous(),

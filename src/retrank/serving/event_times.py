@@ -11,8 +11,10 @@ from retrank.data.events import EventLog
 
 __all__ = ["HistoryClock", "microseconds"]
 
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND: Final = dt.timedelta(microseconds=1)
 _UNITS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_EPOCHS: Final = {"s": 1e9, "ms": 1e12, "us": 1e15}  # what a time of our days is like in each unit
+_NOW: Final = {"s": 1e9, "ms": 1e12, "us": 1e15}  # what a time of our days is like in each unit
 _LATEST: Final = 253_402_300_800_000_000  # the year 10000, in microseconds
 
 
@@ -37,14 +39,14 @@ def microseconds(time: float | str) -> int:
     if isinstance(time, str):
         try:
             read = dt.datetime.fromisoformat(time)
-            seconds = (read if read.tzinfo else read.replace(tzinfo=dt.UTC)).timestamp()
+            found = ((read if read.tzinfo else read.replace(tzinfo=dt.UTC)) - _EPOCH) // _MICROSECOND
         except (ValueError, OverflowError) as error:
             raise DataError(expected, repr(time[:64]), where) from error
     else:
-        seconds = time
-    if not math.isfinite(seconds) or not 0 <= seconds * 1e6 < _LATEST:
+        found = round(time * 1e6) if math.isfinite(time) else -1
+    if not 0 <= found < _LATEST:
         raise DataError(expected, repr(time), where)
-    return round(seconds * 1e6)
+    return found
 
 
 @final
@@ -96,5 +98,5 @@ class HistoryClock:
         return pl.Series(self._name, [time // divisor for time in times], dtype=self._type)
 
     def _unit(self) -> str | None:
-        fitting = [unit for unit, now in _EPOCHS.items() if now / 4 <= float(self._latest) <= now * 4]
+        fitting = [unit for unit, now in _NOW.items() if now / 4 <= float(self._latest) <= now * 4]
         return fitting[0] if fitting else None

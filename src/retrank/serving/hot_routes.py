@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from retrank.core.errors import ConfigError, RetrankError
+from retrank.recommender.ranked_list import RankedList
 from retrank.recommender.request import Request as ListRequest
 from retrank.serving.asks import ListAsk, items_of, key_and_features
 from retrank.serving.events import checked_events
@@ -90,13 +91,15 @@ class _HotRoutes:
         def ranked(serving: Serving) -> RankAnswer:
             live = serving.live
             key, features = key_and_features(message.query, live)
-            query = live.query(key, features)
-            asked = ListRequest(query, len(message.candidates), exclude_seen=False, allow=message.candidates)
-            found = live.recommender.answer([asked])[0]
+            asked = list(dict.fromkeys(message.candidates))
+            is_known = (live.recommender.catalogue.rows(asked) >= 0).tolist()
+            known = [one for one, is_there in zip(asked, is_known, strict=True) if is_there]
+            rules = ListRequest(live.query(key, features), len(asked), exclude_seen=False, allow=known)
+            found = live.recommender.answer([rules])[0]
             if isinstance(found, RetrankError):
                 raise found
             there = set(found.keys)
-            unknown: list[Key] = [one for one in dict.fromkeys(message.candidates) if one not in there]
+            unknown: list[Key] = [one for one in asked if one not in there]
             items = items_of(found, serving.details if message.details else None)
             degraded = list(self._service.degraded) or msgspec.UNSET
             return RankAnswer(key, found.stage, items, unknown, live.version, degraded)
@@ -107,9 +110,13 @@ class _HotRoutes:
         ListAsk(RecommendRequest(message.candidate, k=message.k, allow=message.allow, deny=message.deny), self._limits)
 
         def listed(serving: Serving) -> SimilarAnswer:
-            found = serving.live.recommender.similar_list(
+            recommender = serving.live.recommender
+            table = recommender.similar(
                 message.candidate, message.k, where=message.where, allow=message.allow, deny=message.deny
             )
+            keys = table[recommender.candidate].to_list()
+            rows = recommender.catalogue.rows(keys).tolist()
+            found = RankedList(keys, table["score"].to_list(), rows, "retrieval")
             items = items_of(found, serving.details if message.details else None)
             return SimilarAnswer(message.candidate, items, serving.live.version)
 

@@ -32,7 +32,8 @@ def from_json(value: Any, dtype: pl.DataType, where: str) -> Any:
         datetime.date(2020, 1, 31)
     """
     if isinstance(dtype, pl.List) and isinstance(value, list):
-        return [from_json(one, dtype.inner, where) for one in value]  # type: ignore[arg-type]
+        inner = dtype.inner() if isinstance(dtype.inner, type) else dtype.inner
+        return [from_json(one, inner, where) for one in value]
     if not isinstance(value, str) or not isinstance(dtype, pl.Date | pl.Datetime):
         return value
     try:
@@ -68,7 +69,12 @@ def row_from_json(values: Mapping[str, Any], schema: Mapping[str, pl.DataType], 
         try:
             if isinstance(value, bool) != (dtype == pl.Boolean) and value is not None:
                 raise TypeError("true and false are no numbers")
-            columns.append(pl.Series(name, [value], dtype=dtype, strict=not (dtype.is_float() and type(value) is int)))
+            if isinstance(value, list) != isinstance(dtype, pl.List | pl.Array) and value is not None:
+                raise TypeError("a list is no scalar")
+            if dtype.is_temporal() and isinstance(value, int | float):
+                raise TypeError("numbers are no dates")
+            whole = float(value) if dtype.is_float() and type(value) is int else value
+            columns.append(pl.Series(name, [whole], dtype=dtype))
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
             got = f"{str(value)[:64]!r}, of type {type(value).__name__}"
             raise DataError(f"a value of type {dtype}", got, f"column '{name}' of {where}") from error

@@ -7,11 +7,12 @@ from typing import Any, Final, final
 import msgspec
 import polars as pl
 
-from retrank.core.errors import ConfigError, RetrankError
+from retrank.core.errors import RetrankError
 from retrank.recommender.recommender import Recommender
 from retrank.recommender.request import Key
-from retrank.serving.documents import CandidateDocuments
+from retrank.serving.documents import with_documents
 from retrank.serving.event_times import HistoryClock
+from retrank.serving.json_values import from_json
 from retrank.serving.settings import Effect
 from retrank.serving.stores.records import Change, Document, Event
 from retrank.serving.stores.store import Store
@@ -83,51 +84,57 @@ class Live:
         return {self.recommender.query: key, **self._features.get(key, {}), **features}
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        events = [(change.position, change.item) for change in changes if isinstance(change.item, Event)]
+        """Bring in changes together; those that do not fit this bundle are found by halving, counted and logged."""
+        try:
+            self._bring_in(changes)
+        except Exception as error:  # noqa: BLE001 (whatever a stored change leads to, requests go on)
+            if len(changes) > 1:
+                middle = len(changes) // 2
+                self._apply(changes[:middle])
+                self._apply(changes[middle:])
+                return
+            self.num_refused += 1
+            is_ours = isinstance(error, RetrankError)
+            message = "change %d of the store does not fit the bundle: %s"
+            _log.warning(message, changes[0].position, error, exc_info=not is_ours)
+
+    def _bring_in(self, changes: Sequence[Change]) -> None:
+        """Bring in changes, all or none of the recommender's; the rest may be brought in twice."""
         documents = [change.item for change in changes if isinstance(change.item, Document)]
-        candidates = CandidateDocuments([item for item in documents if item.kind == "candidate"])
-        self.recommender, refused = candidates.applied(self.recommender)
-        for item in documents:
-            if item.kind == "query":
-                self._describe(item)
+        for document in documents:
+            if document.kind == "query":
+                self._describe(document)
         interactions = []
-        for position, event in events:
+        for change in changes:
+            if not isinstance(event := change.item, Event):
+                continue
             effect = self._event_types.get(event.type, "record")
             if effect == "hide":
                 self._hidden.setdefault(event.query, {})[event.candidate] = None
             elif effect == "unhide":
                 self._hidden.get(event.query, {}).pop(event.candidate, None)
-            elif effect == "interaction" and position > self._after:
+            elif effect == "interaction" and change.position > self._after:
                 interactions.append(event)
-        self.num_refused += refused + self._append(interactions)
+        recommender = with_documents(self.recommender, [one for one in documents if one.kind == "candidate"])
+        self.recommender = self._with_events(recommender, interactions)
 
-    def _append(self, events: Sequence[Event]) -> int:
-        """Append interactions; those that do not fit are left out, counted and logged."""
+    def _with_events(self, recommender: Recommender, events: Sequence[Event]) -> Recommender:
         if not events:
-            return 0
-        log = self.recommender.history.events
-        columns = [
-            pl.Series(log.query, [event.query for event in events], strict=False),
-            pl.Series(log.candidate, [event.candidate for event in events], strict=False),
-        ]
+            return recommender
+        log = recommender.history.events
+        keys = {log.query: [event.query for event in events], log.candidate: [event.candidate for event in events]}
         times = self._clock.column([event.time for event in events])
-        try:
-            self.recommender = self.recommender.with_events(
-                pl.DataFrame(columns if times is None else [*columns, times])
-            )
-        except (RetrankError, pl.exceptions.PolarsError) as error:
-            if len(events) > 1:
-                return sum(self._append([event]) for event in events)
-            _log.warning("event %s does not fit the bundle and is left out: %s", events[0].id, error)
-            return 1
-        return 0
+        table = pl.DataFrame(keys)
+        return recommender.with_events(table if times is None else table.with_columns(times))
 
     def _describe(self, document: Document) -> None:
         if document.content is None:
             self._features.pop(document.key, None)
             return
-        features = msgspec.json.decode(document.content)
-        if not isinstance(features, dict):
-            raise ConfigError("an object of features", str(features)[:64], f"query {document.key!r} in the store")
-        known = self.recommender.queries.column_types
-        self._features[document.key] = {name: value for name, value in features.items() if name in known}
+        features = msgspec.json.decode(document.content, type=dict[str, Any])
+        types = self.recommender.queries.column_types
+        self._features[document.key] = {
+            name: from_json(value, types[name], f"column '{name}' of query {document.key!r}")
+            for name, value in features.items()
+            if name in types
+        }

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, final
@@ -15,7 +16,7 @@ import msgspec
 import uvicorn
 from prometheus_client import CollectorRegistry
 
-from retrank.core.errors import RetrankError
+from retrank.core.errors import RetrankError, RetrankWarning
 from retrank.serving.accepting import Acceptor
 from retrank.serving.app import create_app
 from retrank.serving.bundles import load_live
@@ -64,6 +65,7 @@ def main() -> int:
     if messages[0] is None:
         return 1  # there is no supervisor any more
     plan = msgspec.convert(messages[0], WorkerPlan)
+    warnings.simplefilter("ignore", RetrankWarning)  # of what clients send, e.g. unknown keys in `allow`
     (log_text if plan.is_for_people else log_json)()
     try:
         store = open_store(plan.store)

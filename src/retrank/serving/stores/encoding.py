@@ -3,26 +3,53 @@
 import json
 import struct
 from collections.abc import Sequence
+from typing import Any, Final, cast
 
 from retrank.recommender.request import Key
 
-__all__ = ["format_keys", "pack_floats", "parse_keys", "unpack_floats"]
+__all__ = ["format_key", "format_values", "pack_floats", "parse_key", "parse_keys", "unpack_floats"]
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-def format_keys(keys: Sequence[Key]) -> str:
-    """Write keys as a list of JSON, which keeps their types apart.
+def format_key(key: Key) -> str:
+    """Write a key as JSON, which keeps 7, "7" and True apart and has no NUL.
 
     Args:
-        keys: strings, integers and booleans.
+        key: a string, an integer or a boolean.
+
+    Returns:
+        The same text for the same key.
+    """
+    return _ENCODER.encode(key)
+
+
+def parse_key(text: str | bytes) -> Key:
+    """Read what `format_key` has written.
+
+    Args:
+        text: JSON.
+
+    Returns:
+        The key.
+    """
+    return cast("Key", json.loads(text))
+
+
+def format_values(values: Sequence[Any]) -> str:
+    """Write a list of JSON, which keeps the types of keys apart.
+
+    Args:
+        values: strings, integers, booleans, finite floats, None, and lists of them.
 
     Returns:
         JSON without spaces.
     """
-    return json.dumps(keys, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(values)
 
 
 def parse_keys(text: str | bytes) -> tuple[Key, ...]:
-    """Read what `format_keys` has written.
+    """Read what `format_values` has written of keys.
 
     Args:
         text: JSON.

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 from retrank.core.errors import StoreUnavailableError
 from retrank.recommender.request import Key
-from retrank.serving.stores.encoding import format_keys, pack_floats, parse_keys, unpack_floats
+from retrank.serving.stores.encoding import format_values, pack_floats, parse_keys, unpack_floats
 from retrank.serving.stores.pool import Pool
 from retrank.serving.stores.records import Change, Document, Event, Impression, Kind
 from retrank.serving.stores.sqlite_file import SqliteFile, sqlite_errors
@@ -102,7 +102,7 @@ class SqliteStore(Store):
                 i.list_id,
                 None if i.query is None else _stored(i.query),
                 i.time,
-                format_keys(i.keys),
+                format_values(i.keys),
                 pack_floats(i.scores),
                 pack_floats(i.probabilities),
                 i.bundle,
