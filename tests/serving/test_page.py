@@ -309,7 +309,7 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_sent(visit):
 
 def test_a_session_is_built_by_clicks_and_by_names(visit):
     page = visit().page
-    page.get_by_text("Anonymous session").click()
+    page.get_by_role("radio", name="Anonymous session").check()
     page.wait_for_selector("#list .item")
     assert "Nothing is in the session yet" in page.inner_text("#list-note")
     first = names(page)[0]
