@@ -249,7 +249,7 @@ export class People {
       );
       replace(
         byId("list-empty"),
-        make("p", {}, `Who should get recommendations? ${plural(this.about.query.count, "user")} are known.`),
+        make("p", {}, `Who should get recommendations? ${plural(this.about.query.count, "user")} known.`),
         make("p", { class: "examples" }, buttons),
       );
     } catch (error) {

@@ -20,7 +20,7 @@ export function tiles(looks, length) {
     make(
       "section",
       { class: "panel tile" },
-      make("h3", {}, title),
+      make("h2", {}, title),
       make("p", { class: "big" }, number, make("span", { class: "unit" }, unit)),
       sparkline(over.map(step), length),
       make("p", { class: "quiet" }, note),
