@@ -55,14 +55,16 @@ class Rules:
     Args:
         k: the length of the lists, at most the number of candidates.
         exclude_seen: whether to leave out what a query interacted with.
-        allowed: `(candidates,)` bool, which rows the condition and the allow-list leave; None for all.
+        allowed: `(candidates,)` bool, which available rows the condition and the allow-list leave; None for all.
         denied: rows that must not be recommended, one row of them per query or one for all queries.
+        available: `(candidates,)` bool, which rows anyone may get; None for all.
     """
 
     k: int
     exclude_seen: bool
     allowed: Tensor | None
     denied: Jagged
+    available: Tensor | None
 
     def denied_of(self, index: Tensor) -> Jagged:
         """Return the denied rows of some queries."""
@@ -71,12 +73,12 @@ class Rules:
     def standard(self, num_retrieved: int) -> "Rules":
         """Return the rules of standard lists, which hold what was not seen and no request has a say in."""
         none = Jagged.single(torch.zeros(0, dtype=torch.int64))
-        return Rules(num_retrieved, exclude_seen=True, allowed=None, denied=none)
+        return replace(self, k=num_retrieved, exclude_seen=True, allowed=self.available, denied=none)
 
     @property
     def are_standard(self) -> bool:
         """Whether lists of any length begin like standard ones."""
-        return self.exclude_seen and self.allowed is None and not len(self.denied.values)
+        return self.exclude_seen and self.allowed is self.available and not len(self.denied.values)
 
 
 def rules_of(parts: AnyParts, request: Request) -> Rules:
@@ -92,13 +94,15 @@ def rules_of(parts: AnyParts, request: Request) -> Rules:
     catalogue = parts.candidates.catalogue
     if request.where is not None:
         parts.require_own_process("a condition")
-    allowed = None if request.where is None else parts.candidates.conditions.mask(condition(request.where, "where"))
+    allowed = available = parts.candidates.available
+    if request.where is not None:
+        allowed = parts.candidates.conditions.mask(condition(request.where, "where"))
     if request.allow is not None:
         only = parts.candidates.allow_lists.mask(request.allow)
         allowed = only if allowed is None else only & allowed
     rows = rows_of_keys(catalogue, request.deny)
     denied = Jagged.single(rows)
-    return Rules(min(request.k, len(catalogue)), request.exclude_seen, allowed, denied)
+    return Rules(min(request.k, len(catalogue)), request.exclude_seen, allowed, denied, available)
 
 
 def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
@@ -192,7 +196,8 @@ def _personal(parts: AnyParts, asked: AskedQueries, batch: Batch, exclude: Jagge
         standard = Candidates(lists.scores[:, :num_standard], lists.rows[:, :num_standard])
     else:
         seen = _excluded(parts, asked, rules.standard(num_standard))
-        standard = Candidates(*parts.index.search_rows(embeddings, num_standard, exclude=seen))
+        found = parts.index.search_rows(embeddings, num_standard, exclude=seen, allow=rules.available)
+        standard = Candidates(*found)
     ranked = rank(parts.list_scorer, batch, lists, standard)
     return Candidates(ranked.scores[:, : rules.k], ranked.rows[:, : rules.k])
 

@@ -14,6 +14,7 @@ from retrank.index.index import Index
 from retrank.models.multitask import MultiTaskRanking
 from retrank.models.pairs import PAIR_COLUMNS
 from retrank.models.retrieval import RetrievalModel
+from retrank.recommender.candidate_table import CandidateTable
 from retrank.recommender.card import Card
 from retrank.recommender.checks import (
     require_index_of,
@@ -23,7 +24,7 @@ from retrank.recommender.checks import (
     try_retrieval,
 )
 from retrank.recommender.frozen import FrozenModel
-from retrank.recommender.parts import CandidateTable, Parts
+from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.stages import serving_index
 from retrank.training.model import Model

@@ -1,7 +1,6 @@
 """`Recommender`: retrieve, filter, rank; the product that the rest of the library leads to."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -9,7 +8,7 @@ import polars as pl
 
 from retrank.baselines.baseline import Baseline
 from retrank.core.errors import RetrankError
-from retrank.data.sources import TableLike, frame
+from retrank.data.sources import TableLike
 from retrank.features.space import FeatureSpace
 from retrank.index.index import Index
 from retrank.models.retrieval import RetrievalModel
@@ -20,7 +19,7 @@ from retrank.recommender.assembling import assemble
 from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.bundle import write_bundle
 from retrank.recommender.card import Card
-from retrank.recommender.contents import Contents
+from retrank.recommender.changes import Changes
 from retrank.recommender.lists import list_with_details
 from retrank.recommender.loading import load_parts
 from retrank.recommender.ranked_list import RankedList
@@ -33,7 +32,7 @@ __all__ = ["Recommender"]
 
 
 @final
-class Recommender(Contents):
+class Recommender(Changes):
     """From a query to a list: retrieve candidates, filter them, rank them, keep the best k.
 
     A value: it owns private copies of the models in evaluation mode and a frozen feature space, so that threads need no
@@ -151,9 +150,7 @@ class Recommender(Contents):
                 applied.
         """
         query = named(self._parts, query)
-        request = Request(
-            query, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny, history=history
-        )  # fmt: skip
+        request = Request(query, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny, history=history)
         return list_with_details(self._parts, answer_group(self._parts, [look_up(self._parts, request)], None))
 
     def recommend_many(
@@ -242,46 +239,6 @@ class Recommender(Contents):
         request = Request({}, k, where=where, allow=allow, deny=deny)
         return list_with_details(self._parts, similar_candidates(self._parts, candidate, request)).drop("stage")
 
-    def with_candidates(self, table: TableLike) -> "Recommender":
-        """Append candidates that were not there in training; they are scored by their features.
-
-        Args:
-            table: one row per candidate, with the columns of the catalogue.
-
-        Raises:
-            DataError: a column is missing or of another type, or a key is a candidate already.
-            ConfigError: the index cannot grow.
-        """
-        return self._of(self._parts.with_candidates(frame(table)))
-
-    def without_candidates(self, keys: Iterable[Key]) -> "Recommender":
-        """Remove candidates, by their keys.
-
-        Raises:
-            DataError: a key that is no candidate's, or none would be left.
-        """
-        return self._of(self._parts.without_candidates(keys))
-
-    def with_events(self, table: TableLike) -> "Recommender":
-        """Append events: they count as seen, as what a query did last, and for the popularity of candidates.
-
-        Args:
-            table: one row per event, with the columns of the history: keys, and times if it has any. Events of unknown
-                queries, and with candidates that the catalogue does not hold yet, are kept.
-
-        Raises:
-            DataError: a column is missing, or keys or times are of another type.
-        """
-        return self._of(self._parts.with_events(frame(table)))
-
-    def without_ranking(self) -> "Recommender":
-        """Return a recommender that keeps the order of retrieval."""
-        return self if self._parts.ranking is None else self._of(replace(self._parts, ranking=None))
-
-    def with_card(self, card: Card) -> "Recommender":
-        """Return the same recommender with another card, which tells what a reader must know."""
-        return self._of(replace(self._parts, card=card))
-
     def save(self, directory: str | Path) -> None:
         """Write everything into one directory, which is replaced as a whole if it exists.
 
@@ -310,6 +267,9 @@ class Recommender(Contents):
 
     def _contents(self) -> AnyParts:
         return self._parts
+
+    def _holding(self, parts: AnyParts) -> Self:
+        return self._of(parts)
 
     def __repr__(self) -> str:
         stages = " -> ".join(type(part).__name__ for part in (self.baseline or self.retrieval, self.ranking) if part)

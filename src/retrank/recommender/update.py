@@ -130,7 +130,7 @@ def update(
         require_rows(learned, "events of queries with a past")
     optimizer = LazyAdam(lr=0.006) if optimizer is None else optimizer
     models.train_retrieval(retrieval, learned, epochs=epochs, optimizer=optimizer, batch_size=batch_size)
-    return Recommender(
+    updated = Recommender(
         retrieval=retrieval,
         space=space,
         catalogue=tables.candidates,
@@ -143,6 +143,7 @@ def update(
         card=_card(before, tables, {"replayed": len(old), "epochs": epochs, "seed": seed}),
         progress=progress,
     )
+    return updated.with_unavailable(before.unavailable)
 
 
 def _recommender(given: Recommender | str | Path, progress: bool) -> Recommender:
