@@ -10,6 +10,7 @@ import { clearError, showError, toast } from "./notices.js";
 import { plural, showHistory, showNobody, showSession } from "./past.js";
 import { showNote, showRecommendations } from "./recommendations.js";
 import { showSimilar } from "./similar.js";
+import { Visitor } from "./visitor.js";
 
 const PAST = 50;
 const SUGGESTIONS = 8;
@@ -34,6 +35,7 @@ export class People {
       unhide: typeWith("unhide", "unhide"),
     };
     this.filters = new Filters(about, () => this.refresh());
+    this.visitor = new Visitor(about.features, () => this.refresh());
     this.input = byId("who-text");
     this.choices = combobox(this.input, byId("who-options"), {
       suggest: (text, signal) => (this.isSession ? this.#items(text, signal) : this.#users(text, signal)),
@@ -115,7 +117,8 @@ export class People {
       clear: () => this.#setSession([]),
     });
     const history = this.session.map((item) => item.key);
-    const found = await post("session/recommend", { history, ...this.filters.message(), details: true }, signal);
+    const message = { history, features: this.visitor.values(), ...this.filters.message(), details: true };
+    const found = await post("session/recommend", message, signal);
     showRecommendations(found, {
       who: null,
       isEmptySession: !history.length,
@@ -226,6 +229,7 @@ export class People {
 
   #mark(isSession) {
     this.isSession = isSession;
+    this.visitor.show(isSession);
     byId("who").elements.mode.value = isSession ? "session" : "user";
     byId("who-label").textContent = isSession ? "Add to the session" : this.about.query.column;
     byId("who-submit").textContent = isSession ? "Add" : "Recommend";
@@ -245,7 +249,7 @@ export class People {
       );
       replace(
         byId("list-empty"),
-        make("p", {}, `Who should get recommendations? ${plural(this.about.query.count, "user")} are known.`),
+        make("p", {}, `Who should get recommendations? ${plural(this.about.query.count, "user")} known.`),
         make("p", { class: "examples" }, buttons),
       );
     } catch (error) {
