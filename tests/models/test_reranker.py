@@ -42,6 +42,17 @@ def lists_of(space, num_lists=4, k=3, seed=0):
     return queries, Candidates(scores, rows)
 
 
+def test_one_that_stands_out_as_far_as_it_may_is_the_same_where_it_is_not_standard():
+    for size in range(2, 200):
+        for outlier in (0.7071, -3.0, 0.1):
+            values = torch.zeros(size, 1)
+            values[size // 2] = outlier
+            alone = standardized(values, torch.zeros(size).long())
+            is_standard = torch.arange(2 * size) < size
+            twice = standardized(values.repeat(2, 1), torch.zeros(2 * size).long(), is_standard)
+            assert torch.equal(twice, alone.repeat(2, 1))
+
+
 def test_standardized_within_lists():
     values = torch.randn(10, 2)
     lists = torch.tensor([0, 0, 0, 2, 2, 2, 2, 5, 3, 3])

@@ -12,15 +12,22 @@ from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
 from retrank.data.keys import as_key
 from retrank.models.pairs import Candidates
+from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.baseline_parts import AnyParts, BaselineParts
 from retrank.recommender.conditions import condition
 from retrank.recommender.history_queries import HISTORY
-from retrank.recommender.query_features import AskedQueries
 from retrank.recommender.request import Key, Request
 from retrank.recommender.rules import rows_of_keys
 from retrank.recommender.stages import rank
 
-__all__ = ["Answers", "Rules", "answer", "rules_of", "similar_candidates"]
+__all__ = ["MODELS", "POPULAR", "SIMILAR", "Answers", "Rules", "answer", "rules_of", "similar_candidates"]
+
+MODELS: Final = 0
+"""Origin of lists that the models, or the baseline, make."""
+SIMILAR: Final = 1
+"""Origin of lists of what is like a history that a query brings to a model that reads none."""
+POPULAR: Final = 2
+"""Origin of lists of popular candidates, since too little is known of a query."""
 
 _BLOCK: Final = 1024  # queries at once
 
@@ -32,12 +39,12 @@ class Answers(NamedTuple):
     Attributes:
         scores: `(queries, k)` float32, best first; -inf where a list is shorter.
         rows: `(queries, k)` int64 rows of the catalogue; -1 where a list is shorter.
-        is_popular: `(queries,)` bool, whether a list holds popular candidates since too little is known of the query.
+        origins: `(queries,)` int64, where each list is from: `MODELS`, `SIMILAR` or `POPULAR`.
     """
 
     scores: Tensor
     rows: Tensor
-    is_popular: Tensor
+    origins: Tensor
 
 
 @final
@@ -113,25 +120,26 @@ def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
         made = [answer(parts, asked.take(some), replace(rules, denied=rules.denied_of(some))) for some in blocks]
         return Answers(*map(torch.cat, zip(*made, strict=True)))
     if not len(asked):
-        return Answers(torch.zeros(0, rules.k), torch.zeros(0, rules.k, dtype=torch.int64), torch.zeros(0).bool())
+        return Answers(torch.zeros(0, rules.k), torch.zeros(0, rules.k, dtype=torch.int64), torch.zeros(0).long())
     usable = parts.queries.usable(asked)
     batch = None
     if asked.brought or bool(usable.any()):  # what is brought is checked
         batch, tells = parts.queries.read(asked)
         usable &= tells
+    origins = torch.where(usable, MODELS, POPULAR)
+    if asked.histories is not None and not parts.queries.reads_histories:
+        is_empty = asked.histories.candidate_rows().lengths() == 0
+        origins = torch.where(asked.histories.is_brought, torch.where(is_empty, POPULAR, SIMILAR), origins)
     exclude = _excluded(parts, asked, rules)
-    if batch is not None and bool(usable.all()):
-        return Answers(*_personal(parts, asked, batch, exclude, rules), ~usable)
-    if batch is None or not bool(usable.any()):
-        return Answers(*parts.popular.best(rules.k, exclude=exclude, allow=rules.allowed), ~usable)
+    if bool((origins == origins[0]).all()):
+        return Answers(*_of_origin(int(origins[0]), parts, asked, batch, exclude, rules), origins)
     scores = torch.empty(len(asked), rules.k)
     rows = torch.empty(len(asked), rules.k, dtype=torch.int64)
-    personal, popular = usable.nonzero()[:, 0], (~usable).nonzero()[:, 0]
-    scores[personal], rows[personal] = _personal(
-        parts, asked.take(personal), batch.take(personal), exclude.take(personal), rules
-    )
-    scores[popular], rows[popular] = parts.popular.best(rules.k, exclude=exclude.take(popular), allow=rules.allowed)
-    return Answers(scores, rows, ~usable)
+    for origin in torch.unique(origins).tolist():
+        some = (origins == origin).nonzero()[:, 0]
+        of_some = None if batch is None else batch.take(some)
+        scores[some], rows[some] = _of_origin(origin, parts, asked.take(some), of_some, exclude.take(some), rules)
+    return Answers(scores, rows, origins)
 
 
 def similar_candidates(parts: AnyParts, candidate: Key, request: Request) -> Answers:
@@ -152,14 +160,23 @@ def similar_candidates(parts: AnyParts, candidate: Key, request: Request) -> Ans
         raise DataError("the key of a candidate", repr(candidate), "candidate")
     gone = Jagged.single(torch.cat([rules.denied.values, torch.tensor([row])]))
     if isinstance(parts, BaselineParts):
-        return Answers(*parts.like(row, rules.k, exclude=gone, allow=rules.allowed), torch.tensor([False]))
-    with torch.inference_mode():
-        embedding = parts.retrieval.model.candidate_embeddings(
-            catalogue.batch[row : row + 1].to(parts.retrieval.device)
-        ).cpu()
-    query = torch.nn.functional.normalize(embedding, dim=1)
-    found = parts.similar.search_rows(query, rules.k, exclude=gone, allow=rules.allowed)
-    return Answers(*found, torch.tensor([False]))
+        found = parts.like(row, rules.k, exclude=gone, allow=rules.allowed)
+    else:
+        found = parts.like(Jagged.single(torch.tensor([row])), rules.k, exclude=gone, allow=rules.allowed)
+    return Answers(*found, torch.tensor([SIMILAR]))
+
+
+def _of_origin(
+    origin: int, parts: AnyParts, asked: AskedQueries, batch: Batch | None, exclude: Jagged, rules: Rules
+) -> Candidates:
+    if origin == POPULAR:
+        return parts.popular.best(rules.k, exclude=exclude, allow=rules.allowed)
+    if origin == SIMILAR:
+        assert asked.histories is not None
+        assert not isinstance(parts, BaselineParts)
+        return parts.like(asked.histories.candidate_rows(), rules.k, exclude=exclude, allow=rules.allowed)
+    assert batch is not None
+    return _personal(parts, asked, batch, exclude, rules)
 
 
 def _personal(parts: AnyParts, asked: AskedQueries, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
@@ -188,6 +205,8 @@ def _excluded(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
         found += [
             _rows_of_lists(parts, asked.brought[name]) for name in parts.queries.list_columns if name in asked.brought
         ]
+        if asked.histories is not None:
+            found.append(asked.histories.candidate_rows())
     filled = [part for part in found if len(part.values)]
     if len(filled) < 2:
         return filled[0] if filled else found[0]

@@ -9,9 +9,11 @@ from typing import final
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from retrank.core.batch import Batch
 from retrank.core.errors import DataError
+from retrank.core.jagged import Jagged
 from retrank.data.checks import require_columns, require_rows
 from retrank.data.keys import as_keys
 from retrank.features.catalogue import Catalogue
@@ -19,6 +21,7 @@ from retrank.features.history import History
 from retrank.features.space import FeatureSpace
 from retrank.index.exact import Exact
 from retrank.index.index import Index
+from retrank.models.pairs import Candidates
 from retrank.models.retrieval import RetrievalModel
 from retrank.recommender.card import Card
 from retrank.recommender.checks import require_free_names, require_own_process
@@ -170,6 +173,25 @@ class Parts:
     def list_scorer(self) -> ListScorer | None:
         """Scores lists by the ranking model; None without one."""
         return None if self.ranking is None else list_scorer(self.ranking, self.candidates.catalogue.batch)
+
+    def like(self, histories: Jagged, k: int, *, exclude: Jagged, allow: Tensor | None) -> Candidates:
+        """List the candidates whose embeddings are most like those of some candidates together.
+
+        Args:
+            histories: rows of the catalogue, at least one a list; repeats count once.
+            k: the length of a list.
+            exclude: rows that each list must not have.
+            allow: `(candidates,)` bool, which rows may be listed; None allows all.
+
+        Returns:
+            The lists, by the sum of the cosines with what is in a history.
+        """
+        # one by one, so that a sum does not depend on what else is asked
+        pasts = [
+            torch.unique(histories.values[first:last]) for first, last in histories.offsets.unfold(0, 2, 1).tolist()
+        ]
+        together = torch.stack([self.similar.embeddings(rows).sum(dim=0) for rows in pasts])
+        return Candidates(*self.similar.search_rows(together, k, exclude=exclude, allow=allow))
 
     def with_candidates(self, table: pl.DataFrame) -> "Parts":
         """Append candidates; see `Recommender.with_candidates`."""

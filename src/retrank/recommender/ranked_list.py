@@ -7,7 +7,7 @@ from retrank.recommender.request import Key
 
 __all__ = ["RankedList", "Stage"]
 
-Stage = Literal["ranking", "retrieval", "popularity"]
+Stage = Literal["ranking", "retrieval", "similar", "popularity"]
 """Which stage gave the scores of a list."""
 
 
@@ -20,8 +20,8 @@ class RankedList:
         keys: their keys.
         scores: their float32 scores, as Python's floats of the same value.
         rows: their rows of `Recommender.catalogue`.
-        stage: which stage gave the scores: "ranking", "retrieval", or "popularity" where too little is known of the
-            query.
+        stage: which stage gave the scores: "ranking", "retrieval", "similar" where candidates are compared with what a
+            query says that it has done, or "popularity" where too little is known of it.
 
     Example:
         >>> import retrank as rr

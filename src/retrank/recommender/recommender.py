@@ -125,6 +125,7 @@ class Recommender(Contents):
         where: pl.Expr | str | None = None,
         allow: Iterable[Key] | None = None,
         deny: Iterable[Key] = (),
+        history: Iterable[Key] | None = None,
     ) -> pl.DataFrame:
         """Recommend to one query.
 
@@ -137,17 +138,22 @@ class Recommender(Contents):
                 candidate is left out.
             allow: the only candidate keys that may be recommended.
             deny: candidate keys that must not be recommended.
+            history: what the query has done: candidate keys, the oldest first, in place of what past events say. Then
+                the query may lack its key: `recommend({}, history=["x", "y"])` is for an anonymous visitor.
 
         Returns:
             One row per candidate, best first: `rank` (from 1), the candidate key, `score`, `stage` (which one gave the
-            score: "ranking", "retrieval" or "popularity") and the other columns of the catalogue.
+            score: "ranking", "retrieval", "similar" or "popularity") and the other columns of the catalogue.
 
         Raises:
             ConfigError: k is not an integer of at least 1.
             DataError: the query lacks its key, a value is of another kind than in training, or the condition cannot be
                 applied.
         """
-        request = Request(named(self._parts, query), k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
+        query = named(self._parts, query)
+        request = Request(
+            query, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny, history=history
+        )  # fmt: skip
         return list_with_details(self._parts, answer_group(self._parts, [look_up(self._parts, request)], None))
 
     def recommend_many(

@@ -9,10 +9,11 @@ import torch
 
 from retrank.core.jagged import Jagged
 from retrank.recommender.answers import Answers, Rules, answer, rules_of
+from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.asking import ask_one
 from retrank.recommender.baseline_parts import AnyParts, BaselineParts
+from retrank.recommender.brought_histories import BroughtHistories
 from retrank.recommender.conditions import condition
-from retrank.recommender.query_features import AskedQueries
 from retrank.recommender.request import Request
 from retrank.recommender.rules import condition_text
 
@@ -45,7 +46,7 @@ def look_up(parts: AnyParts, request: Request) -> AskedRequest:
     Raises:
         DataError: a query or a rule that cannot be applied.
     """
-    return AskedRequest(request, ask_one(parts, request.query), rules_of(parts, request))
+    return AskedRequest(request, ask_one(parts, request.query, request.history), rules_of(parts, request))
 
 
 def groups(parts: AnyParts, requests: Mapping[int, AskedRequest]) -> list[list[int]]:
@@ -111,6 +112,15 @@ def _joined(asked: Sequence[AskedQueries], rows: Sequence[int] | None) -> AskedQ
         torch.cat([one.events for one in asked]),
         {name: _column([one.brought.get(name) for one in asked]) for name in names},
         rows,
+        _histories(asked),
+    )
+
+
+def _histories(asked: Sequence[AskedQueries]) -> BroughtHistories | None:
+    if all(one.histories is None for one in asked):
+        return None
+    return BroughtHistories.concat(
+        [BroughtHistories.none(len(one)) if one.histories is None else one.histories for one in asked]
     )
 
 

@@ -70,15 +70,15 @@ def _answer_requests(parts: AnyParts, requests: Sequence[Request]) -> pl.DataFra
     k = max((one.rules.k for one in asked.values()), default=1)
     scores = torch.full((len(requests), k), -torch.inf)
     rows = torch.full((len(requests), k), -1)
-    is_popular = torch.zeros(len(requests), dtype=torch.bool)
+    origins = torch.zeros(len(requests), dtype=torch.int64)
     for group in groups(parts, asked):
         found, places = answer_group(parts, [asked[place] for place in group], group), torch.tensor(group)
         width = found.rows.shape[1]
-        scores[places, :width], rows[places, :width], is_popular[places] = found
+        scores[places, :width], rows[places, :width], origins[places] = found
     keys = [one.query.keys for one in asked.values()]
     name = parts.queries.query
     return table_of_lists(
-        parts, pl.concat(keys) if keys else parts.queries.stored_table[name].clear(), Answers(scores, rows, is_popular)
+        parts, pl.concat(keys) if keys else parts.queries.stored_table[name].clear(), Answers(scores, rows, origins)
     )
 
 

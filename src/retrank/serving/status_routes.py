@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from retrank.serving.replies import json_reply
 from retrank.serving.service import Service
+from retrank.serving.status_report import status_report
 
 __all__ = ["status_routes"]
 
@@ -43,6 +44,12 @@ def status_routes(service: Service) -> APIRouter:
         service.telemetry.waiting.set(len(service.answers))
         text = await run_in_threadpool(generate_latest, service.telemetry.registry)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/status", summary="How the service does, in numbers")
+    async def status() -> Response:
+        """Return what the page shows: counts and histograms since the start, of all workers together."""
+        service.telemetry.waiting.set(len(service.answers))
+        return json_reply(await run_in_threadpool(status_report, service))
 
     @router.get("/card", summary="The card of the bundle")
     async def card() -> Response:

@@ -59,6 +59,10 @@ class Telemetry:
         self.lost_impressions = Counter(
             "retrank_lost_impressions", "Lists that were shown and could not be kept.", registry=registry
         )
+        self.workers = Gauge(
+            "retrank_workers", "Processes that answer.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.workers.set(1)
         self.reloads = Counter("retrank_reloads", "Bundles that were loaded or refused.", ["result"], registry=registry)
 
 

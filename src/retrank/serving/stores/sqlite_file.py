@@ -16,6 +16,7 @@ __all__ = ["SqliteFile", "sqlite_errors"]
 
 _APPLICATION: Final = 0x72657472  # "retr", in the header of the file
 _VERSION: Final = 1
+_SMALLEST: Final = 512  # bytes of a database
 # A key has no declared type, so that SQLite keeps 7 apart from '7'; x'00' and x'01' are the booleans.
 _SCHEMA: Final = (
     "create table store (identity text not null, position integer not null)",
@@ -59,6 +60,7 @@ class SqliteFile:
             with suppress(FileExistsError):  # SQLite gives the files that it puts beside this one the same mode
                 os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             self._identity = _identity(self._path)
+            size = self._path.stat().st_size
         if self._identity in _INHERITED:
             # SQLite keeps its locks in tables of the process, and takes those of the parent for its own.
             fix = "open the store after the fork, or start processes by 'spawn'"
@@ -66,6 +68,8 @@ class SqliteFile:
                 "a file that this process did not inherit open by a fork", "one that it did", self.where, fix
             )
         _OPEN.add(self)
+        if 0 < size < _SMALLEST:  # SQLite takes it for empty
+            raise StorageError("a store of events", "another file", self.where, "name another file")
         with sqlite_errors(self.where):
             self._create()
 
