@@ -13,6 +13,7 @@ from rich.markup import escape
 from retrank.baselines.popularity import Popularity
 from retrank.cli.comparison import COMPARED, NAMES, baseline_of, better_baseline, compare, settings_of
 from retrank.cli.config import RunConfig
+from retrank.cli.next_steps import next_steps
 from retrank.cli.output import print_json, table_of
 from retrank.cli.pipeline import Pipeline
 from retrank.cli.showing import Showing
@@ -90,11 +91,9 @@ def _run(config: RunConfig, seeds: int, out: Path, show: str | None, as_json: bo
         print_json({**summary, "report": report.to_dict(), "query": showing.key, "recommendations": lists})
         return
     showing.show(recommender, console)
-    place, key = (escape(shlex.quote(str(part))) for part in (out, showing.key))
     console.print(f"\nThe bundle is in [bold]{escape(str(out))}[/bold]. Next:")
-    console.print(f"  retrank recommend {place} --user {key} -k 10")
-    console.print(f"  retrank recommend {place} --user {key} --json")
-    console.print("  retrank config > my.toml; retrank train my.toml")
+    for line in next_steps(out, str(showing.key)):
+        console.print(f"  {escape(line)}", soft_wrap=True)
     console.print(f"[dim]{time.perf_counter() - started:.0f} seconds in all[/dim]")
 
 
