@@ -59,6 +59,7 @@ def test_cards_become_no_markup_but_what_a_card_may_have(visit):
     ]
     chance = random.Random(0)
     cards = ["".join(chance.choices(parts, k=chance.randint(1, 30))) for _ in range(500)]
+    cards.append("|<b>|m|\n|---|---|\n|<img src=x onerror=alert(1)>|0.5|")
     script = """texts => Promise.all([import('/page/markdown.js'), import('/page/plot.js')]).then(([one, other]) => {
       const tags = new Set();
       for (const text of texts) {
