@@ -140,7 +140,7 @@ def update(
     )  # fmt: skip
 
 
-app.command()(serving.serve)
+serving.add_commands(app)
 
 
 @app.command()

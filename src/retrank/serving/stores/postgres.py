@@ -81,7 +81,7 @@ class PostgresStore(Store):
 
     def __init__(self, url: str, timeout: float = 2.0) -> None:
         self._driver = optional("psycopg", extra="postgres")
-        self._url, self._timeout = url, timeout
+        self._timeout = timeout
         try:
             self._parameters = self._driver.conninfo.conninfo_to_dict(url)
         except self._driver.Error as error:

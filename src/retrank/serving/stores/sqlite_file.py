@@ -86,6 +86,7 @@ class SqliteFile:
         connection = self._open()
         try:
             connection.execute("pragma synchronous = full")
+            connection.execute("pragma fullfsync = on")  # macOS: not only as far as the memory of the drive
             _recognise(connection, self.where)
         except BaseException:
             connection.close()
@@ -140,7 +141,8 @@ class SqliteFile:
             connection.close()
 
 
-os.register_at_fork(after_in_child=SqliteFile.note_fork)
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(after_in_child=SqliteFile.note_fork)
 
 
 @contextmanager
