@@ -7,6 +7,9 @@ from typing import Any, Final, Self, final
 
 import polars as pl
 
+from retrank.core.errors import ConfigError
+from retrank.recommender.conditions import condition
+
 __all__ = ["CatalogueSummary"]
 
 _SAMPLE: Final = 10_000  # rows that the examples are made from
@@ -106,9 +109,9 @@ def _conditions(column: pl.Series) -> Iterator[tuple[type, str]]:
         yield (list, f"array_contains({name}, {quoted})") if is_list else (str, f"{name} = {quoted}")
 
 
-def _is_true_for_some(condition: str, sample: pl.DataFrame) -> bool:
+def _is_true_for_some(text: str, sample: pl.DataFrame) -> bool:
     """Tell whether a condition can be read and is true for some rows; not everything can be written in SQL."""
     try:
-        return sample.filter(pl.sql_expr(condition)).height > 0
-    except pl.exceptions.PolarsError:
+        return sample.filter(condition(text, "where")).height > 0
+    except (ConfigError, pl.exceptions.PolarsError):
         return False
