@@ -12,9 +12,10 @@ from retrank.data.events import EventLog
 from retrank.features.catalogue import Catalogue
 from retrank.index.choice import LEAST_LISTED, IndexChoice, choose_index
 from retrank.models.retrieval import RetrievalModel
+from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.card import Card
 from retrank.recommender.frozen import FrozenModel
-from retrank.recommender.query_features import AskedQueries, QueryFeatures
+from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.stages import query_encoder
 
 __all__ = ["FACT", "card_with_index", "index_for", "index_sentence"]
