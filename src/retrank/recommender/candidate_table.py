@@ -14,6 +14,7 @@ from retrank.data.keys import as_keys
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
 from retrank.recommender.checks import require_free_names
+from retrank.recommender.column_members import ColumnMembers
 from retrank.recommender.request import Key
 from retrank.recommender.rules import AllowLists, Conditions, rows_of_keys
 
@@ -35,6 +36,7 @@ class CandidateTable:
         self.table, self.column, self.catalogue = table, column, catalogue
         self.available = None if available is None or bool(available.all()) else available
         self.conditions, self.allow_lists = Conditions(table, self.available), AllowLists(catalogue)
+        self.members = ColumnMembers(table)
 
     @classmethod
     def of(cls, table: pl.DataFrame, space: FeatureSpace, candidate_id: str) -> "CandidateTable":
@@ -174,6 +176,7 @@ class CandidateTable:
         other.table, other.column, other.catalogue = self.table, self.column, self.catalogue
         other.available = None if bool(available.all()) else available
         other.conditions, other.allow_lists = self.conditions.within(other.available), self.allow_lists
+        other.members = self.members
         return other
 
     def rows_without(self, keys: Iterable[Key]) -> Tensor:
