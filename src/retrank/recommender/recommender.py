@@ -7,7 +7,7 @@ from typing import Any, Self, final
 import polars as pl
 
 from retrank.baselines.baseline import Baseline
-from retrank.core.errors import RetrankError
+from retrank.core.errors import ConfigError, RetrankError
 from retrank.data.sources import TableLike
 from retrank.features.space import FeatureSpace
 from retrank.index.index import Index
@@ -20,6 +20,8 @@ from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.bundle import write_bundle
 from retrank.recommender.card import Card
 from retrank.recommender.changes import Changes
+from retrank.recommender.explaining import explain
+from retrank.recommender.explanation import Explanation
 from retrank.recommender.lists import list_with_details
 from retrank.recommender.loading import load_parts
 from retrank.recommender.ranked_list import RankedList
@@ -217,6 +219,25 @@ class Recommender(Changes):
             column 'user' of the query: expected a string key, got 7, of type int
         """
         return answer_requests(self._parts, requests)
+
+    def explain(self, request: Request) -> Explanation:
+        """Tell where the list of a request comes from, what speaks for each candidate, and what its rules leave out.
+
+        It costs several requests.
+
+        Args:
+            request: the query and its rules.
+
+        Returns:
+            The list that `recommend` gives, explained.
+
+        Raises:
+            ConfigError: it is no request.
+            DataError: what `recommend` refuses.
+        """
+        if not isinstance(request, Request):
+            raise ConfigError("a rr.recommender.Request", repr(request), "explain")
+        return explain(self._parts, request)
 
     def similar(
         self,
