@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from retrank.cli import cleaning, commands, serving
+from retrank.cli import cleaning, commands, exporting, serving
 from retrank.cli.config import DataConfig, RunConfig, load_config, quickstart_config
 from retrank.cli.doctor import doctor as tell
 from retrank.core.errors import ConfigError, RetrankError
@@ -141,6 +141,7 @@ def update(
 
 
 app.command()(serving.serve)
+app.add_typer(exporting.app)
 
 
 @app.command()
