@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from retrank.cli import bulk, cleaning, commands, serving
+from retrank.cli import bulk, cleaning, commands, exporting, serving
 from retrank.cli.config import DataConfig, RunConfig, load_config, quickstart_config
 from retrank.cli.doctor import doctor as tell
 from retrank.core.errors import ConfigError, RetrankError
@@ -149,6 +149,7 @@ def update(
 
 
 serving.add_commands(app)
+app.add_typer(exporting.app)
 
 
 @app.command()
