@@ -182,3 +182,21 @@ def test_texts_that_repeat_give_the_words_of_each_row() -> None:
     assert vocabulary.counts.tolist() == [6000, 4000, 2000, 2000]
     assert many.transform(long)["title"].to_lists() == few.transform(short)["title"].to_lists() * 2000
     assert few.transform(short)["title"].to_lists() == [[3, 2], [3, 2], [], [], [4, 2]]
+
+
+@given(
+    st.sampled_from([(pl.Int64, st.integers(-(2**63), 2**63 - 1)), (pl.Int64, st.integers(0, 50)),
+                     (pl.String, st.text(max_size=3)), (pl.Boolean, st.booleans())]),
+    st.data(),
+)  # fmt: skip
+def test_a_few_keys_are_found_one_by_one_as_many_are_together(kind, data):
+    dtype, keys = kind
+    known = data.draw(st.lists(keys, unique=True, min_size=1, max_size=20))
+    later = [key for key in data.draw(st.lists(keys, unique=True, max_size=20)) if key not in known]
+    index = rr.data.KeyIndex(pl.Series(known, dtype=dtype)).with_added(pl.Series(later, dtype=dtype))
+    asked = pl.Series(data.draw(st.lists(st.none() | keys | st.sampled_from(known), max_size=12)), dtype=dtype)
+    together = index.find(asked)
+    index.place(known[0])  # prepares it for single keys
+    alone = index.find(asked)
+    assert alone.dtype == together.dtype
+    assert alone.tolist() == together.tolist()

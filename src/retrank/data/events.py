@@ -192,11 +192,9 @@ class EventLog:
         keys = [as_keys(new[name], kind, "error") for name, kind in pairs]
         log = type(self).__new__(type(self))
         log.__dict__.update(self.__dict__)
-        log.queries, log.candidates = (
-            index.with_added(column.filter(pl.Series(index.find(column) < 0)).unique(maintain_order=True))
-            for index, column in zip(self._indexes, keys, strict=True)
-        )
-        added, _ = log._segment(keys, None if self.time is None else self._times(new[self.time], new.height))
+        (log.queries, queries), (log.candidates, candidates) = map(_with_places, self._indexes, keys)
+        times = None if self.time is None else self._times(new[self.time], new.height)
+        added, _ = Segment.of(queries, candidates, times, len(log.queries))
         if "num_queries_of" in self.__dict__:
             log.__dict__["num_queries_of"] = self._counts_with(added, len(log.candidates))
         log._added = self._added.merge(added, len(log.queries))
@@ -309,3 +307,12 @@ class EventLog:
         if not len(self._added.candidates) and len(self._base.offsets) == len(self.queries) + 1:
             return self._base
         return self._base.merge(self._added, len(self.queries))
+
+
+def _with_places(index: KeyIndex, keys: pl.Series) -> tuple[KeyIndex, Tensor]:
+    """Return an index that has keys, and their places in it."""
+    places = index.find(keys)
+    if (places < 0).any():
+        index = index.with_added(keys.filter(pl.Series(places < 0)).unique(maintain_order=True))
+        places = index.find(keys)
+    return index, torch.from_numpy(places)

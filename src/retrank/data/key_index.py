@@ -15,6 +15,8 @@ __all__ = ["KeyIndex"]
 
 _MERGE_FROM = 1 / 8  # of the old keys: with fewer new ones, the table of the old ones is kept
 
+_FEW = 16  # keys that are found sooner one by one, where that has been prepared
+
 
 @final
 class KeyIndex:
@@ -77,6 +79,10 @@ class KeyIndex:
             raise DataError(
                 f"keys of type {self.dtype}", str(values.dtype), f"column '{values.name}'", "cast the column"
             )
+        if not len(values):
+            return np.empty(0, dtype=np.int64)
+        if len(values) <= _FEW and "_singles" in self.__dict__:
+            return np.array([-1 if key is None else self.place(key) for key in values], dtype=np.int64)
         places = in_blocks(values, np.int64, self._table.find)
         if self._added_table is not None:
             missing = np.flatnonzero(places < 0)
@@ -113,13 +119,13 @@ class KeyIndex:
         Raises:
             DataError: a key is null, occurs twice or is here already.
         """
+        if not len(keys) and keys.dtype == self.dtype:
+            return self
         _require_distinct(keys)
         known = self.find(keys) >= 0
         if known.any():
             row = int(known.argmax())
             raise DataError("keys that are not here yet", f"{keys[row]!r}", f"column '{keys.name}'", row=row)
-        if not len(keys):
-            return self
         added = pl.concat([*self._parts[1:], keys.rename(self._parts[0].name)], rechunk=True)
         index = type(self)(added.clear())
         if len(added) >= _MERGE_FROM * len(self._parts[0]):
