@@ -5,13 +5,14 @@ import time
 
 import pytest
 from tests.recommender.song_world import KNOWN
+from tests.serving.stores.disks import fill, small_disk
 from tests.serving.stores.values import impression
 from tests.serving.unreliable_store import UnreliableStore
 
 from retrank.core.errors import StorageError
 from retrank.serving.impressions import ImpressionLog
 from retrank.serving.settings import Limits
-from retrank.serving.stores import open_store
+from retrank.serving.stores import Event, open_store
 
 
 @pytest.fixture
@@ -161,6 +162,43 @@ def test_much_that_is_new_is_brought_in_bit_by_bit(client, monkeypatch):
         assert client.service.serving.live.position == 35
 
     asyncio.run(main())
+
+
+def test_a_full_disk_refuses_events_until_there_is_room(make_client):
+    with small_disk(4) as folder, open_store(folder / "events.db") as store:
+        client = make_client(store=store)
+
+        async def main():
+            (first, second, *_), _ = await recommended(client)
+            acknowledged = []
+            fill(folder, 2_000_000)
+            for n in range(1_000):
+                ids = [f"{n}-{m}" for m in range(20)]
+                events = [{"id": i, "query": i + "x" * 400, "candidate": "s1", "type": "view"} for i in ids]
+                answer = await client.post("/events", {"events": events})
+                if answer.status_code != 200:
+                    break
+                acknowledged += ids
+            assert acknowledged
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            answer = await client.http.put("/items/s1", json={"features": SONG})
+            assert answer.status_code in (200, 503)  # what is small may still fit
+            for _ in range(3):
+                keys, degraded = await recommended(client)
+                assert (first in keys, degraded) == (True, None)
+            (folder / "filler").unlink()
+            assert (await client.post("/events", like(first, "last"))).json() == {"accepted": 1, "duplicates": 0}
+            keys, degraded = await recommended(client)
+            assert (first in keys, second in keys, degraded) == (False, True, None)
+            found, after = [], 0
+            while page := store.changes(after):
+                found += [change.item.id for change in page if isinstance(change.item, Event)]
+                after = page[-1].position
+            assert len(found) == len(set(found))
+            assert {*acknowledged, "last"} <= set(found)
+
+        asyncio.run(main())
+        client.service.close()
 
 
 class _Counter:

@@ -117,7 +117,10 @@ class Live:
             if effect == "hide":
                 self._hidden.setdefault(event.query, {})[event.candidate] = None
             elif effect == "unhide":
-                self._hidden.get(event.query, {}).pop(event.candidate, None)
+                hidden = self._hidden.get(event.query, {})
+                hidden.pop(event.candidate, None)
+                if not hidden:
+                    self._hidden.pop(event.query, None)
             elif effect == "interaction" and change.position > self._after:
                 interactions.append(event)
         recommender = with_documents(self.recommender, [one for one in documents if one.kind == "candidate"])

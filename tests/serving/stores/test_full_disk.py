@@ -1,13 +1,9 @@
 """Disks without room: what was acknowledged stays, groups stay whole, and with room again the store goes on."""
 
-import os
-import shutil
-import subprocess
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
+from tests.serving.stores.disks import fill, small_disk
 from tests.serving.stores.servers import SECONDS, Postgres, Redis, why_missing
 from tests.serving.stores.values import event
 
@@ -18,25 +14,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def small_disk(request):
-    """A folder that is a disk of its own, with a file named `filler` that takes most of it."""
+def disk(request):
+    """A folder that is a disk of its own, and the bytes that are to be left of it."""
     size, room = request.param
-    folder = Path(tempfile.mkdtemp(prefix="retrank-disk-"))
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", folder]
-    if os.geteuid() or not shutil.which("mount") or subprocess.run(mount, check=False, capture_output=True).returncode:
-        folder.rmdir()
-        pytest.skip("a small disk cannot be mounted here")
-    try:
-        folder.chmod(0o755)
+    with small_disk(size) as folder:
         yield folder, room * 1_000_000
-    finally:
-        subprocess.run(["umount", "-l", folder], check=False)
-        folder.rmdir()
-
-
-def fill(folder, room):
-    num_bytes = shutil.disk_usage(folder).free - room
-    (folder / "filler").write_bytes(bytes(max(0, num_bytes)))
 
 
 def write_until_full(store):
@@ -69,9 +51,9 @@ def items_of(store):
     return found
 
 
-@pytest.mark.parametrize("small_disk", [(4, 2)], indirect=True)
-def test_sqlite_without_room(small_disk):
-    folder, room = small_disk
+@pytest.mark.parametrize("disk", [(4, 2)], indirect=True)
+def test_sqlite_without_room(disk):
+    folder, room = disk
     with open_store(folder / "events.db") as store:
         fill(folder, room)
         acknowledged, refused = write_until_full(store)
@@ -83,12 +65,12 @@ def test_sqlite_without_room(small_disk):
 
 
 @pytest.mark.parametrize(
-    ("kind", "small_disk"), [(Redis, (8, 2)), (Postgres, (96, 3))], indirect=["small_disk"], ids=["redis", "postgres"]
+    ("kind", "disk"), [(Redis, (8, 2)), (Postgres, (96, 3))], indirect=["disk"], ids=["redis", "postgres"]
 )
-def test_a_server_without_room(kind, small_disk):
+def test_a_server_without_room(kind, disk):
     if reason := why_missing(kind):
         pytest.skip(reason)
-    folder, room = small_disk
+    folder, room = disk
     server = kind(folder)
     try:
         server.start()
