@@ -2,6 +2,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import retrank as rr
 from retrank.core.errors import ConfigError
@@ -79,6 +81,17 @@ def test_what_is_usual_is_told_by_the_standard_pairs():
     assert torch.equal(standardized(values, lists, all_of_them), standardized(values, lists))
     few = standardized(values[is_standard], lists[is_standard])
     assert torch.equal(standardized(values, lists, is_standard)[is_standard], few)  # to the bit
+
+
+@given(st.integers(2, 100), st.floats(2**-10, 2**10, width=32), st.floats(-10, 10, width=32))
+def test_a_pair_beside_the_standard_ones_is_like_the_standard_one_of_its_number(num_standard, outlier, others):
+    """Also at the limit, which a number that differs from all others reaches: rounding decides on which side of it."""
+    standard = torch.full((num_standard, 1), others)
+    standard[-1] = others + outlier
+    values = torch.cat([standard, standard])
+    is_standard = torch.arange(len(values)) < num_standard
+    one, other = standardized(values, torch.zeros(len(values)).long(), is_standard).split(num_standard)
+    assert torch.equal(one, other)
 
 
 def test_it_starts_at_the_order_of_retrieval(space):

@@ -4,9 +4,11 @@ from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
-from tests.serving.film_world import FILMS, HOSTILE, USERS, film_service
+from tests.recommender.song_world import serve
+from tests.serving.film_world import FILMS, HOSTILE, USERS, film_service, recommender
 
 from retrank.serving.keys import digest_of
+from retrank.serving.typical_features import typical_features
 
 
 @pytest.fixture
@@ -111,3 +113,8 @@ def test_keys_are_asked_for_where_there_are_keys(tmp_path):
         for path in ("/about", "/users", "/users/ann/history", "/items", "/status"):
             assert client.get(path).status_code == 401
             assert client.get(path, headers={"authorization": "Bearer secret"}).status_code == 200
+
+
+def test_typical_features_are_values_that_queries_have():
+    assert typical_features(serve("reranker")) == {"age": {"type": "Float64", "typical": 26.0}}
+    assert typical_features(recommender()) == {}

@@ -62,6 +62,14 @@ def test_other_files_are_not_sent(client, name):
     assert client.get(f"/page/{name}", headers={"authorization": "Bearer x"}).status_code == 404
 
 
+def test_a_service_may_do_without(tmp_path):
+    _, app = film_service(tmp_path, logs_requests=False, shows_page=False)
+    with TestClient(app) as client:
+        for path in ("/", "/page/page.js", "/about", "/users", "/users/ann/history", "/items"):
+            assert client.get(path).status_code == 404
+        assert client.post("/recommend", json={"query": "ann"}).status_code == 200
+
+
 def test_wheels_hold_the_page():
     patterns = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     packed = {path for pattern in patterns["retrank"] for path in ROOT.glob(pattern)}

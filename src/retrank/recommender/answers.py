@@ -20,7 +20,7 @@ from retrank.recommender.request import Key, Request
 from retrank.recommender.rules import rows_of_keys
 from retrank.recommender.stages import rank
 
-__all__ = ["MODELS", "POPULAR", "SIMILAR", "Answers", "Rules", "answer", "rules_of", "similar_candidates"]
+__all__ = ["MODELS", "NO_ROWS", "POPULAR", "SIMILAR", "Answers", "Rules", "answer", "rules_of", "similar_candidates"]
 
 MODELS: Final = 0
 """Origin of lists that the models, or the baseline, make."""
@@ -28,6 +28,8 @@ SIMILAR: Final = 1
 """Origin of lists of what is like a history that a query brings to a model that reads none."""
 POPULAR: Final = 2
 """Origin of lists of popular candidates, since too little is known of a query."""
+NO_ROWS: Final = Jagged.single(torch.zeros(0, dtype=torch.int64))
+"""One list of rows, which is empty."""
 
 _BLOCK: Final = 1024  # queries at once
 
@@ -72,8 +74,7 @@ class Rules:
 
     def standard(self, num_retrieved: int) -> "Rules":
         """Return the rules of standard lists, which hold what was not seen and no request has a say in."""
-        none = Jagged.single(torch.zeros(0, dtype=torch.int64))
-        return replace(self, k=num_retrieved, exclude_seen=True, allowed=self.available, denied=none)
+        return replace(self, k=num_retrieved, exclude_seen=True, allowed=self.available, denied=NO_ROWS)
 
     @property
     def are_standard(self) -> bool:
@@ -100,8 +101,7 @@ def rules_of(parts: AnyParts, request: Request) -> Rules:
     if request.allow is not None:
         only = parts.candidates.allow_lists.mask(request.allow)
         allowed = only if allowed is None else only & allowed
-    rows = rows_of_keys(catalogue, request.deny)
-    denied = Jagged.single(rows)
+    denied = Jagged.single(rows_of_keys(catalogue, request.deny)) if request.deny else NO_ROWS
     return Rules(min(request.k, len(catalogue)), request.exclude_seen, allowed, denied, available)
 
 
@@ -192,7 +192,7 @@ def _personal(parts: AnyParts, asked: AskedQueries, batch: Batch, exclude: Jagge
     num_standard = min(parts.num_retrieved, len(parts.candidates))
     depth = max(rules.k, num_standard)
     lists = Candidates(*parts.index.search_rows(embeddings, depth, exclude=exclude, allow=rules.allowed))
-    if rules.are_standard:
+    if rules.are_standard and (depth == num_standard or parts.index.is_exact):  # else a longer search may find others
         standard = Candidates(lists.scores[:, :num_standard], lists.rows[:, :num_standard])
     else:
         seen = _excluded(parts, asked, rules.standard(num_standard))

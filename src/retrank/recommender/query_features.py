@@ -105,7 +105,7 @@ class QueryFeatures:
     def __len__(self) -> int:
         return len(self.index)
 
-    @property
+    @cached_property
     def column_types(self) -> dict[str, pl.DataType]:
         """The type of each feature column that a query may bring."""
         lists = dict.fromkeys(

@@ -60,7 +60,8 @@ class Recommender(Changes):
         time: the column of `history` with the times; by default the only date or datetime column, or a number column
             named `time` or `timestamp`.
         num_retrieved: how many candidates are retrieved for ranking, and say what is usual for a query; k may be above.
-        index: holds the candidates' embeddings; the exact one by default.
+        index: holds the candidates' embeddings. By default it is exact, or from 200,000 candidates on, with the extra
+            `ann`, one that finds at least 98% of the best; the card then says in `facts["index"]` what was measured.
         card: what a reader must know of the recommender.
         progress: whether to show on a terminal what takes longer than a second.
 

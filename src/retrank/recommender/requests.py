@@ -15,6 +15,7 @@ from retrank.recommender.answers import Answers, answer, rules_of
 from retrank.recommender.asking import ask_table
 from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.lists import table_of_lists
+from retrank.recommender.plain_queries import PlainQuery
 from retrank.recommender.request import Key, Request
 from retrank.recommender.request_groups import AskedRequest, answer_group, groups, look_up
 
@@ -75,11 +76,9 @@ def _answer_requests(parts: AnyParts, requests: Sequence[Request]) -> pl.DataFra
         found, places = answer_group(parts, [asked[place] for place in group], group), torch.tensor(group)
         width = found.rows.shape[1]
         scores[places, :width], rows[places, :width], origins[places] = found
-    keys = [one.query.keys for one in asked.values()]
-    name = parts.queries.query
-    return table_of_lists(
-        parts, pl.concat(keys) if keys else parts.queries.stored_table[name].clear(), Answers(scores, rows, origins)
-    )
+    keys = [one.query.key if isinstance(one.query, PlainQuery) else one.query.keys[0] for one in asked.values()]
+    column = pl.Series(parts.queries.query, keys, dtype=parts.queries.index.dtype)
+    return table_of_lists(parts, column, Answers(scores, rows, origins))
 
 
 def _at(place: int, parts: AnyParts, request: Request) -> AskedRequest:

@@ -44,8 +44,9 @@ def create_app(service: Service) -> Front:
     app = FastAPI(title="retrank", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     hot = hot_routes(service)
     app.router.routes[:0] = hot  # looked at first
-    app.include_router(page_routes())
-    app.include_router(browse_routes(service))
+    if service.settings.shows_page:
+        app.include_router(page_routes())
+        app.include_router(browse_routes(service))
     app.include_router(resource_routes(service))
     app.include_router(status_routes(service))
     app.openapi = OpenApi(app, service).document  # type: ignore[method-assign]

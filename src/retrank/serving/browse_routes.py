@@ -16,6 +16,7 @@ from retrank.serving.json_values import to_json
 from retrank.serving.path_keys import key_in_path
 from retrank.serving.replies import json_reply
 from retrank.serving.service import Service, Serving
+from retrank.serving.typical_features import typical_features
 
 __all__ = ["browse_routes"]
 
@@ -62,16 +63,23 @@ def browse_routes(service: Service) -> APIRouter:
 
 @final
 class _About:
-    """Tells what there is; looks at each catalogue once."""
+    """Tells what there is; looks at each table once."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._made: tuple[pl.DataFrame, CatalogueSummary] | None = None
+        self._typical: tuple[pl.DataFrame, dict[str, Any]] | None = None
 
     def summary(self, recommender: Recommender) -> CatalogueSummary:
         table, made = recommender.candidates, self._made
         if made is None or made[0] is not table:
             self._made = made = (table, CatalogueSummary.of(table, recommender.candidate))
+        return made[1]
+
+    def typical(self, recommender: Recommender) -> dict[str, Any]:
+        table, made = recommender.queries.stored_table, self._typical
+        if made is None or made[0] is not table:
+            self._typical = made = (table, typical_features(recommender))
         return made[1]
 
     def report(self) -> dict[str, Any]:
@@ -91,6 +99,7 @@ class _About:
                 "type": recommender.catalogue.key_type,
                 "count": len(recommender.catalogue),
             },
+            "features": self.typical(recommender),
             "title_column": summary.title,
             "columns": dict(summary.columns),
             "group_columns": summary.groups,

@@ -1,5 +1,6 @@
 """What only a store in PostgreSQL does."""
 
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -71,6 +72,46 @@ def test_a_writer_that_never_ends_is_waited_for_no_longer_than_allowed(postgres)
         assert store.append_events([event(1)]) == [True]
 
 
+@pytest.mark.parametrize("what", ["events", "documents", "impressions"])
+def test_nothing_overtakes_what_is_not_committed_yet(postgres, what):
+    psycopg = pytest.importorskip("psycopg")
+    function, values, write, read = {
+        "events": (
+            "append_events(%s, array['1'], array['7'], array['\"a\"'], array['click'], array[0]::bigint[],"
+            "array[null]::float8[], array[null]::text[])",
+            [event(1), event(2)],
+            lambda store, value: store.append_events([value]),
+            lambda store: items(store),
+        ),
+        "documents": (
+            "put(%s, array['query'], array['1'], array['x']::bytea[])",
+            [Document("query", 1, b"x"), Document("query", 2, b"y")],
+            lambda store, value: store.put([value]),
+            lambda store: items(store),
+        ),
+        "impressions": (
+            "log_impressions(%s, array['1'], array['7'], array[0]::bigint[], array['[]'], array['']::bytea[],"
+            "array['']::bytea[], array['v1'])",
+            [impression(1, keys=()), impression(2)],
+            lambda store, value: store.log_impressions([value]),
+            lambda store: [value for _, value in store.impressions()],
+        ),
+    }[what]
+    with (
+        PostgresStore(postgres.url, timeout=30) as store,
+        psycopg.connect(postgres.url) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        other.execute(f"select retrank.{function}", (store.identity(),))
+        second = pool.submit(write, store, values[1])
+        while not postgres.ask("select 1 from pg_stat_activity where wait_event_type = 'Lock'"):
+            assert not second.done(), "it has a later position, and is visible before the earlier one"
+        assert read(store) == []
+        other.commit()
+        second.result()
+        assert read(store) == values
+
+
 def test_a_database_in_another_encoding_is_refused(postgres):
     postgres.ask("create database latin encoding 'LATIN1' template template0")
     try:
@@ -87,8 +128,9 @@ def test_another_version_or_another_schema_is_refused(postgres):
         open_store(postgres.url)
     postgres.ask("drop table retrank.events; update retrank.store set version = 1")
     with open_store(postgres.url) as store:
-        with pytest.raises(StorageError, match="retrank.events"):
+        with pytest.raises(StorageError, match="retrank.events") as caught:
             store.append_events([event(1)])
+        assert "select" not in str(caught.value), "no statements in messages"
         with pytest.raises(StorageError, match="retrank.events"):
             store.changes(0)
 

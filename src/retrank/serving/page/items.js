@@ -1,7 +1,7 @@
 // A candidate as a row: what it is, its score as a bar, why it is there, and what can be done with it.
 
 import { factsOf, titleOf } from "./catalogue.js";
-import { make } from "./dom.js";
+import { byId, make } from "./dom.js";
 import { icon } from "./icons.js";
 
 // actions: [{name, label, icon, run}]; share: of the bar, 0 to 1; reasons: elements below the facts.
@@ -56,6 +56,7 @@ function scoreBar(score, share, note) {
 }
 
 export function formatScore(score) {
+  if (Number.isInteger(score)) return score.toLocaleString("en"); // a count
   return Math.abs(score) >= 1000 ? score.toFixed(0) : Math.abs(score) >= 100 ? score.toFixed(1) : score.toFixed(3);
 }
 
@@ -80,5 +81,5 @@ export function showRows(list, rows) {
   if (!focused) return;
   const same = rows.find((row) => row.dataset.key === old?.dataset.key);
   const row = same ?? rows[Math.min(place, rows.length - 1)];
-  (row?.querySelector(`[data-action="${action}"]`) ?? row?.querySelector("button") ?? list.closest("section"))?.focus?.();
+  (row?.querySelector(`[data-action="${action}"]`) ?? row?.querySelector("button") ?? byId("main")).focus();
 }

@@ -8,7 +8,7 @@ export function parse(text) {
 }
 
 export function stringify(value) {
-  return JSON.stringify(value, (_, one) => (typeof one === "bigint" ? JSON.rawJSON(String(one)) : one));
+  return JSON.stringify(value, (_, one) => (typeof one === "bigint" ? raw(String(one)) : one));
 }
 
 // From what someone typed to a key. Text that is no key of the type goes as it is: the service says what is wrong.
@@ -18,4 +18,9 @@ export function asKey(text, type) {
   }
   if (type === "boolean" && (text === "true" || text === "false")) return text === "true";
   return text;
+}
+
+// A browser that cannot write such a number sends text, which the service refuses with its reason.
+function raw(text) {
+  return JSON.rawJSON ? JSON.rawJSON(text) : text;
 }

@@ -10,9 +10,11 @@ import { clearError, showError, toast } from "./notices.js";
 import { plural, showHistory, showNobody, showSession } from "./past.js";
 import { showNote, showRecommendations } from "./recommendations.js";
 import { showSimilar } from "./similar.js";
+import { Visitor } from "./visitor.js";
 
 const PAST = 50;
 const SUGGESTIONS = 8;
+const SESSION = "session"; // whose features are said
 
 export class People {
   // moved: called with {user} or {session} when another one asks, to be kept in the address.
@@ -34,6 +36,7 @@ export class People {
       unhide: typeWith("unhide", "unhide"),
     };
     this.filters = new Filters(about, () => this.refresh());
+    this.visitor = new Visitor(about.features, () => this.refresh());
     this.input = byId("who-text");
     this.choices = combobox(this.input, byId("who-options"), {
       suggest: (text, signal) => (this.isSession ? this.#items(text, signal) : this.#users(text, signal)),
@@ -81,13 +84,17 @@ export class People {
   }
 
   async #refreshUser(signal) {
-    const query = this.#key();
+    const said = this.visitor.valuesOf(`user ${this.user}`);
+    const query = Object.keys(said).length ? { [this.about.query.column]: this.#key(), ...said } : this.#key();
     const message = { query, ...this.filters.message(), details: true };
     const [found, history] = await Promise.all([
       post("recommend", message, signal),
       get(`users/${encodeURIComponent(this.user)}/history`, { limit: PAST }, signal),
     ]);
     this.listId = found.answer.list_id;
+    const isDescribed = Object.keys(history.features).some((name) => name in this.about.features);
+    if (isDescribed) this.visitor.close();
+    else this.visitor.open(`user ${this.user}`, false);
     showRecommendations(found, {
       who: this.user,
       isKnown: history.is_known,
@@ -115,7 +122,8 @@ export class People {
       clear: () => this.#setSession([]),
     });
     const history = this.session.map((item) => item.key);
-    const found = await post("session/recommend", { history, ...this.filters.message(), details: true }, signal);
+    const message = { history, features: this.visitor.valuesOf(SESSION), ...this.filters.message(), details: true };
+    const found = await post("session/recommend", message, signal);
     showRecommendations(found, {
       who: null,
       isEmptySession: !history.length,
@@ -226,6 +234,8 @@ export class People {
 
   #mark(isSession) {
     this.isSession = isSession;
+    if (isSession) this.visitor.open(SESSION, true);
+    else this.visitor.close();
     byId("who").elements.mode.value = isSession ? "session" : "user";
     byId("who-label").textContent = isSession ? "Add to the session" : this.about.query.column;
     byId("who-submit").textContent = isSession ? "Add" : "Recommend";
@@ -235,6 +245,7 @@ export class People {
   // Nobody has been chosen: name some who are known.
   async #showSuggestions(signal) {
     showNobody();
+    this.visitor.close();
     showNote("");
     replace(byId("list"));
     replace(byId("list-facts"));
@@ -245,7 +256,7 @@ export class People {
       );
       replace(
         byId("list-empty"),
-        make("p", {}, `Who should get recommendations? ${plural(this.about.query.count, "user")} are known.`),
+        make("p", {}, `Who should get recommendations? ${plural(this.about.query.count, "user")} known.`),
         make("p", { class: "examples" }, buttons),
       );
     } catch (error) {

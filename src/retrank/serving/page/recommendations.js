@@ -51,8 +51,8 @@ function noteOf(answer, who, isKnown, isEmptySession) {
   if (answer.degraded?.includes("store")) {
     return "The store of events does not answer. Lists go on without what happened since; likes and hides cannot be kept.";
   }
-  if (isEmptySession) return "Nothing is in the session yet, so this is what is popular.";
   if (answer.stage !== "popularity") return "";
+  if (isEmptySession) return "Nothing is in the session yet, so this is what is popular.";
   if (who === null) return "The session says too little, so this is what is popular.";
   return isKnown ? `Too little is known of “${who}”, so this is what is popular.` : `“${who}” is new here, so this is what is popular.`;
 }

@@ -35,5 +35,5 @@ function row(route, now, ever) {
   const rate = now ? requestsOf(now, (name) => name === route) / now.seconds : null;
   const shares = [0.5, 0.95, 0.99].map((share) => milliseconds(found && quantile(found, share)));
   const values = [rate ? number(rate) : NONE, ...shares, total(ever).toLocaleString("en")];
-  return make("tr", {}, make("th", { scope: "row" }, route), values.map((value) => make("td", {}, value)));
+  return make("tr", {}, make("th", { scope: "row" }, route.replace(":path", "")), values.map((value) => make("td", {}, value)));
 }

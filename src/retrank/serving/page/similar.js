@@ -10,7 +10,7 @@ const LENGTH = 10;
 // actions: what else can be done with an item of the sheet.
 export async function showSimilar(item, actions = () => []) {
   const sheet = byId("similar");
-  const list = make("ol", { class: "items", "aria-labelledby": "similar-title" });
+  const list = make("ol", { class: "items", role: "list", "aria-labelledby": "similar-title" });
   const note = make("p", { class: "quiet", role: "status" }, "Looking…");
   const close = make("button", { type: "button", class: "close", onclick: () => sheet.close() }, "Close");
   replace(

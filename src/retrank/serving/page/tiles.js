@@ -20,8 +20,8 @@ export function tiles(looks, length) {
     make(
       "section",
       { class: "panel tile" },
-      make("h3", {}, title),
-      make("p", { class: "big" }, number, make("span", { class: "unit" }, unit)),
+      make("h2", {}, title),
+      make("p", { class: "big" }, number, " ", make("span", { class: "unit" }, unit)),
       sparkline(over.map(step), length),
       make("p", { class: "quiet" }, note),
     );
@@ -37,9 +37,9 @@ export function tiles(looks, length) {
       `p50 ${milliseconds(now && share(now, 0.5))} · p99 ${milliseconds(now && share(now, 0.99))} ms`,
     ),
     tile("Queue", number(waiting), "waiting", (step) => step.after.waiting, `room for ${queue.toLocaleString("en")}`),
-    tile("Batch size", now ? number(batch(now)) : NONE, "answers together", batch, now ? `${milliseconds(mean(between(now.before.batch_seconds, now.after.batch_seconds)))} ms a batch` : ""),
+    tile("Batch size", now ? number(batch(now)) : NONE, "answers together", batch, now && batch(now) ? `${milliseconds(mean(between(now.before.batch_seconds, now.after.batch_seconds)))} ms a batch` : "no batches just now"),
     tile("Events", now ? number(events(now)) : NONE, "kept/s", events, `${grown({}, looks.at(-1).status.events).toLocaleString("en")} since the start`),
-    tile("Refused or failed", now ? number(failed(now)) : NONE, "requests/s", failed, "answers of 400 and above"),
+    tile("Refused or failed", now ? number(failed(now)) : NONE, "requests/s", failed, "status 400 and above"),
   ];
 }
 

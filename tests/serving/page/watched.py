@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-__all__ = ["LAUNCH", "Watched", "listening"]
+__all__ = ["LAUNCH", "Watched", "ask", "listening", "names", "press_until"]
 
 LAUNCH = {"executable_path": "/usr/bin/chromium", "args": ["--no-sandbox", "--disable-dev-shm-usage"]}
 
@@ -48,3 +48,25 @@ class Watched:
     def _request(self, request):
         if not request.url.startswith(f"{self.address}/"):
             self.wrong.append(f"asked elsewhere: {request.url}")
+
+
+def names(page, within="#list"):
+    """Return the titles that are shown."""
+    return page.locator(f"{within} .name").all_inner_texts()
+
+
+def ask(page, user):
+    """Type a user, and wait for the list."""
+    page.fill("#who-text", user)
+    page.press("#who-text", "Enter")
+    page.wait_for_selector('#list[aria-busy="false"] .item')
+
+
+def press_until(page, key, selector, most=60):
+    """Move the focus to the first element that a selector means; it must be seen to be there."""
+    for _ in range(most):
+        page.keyboard.press(key)
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+            return
+    raise AssertionError(f"{selector} cannot be reached by {key}")
