@@ -278,21 +278,23 @@ class Recommender(Changes):
         write_bundle(directory, self._parts)
 
     @classmethod
-    def load(cls, directory: str | Path, *, progress: bool = True) -> Self:
+    def load(cls, directory: str | Path, *, progress: bool = True, checks_answers: bool = False) -> Self:
         """Read a recommender; nothing in the directory is executed.
 
         Args:
             directory: what `save` wrote.
             progress: whether to show on a terminal that it takes longer than a second.
+            checks_answers: whether to ask some twenty requests that were saved with their answers, in `smoke.json`, and
+                to refuse a bundle that answers otherwise here. One of an earlier version of retrank has none.
 
         Returns:
             A recommender with the same results.
 
         Raises:
             StorageError: a file is missing, damaged, half written or of another version; or a model's class is not
-                known here: import the module that defines it first.
+                known here: import the module that defines it first; or it answers otherwise than when it was saved.
         """
-        return cls._of(load_parts(directory, progress=progress))
+        return cls._of(load_parts(directory, progress=progress, checks_answers=checks_answers))
 
     def _contents(self) -> AnyParts:
         return self._parts
