@@ -53,11 +53,13 @@ class Answers(NamedTuple):
         scores: `(queries, k)` float32, best first; -inf where a list is shorter.
         rows: `(queries, k)` int64 rows of the catalogue; -1 where a list is shorter.
         origins: `(queries,)` int64, where each list is from: `MODELS`, `SIMILAR` or `POPULAR`.
+        probabilities: `(queries, k)` float64, of each candidate to be in its place; None where all are certain.
     """
 
     scores: Tensor
     rows: Tensor
     origins: Tensor
+    probabilities: Tensor | None = None
 
 
 @final
@@ -82,6 +84,10 @@ class Rules:
     def denied_of(self, index: Tensor) -> Jagged:
         """Return the denied rows of some queries."""
         return self.denied.take(torch.zeros_like(index) if len(self.denied) == 1 else index)
+
+    def take(self, index: Tensor) -> "Rules":
+        """Return the rules of some queries."""
+        return replace(self, denied=self.denied_of(index))
 
     def standard(self, num_retrieved: int) -> "Rules":
         """Return the rules of standard lists, which hold what was not seen and no request has a say in."""
@@ -132,7 +138,7 @@ def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
     """
     if len(asked) > _BLOCK:
         blocks = torch.split(torch.arange(len(asked)), _BLOCK)
-        made = [answer(parts, asked.take(some), replace(rules, denied=rules.denied_of(some))) for some in blocks]
+        made = [answer(parts, asked.take(some), rules.take(some))[:3] for some in blocks]
         return Answers(*map(torch.cat, zip(*made, strict=True)))
     if not len(asked):
         return Answers(torch.zeros(0, rules.k), torch.zeros(0, rules.k, dtype=torch.int64), torch.zeros(0).long())

@@ -40,7 +40,7 @@ _CSV: Final = (".csv", ".tsv")
 class BulkSummary:
     """What was written.
 
-    Attributes:
+    Args:
         out: the file.
         queries: how many queries there are.
         resumed: how many of them an earlier call had answered, which was stopped.

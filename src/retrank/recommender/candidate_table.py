@@ -15,6 +15,7 @@ from retrank.data.keys import as_keys
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
 from retrank.recommender.checks import require_free_names
+from retrank.recommender.column_members import ColumnMembers
 from retrank.recommender.request import Key
 from retrank.recommender.rules import AllowLists, Conditions, rows_of_keys
 
@@ -36,6 +37,7 @@ class CandidateTable:
         self.table, self.column, self.catalogue = table, column, catalogue
         self.available = None if available is None or bool(available.all()) else available
         self.conditions, self.allow_lists = Conditions(table, self.available), AllowLists(catalogue)
+        self.members = ColumnMembers(table)
 
     @classmethod
     def of(cls, table: pl.DataFrame, space: FeatureSpace, candidate_id: str) -> "CandidateTable":

@@ -55,7 +55,7 @@ class CatalogueSummary:
         columns = table.drop(key)
         title = _title(columns)
         sample = (columns if title is None else columns.drop(title)).head(_SAMPLE)
-        groups = tuple(name for name in sample.columns if _most_common(sample[name]) is not None)
+        groups = tuple(column.name for column in sample if _is_shared(column))
         conditions: dict[type, str] = {}  # one of each kind
         for column in sample:
             for kind, text in _conditions(column):
@@ -77,6 +77,12 @@ def _title(columns: pl.DataFrame) -> str | None:
             if re.split(r"[\W_]+", name.lower())[-1] == wanted:
                 return name
     return None
+
+
+def _is_shared(column: pl.Series) -> bool:
+    if column.dtype.is_integer() or column.dtype == pl.Boolean:
+        return 0 < column.drop_nulls().n_unique() <= (len(column) - column.null_count()) / 2
+    return _most_common(column) is not None
 
 
 def _most_common(column: pl.Series) -> str | None:
