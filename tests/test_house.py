@@ -20,7 +20,7 @@ ROWS = {
     **dict.fromkeys(("training", "metrics"), 4),
     **dict.fromkeys(("baselines", "models"), 5),
     **dict.fromkeys(("recommender", "evaluation"), 6),
-    "serving": 7,
+    **dict.fromkeys(("export", "serving"), 7),
     "cli": 8,
     "__main__.py": 9,
 }

@@ -4,11 +4,13 @@ import http.server
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -30,7 +32,9 @@ from typer.main import get_command
 import retrank as rr
 from retrank.cli.main import app
 from retrank.core.native.families import FAMILIES
+from retrank.serving import Settings
 from retrank.serving.front import _OPEN
+from retrank.serving.hot_routes import hot_routes
 from retrank.serving.launching import _SECONDS
 from retrank.serving.status_routes import status_routes
 
@@ -236,7 +240,7 @@ def test_containers_cannot_change_what_they_run():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-        assert "/tmp" in service["tmpfs"]
+    assert all("/tmp" in service["tmpfs"] for service in OURS.values())  # where the supervisor has its files
 
 
 def test_replicas_serve_what_is_configured():
@@ -260,14 +264,24 @@ def test_the_database_is_the_one_that_is_asked():
         assert url == f"postgresql://{postgres['POSTGRES_USER']}@postgres/{postgres['POSTGRES_DB']}"
 
 
-def test_the_balancer_finds_the_replicas():
-    text = (ROOT / "deploy" / "compose" / "Caddyfile").read_text()
-    [(name, port)] = re.findall(r"dynamic a (\S+) (\d+)", text)
+def test_the_balancer_finds_the_replicas_that_are_ready():
+    text = (ROOT / "deploy" / "compose" / "haproxy.cfg").read_text()
+    [(name, port)] = re.findall(r"server-template replica \d+ (\S+):(\d+)$", text, re.MULTILINE)
     assert name in OURS
     assert port == environment(IMAGE)["RETRANK_SERVE_PORT"]
-    [listens] = re.findall(r"^:(\d+) \{", text, re.MULTILINE)
+    [path] = re.findall(r"option httpchk GET (\S+)$", text, re.MULTILINE)
+    assert is_route(path)
+    [listens] = re.findall(r"^    bind :(\d+) ", text, re.MULTILINE)
     assert COMPOSE["services"]["balancer"]["ports"] == [f"127.0.0.1:8000:{listens}"]
-    assert text.count("{") == text.count("}")
+    [events] = re.findall(r"disable-l7-retry if \{ path_beg (\S+) \}", text)
+    assert events in {route.path for route in hot_routes(SimpleNamespace(settings=Settings()))}
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+def test_the_balancer_understands_its_configuration():
+    command = ["haproxy", "-c", "-f", str(ROOT / "deploy" / "compose" / "haproxy.cfg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # Kubernetes.
@@ -350,7 +364,7 @@ def test_replicas_serve_what_the_map_says():
     secret = OBJECTS["Secret", keys["secret"]["secretName"]]
     assert options["keys"].name in secret["stringData"]
     assert str(options["keys"].parent) in mounts
-    assert "/tmp" in mounts  # where the supervisor has its files
+    assert "/tmp" in mounts
 
 
 def test_a_pod_has_time_to_end():

@@ -43,9 +43,9 @@ def recommender():
     )
 
 
-def film_service(folder, **settings):
-    """Return a service around the world's recommender, and its application."""
-    live = Live(recommender(), version="0" * 12, event_types=EVENT_TYPES)
+def film_service(folder, served=None, **settings):
+    """Return a service around the world's recommender, or another, and its application."""
+    live = Live(served or recommender(), version="0" * 12, event_types=EVENT_TYPES)
     service = Service(live, open_store(folder / "events.db"), Settings(**settings), Telemetry(CollectorRegistry()))
     return service, create_app(service)
 

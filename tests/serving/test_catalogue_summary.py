@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrank.recommender.conditions import condition
 from retrank.serving.catalogue_summary import CatalogueSummary
 
 
@@ -49,5 +50,14 @@ cells = st.sampled_from(["a", "it's", '"', "\\", "%", "", "ü", "';--", "/*", "x
 )
 def test_every_example_is_true_for_some_candidates(name, values):
     table = pl.DataFrame({"id": range(len(values)), name: pl.Series(values, dtype=pl.String)})
-    for condition in CatalogueSummary.of(table, "id").conditions:
-        assert table.filter(pl.sql_expr(condition)).height
+    for text in CatalogueSummary.of(table, "id").conditions:
+        assert table.filter(condition(text, "where")).height
+
+
+def test_groups_are_the_columns_whose_values_are_shared():
+    table = {
+        "id": range(4), "text": ["a", "a", "b", "b"], "own": list("abcd"), "lists": [["x"], ["x", "y"], ["y"], None],
+        "year": [1, 1, 1, None], "number": [1, 2, 3, 4], "size": [1.0, 1.0, 1.0, 1.0], "flag": [True, False, True, True],
+        "empty": pl.Series([None] * 4, dtype=pl.Int64),
+    }  # fmt: skip
+    assert CatalogueSummary.of(pl.DataFrame(table), "id").groups == ("text", "lists", "year", "flag")

@@ -46,7 +46,7 @@ class Batch:
             if isinstance(column, Tensor) and column.dim() == 0:
                 raise ShapeError("a tensor with rows", "a scalar", f"column '{name}'", "reshape it to (rows,)")
         lengths = [column.shape[0] if isinstance(column, Tensor) else len(column) for column in columns.values()]
-        if len(set(lengths)) != 1:
+        if any(length != lengths[0] for length in lengths):
             found = dict(zip(columns, lengths, strict=True))
             raise ShapeError("columns of equal length", str(found), "Batch")
         self._columns, self._rows = columns, lengths[0]

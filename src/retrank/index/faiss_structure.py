@@ -268,6 +268,7 @@ class Structure:
         found, unused = torch.empty(len(vectors), depth, dtype=torch.int64), torch.empty(len(vectors), depth)
         arrays = [tensor.contiguous().numpy() for tensor in (vectors, lists, scores, unused, found)]
         x, chosen, closeness, scored, rows = map(self._faiss.swig_ptr, arrays)  # `arrays` holds the memory
+        self._faiss.omp_set_num_threads(torch.get_num_threads())  # where each thread searches for itself, that is one
         # The function of the same name without `_c` takes no settings, and so no candidates to leave out.
         self._index.search_preassigned_c(len(vectors), x, depth, chosen, closeness, scored, rows, False, settings)
         return found

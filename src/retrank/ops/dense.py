@@ -70,10 +70,10 @@ def dense_stack(inputs: Tensor, layers: Sequence[Dense]) -> Tensor:
     """
     parameters = _checked(inputs, layers)
     num_rows = inputs.numel() // max(inputs.shape[-1], 1)
-    # Without a gradient the kernel takes few rows, too: a row then is rounded alike alone and among thousands.
-    is_worth_it = num_rows >= _FEW_ROWS or not torch.is_grad_enabled()
     is_plain = inputs.shape[-1] > 0 and not torch.is_autocast_enabled("cpu")
-    if not (is_worth_it and is_plain and is_native(inputs, *parameters)):
+    # Without a gradient the kernel takes few rows, too: a row then is rounded alike alone and among thousands. The rows
+    # are asked last, since a trace, in which no kernel is, must hold for any number of them.
+    if not (is_plain and is_native(inputs, *parameters) and (num_rows >= _FEW_ROWS or not torch.is_grad_enabled())):
         return _by_torch(_shape(layers), inputs, *parameters)
     flat = inputs if inputs.dim() == 2 else inputs.reshape(num_rows, inputs.shape[-1])
     if torch.is_grad_enabled():

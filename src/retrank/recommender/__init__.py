@@ -2,10 +2,11 @@
 
 `Recommender` turns a query into a list and is saved as a bundle; `Card` tells what a reader must know of it. `Request`
 is a query with rules of its own, and `RankedList` its answer where no data frame is wanted; `Rerank` holds business
-rules: caps, diversity, boosts and exploration. `update` learns from new events, queries and candidates. `mine_lists`
-makes the lists that a ranking model learns from.
+rules: caps, diversity, boosts and exploration. `recommend_to_file` writes the lists of any number of queries. `update`
+learns from new events, queries and candidates. `mine_lists` makes the lists that a ranking model learns from.
 """
 
+from retrank.recommender.bulk import BulkSummary, recommend_to_file
 from retrank.recommender.card import Card
 from retrank.recommender.mining import mine_lists
 from retrank.recommender.popularity import PopularCandidates
@@ -17,6 +18,7 @@ from retrank.recommender.update import update
 
 __all__ = [
     "Boost",
+    "BulkSummary",
     "Card",
     "Exploration",
     "PopularCandidates",
@@ -25,5 +27,6 @@ __all__ = [
     "Request",
     "Rerank",
     "mine_lists",
+    "recommend_to_file",
     "update",
 ]

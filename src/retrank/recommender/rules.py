@@ -83,10 +83,10 @@ class Conditions:
     def _evaluated(self, where: pl.Expr) -> Tensor:
         try:
             result = self._table.select(where)
-        except pl.exceptions.PolarsError as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError) as error:
             raise DataError(
                 f"a condition on the columns {self._table.columns}",
-                f"{type(error).__name__}: {error}",
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}",
                 "where",
                 "name columns of the catalogue and compare them with values of their type",
             ) from error

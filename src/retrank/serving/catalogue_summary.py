@@ -7,6 +7,9 @@ from typing import Any, Final, Self, final
 
 import polars as pl
 
+from retrank.core.errors import ConfigError
+from retrank.recommender.conditions import condition
+
 __all__ = ["CatalogueSummary"]
 
 _SAMPLE: Final = 10_000  # rows that the examples are made from
@@ -52,7 +55,7 @@ class CatalogueSummary:
         columns = table.drop(key)
         title = _title(columns)
         sample = (columns if title is None else columns.drop(title)).head(_SAMPLE)
-        groups = tuple(name for name in sample.columns if _most_common(sample[name]) is not None)
+        groups = tuple(column.name for column in sample if _is_shared(column))
         conditions: dict[type, str] = {}  # one of each kind
         for column in sample:
             for kind, text in _conditions(column):
@@ -74,6 +77,12 @@ def _title(columns: pl.DataFrame) -> str | None:
             if re.split(r"[\W_]+", name.lower())[-1] == wanted:
                 return name
     return None
+
+
+def _is_shared(column: pl.Series) -> bool:
+    if column.dtype.is_integer() or column.dtype == pl.Boolean:
+        return 0 < column.drop_nulls().n_unique() <= (len(column) - column.null_count()) / 2
+    return _most_common(column) is not None
 
 
 def _most_common(column: pl.Series) -> str | None:
@@ -106,9 +115,9 @@ def _conditions(column: pl.Series) -> Iterator[tuple[type, str]]:
         yield (list, f"array_contains({name}, {quoted})") if is_list else (str, f"{name} = {quoted}")
 
 
-def _is_true_for_some(condition: str, sample: pl.DataFrame) -> bool:
+def _is_true_for_some(text: str, sample: pl.DataFrame) -> bool:
     """Tell whether a condition can be read and is true for some rows; not everything can be written in SQL."""
     try:
-        return sample.filter(pl.sql_expr(condition)).height > 0
-    except pl.exceptions.PolarsError:
+        return sample.filter(condition(text, "where")).height > 0
+    except (ConfigError, pl.exceptions.PolarsError):
         return False

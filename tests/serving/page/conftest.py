@@ -23,8 +23,8 @@ def visit(browser, tmp_path):
     """Serve the world of films and open its page; in the end, nothing may have gone wrong in it."""
     opened = []
 
-    def open_page(path="/", *, settings=None, **options):
-        service, app = film_service(tmp_path, logs_requests=False, **(settings or {}))
+    def open_page(path="/", *, served=None, settings=None, **options):
+        service, app = film_service(tmp_path, served, logs_requests=False, **(settings or {}))
         server = listening(app)
         address = server.__enter__()
         context = browser.new_context(reduced_motion="reduce", **options)

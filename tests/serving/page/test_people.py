@@ -9,6 +9,7 @@ import time
 import urllib.request
 
 import pytest
+from tests.recommender.song_world import serve
 from tests.serving.film_world import FILMS, recommender
 from tests.serving.page.watched import Watched, ask, names
 
@@ -164,3 +165,20 @@ def test_a_session_is_built_by_clicks_and_by_names(visit):
     assert names(page, "#past") == ["Film 13", first]
     page.get_by_role("button", name="Clear").click()
     page.wait_for_function("() => document.querySelectorAll('#past .item').length === 0")
+
+
+def test_what_is_said_of_the_unknown_counts(visit):
+    page = visit(served=serve("reranker")).page
+    ask(page, "stranger")
+    assert "the popular ones" in page.inner_text("#list-facts")
+    assert page.get_attribute("#visitor input", "placeholder") == "e.g. 26"
+    page.fill("#visitor input", "44")
+    page.press("#visitor input", "Enter")
+    page.wait_for_function("() => document.querySelector('#list-facts').textContent.includes('ranking model')")
+    page.get_by_role("radio", name="Anonymous session").check()
+    page.wait_for_function("() => document.querySelector('#past-title').textContent === 'Session'")
+    assert page.input_value("#visitor input") == "26"
+    page.get_by_role("radio", name="Known user").check()
+    ask(page, "u1")
+    page.wait_for_selector("#features dd")
+    assert page.is_hidden("#visitor")

@@ -5,6 +5,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from tests.serving.stores.values import event, impression
 
+import retrank as rr
 from retrank.core.errors import DataError, StorageError, StoreUnavailableError
 from retrank.serving.stores import (
     Document,
@@ -138,3 +139,20 @@ def test_who_writes_meanwhile_does_not_keep_an_export_from_its_end(store, monkey
         assert number < 5
     assert found[:5] == list("01234")
     assert len(found) <= 6
+
+
+def test_a_recommender_learns_from_the_events_of_a_store(store):
+    plays = pl.DataFrame({"user": list("aabbcc"), "song": list("xyxzyz")})
+    plays = plays.with_columns(time=pl.Series(range(6)).cast(TIME))
+    space = rr.FeatureSpace({"user": rr.features.Categorical(), "song": rr.features.Categorical()}).fit(plays)
+    schema = space.schema
+    model = rr.models.MatrixFactorization(schema["user"], schema["song"], rr.tasks.Retrieval(), dim=4)
+    songs = plays.select("song").unique(maintain_order=True)
+    recommender = rr.Recommender(retrieval=model, space=space, catalogue=songs, history=plays, time="time")
+    store.append_events([event(1, "d", "x", type="play", time=10), event(2, "d", "w", type="play", time=11)])
+    store.append_events([event(3, "d", "z", type="hide", time=12)])
+    events = read_events(store).filter(type="play").select(user="query", song="candidate", time="time")
+    updated = rr.update(recommender, events, new_candidates=pl.DataFrame({"song": ["w"]}), epochs=1)
+    history = updated.history.events.table()
+    assert history.filter(user="d").sort("time")["song"].to_list() == ["x", "w"]
+    assert updated.recommend("d", k=4)["song"].to_list() in (["y", "z"], ["z", "y"])

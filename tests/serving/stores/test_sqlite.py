@@ -51,7 +51,7 @@ def test_events_and_documents_wait_for_the_disk_and_impressions_do_not(path):
             if statement.startswith("pragma synchronous"):
                 levels.append(statement.split()[-1])
 
-        with store._pool.borrowed() as connection:
+        with store._writers.borrowed() as connection:
             assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
             assert connection.execute("pragma synchronous").fetchone() == (2,), "full"
             levels = ["full"]
@@ -174,7 +174,7 @@ def test_connections_are_shared_and_closed(path):
     for _ in range(100):
         store.position()
         store.append_events([event(1)])
-    assert len(store._pool._idle) == 1
+    assert len(store._pool._idle) == len(store._writers._idle) == 1
     store.close()
     if before is not None:
         assert len(list(descriptors.iterdir())) == before

@@ -48,7 +48,7 @@ def is_native(*tensors: Tensor) -> bool:
         >>> rr.core.native.is_native(torch.zeros(2, dtype=torch.float64))
         False
     """
-    if not _are_on.get() or is_traced() or forward_ad._current_level >= 0:
+    if is_traced() or not _are_on.get() or forward_ad._current_level >= 0:
         return False
     return all(tensor.dtype is torch.float32 and is_plain(tensor) for tensor in tensors) and library() is not None
 

@@ -56,6 +56,7 @@ function scoreBar(score, share, note) {
 }
 
 export function formatScore(score) {
+  if (Number.isInteger(score)) return score.toLocaleString("en"); // a count
   return Math.abs(score) >= 1000 ? score.toFixed(0) : Math.abs(score) >= 100 ? score.toFixed(1) : score.toFixed(3);
 }
 

@@ -14,6 +14,7 @@ import { Visitor } from "./visitor.js";
 
 const PAST = 50;
 const SUGGESTIONS = 8;
+const SESSION = "session"; // whose features are said
 
 export class People {
   // moved: called with {user} or {session} when another one asks, to be kept in the address.
@@ -83,13 +84,17 @@ export class People {
   }
 
   async #refreshUser(signal) {
-    const query = this.#key();
+    const said = this.visitor.valuesOf(`user ${this.user}`);
+    const query = Object.keys(said).length ? { [this.about.query.column]: this.#key(), ...said } : this.#key();
     const message = { query, ...this.filters.message(), details: true };
     const [found, history] = await Promise.all([
       post("recommend", message, signal),
       get(`users/${encodeURIComponent(this.user)}/history`, { limit: PAST }, signal),
     ]);
     this.listId = found.answer.list_id;
+    const isDescribed = Object.keys(history.features).some((name) => name in this.about.features);
+    if (isDescribed) this.visitor.close();
+    else this.visitor.open(`user ${this.user}`, false);
     showRecommendations(found, {
       who: this.user,
       isKnown: history.is_known,
@@ -117,7 +122,7 @@ export class People {
       clear: () => this.#setSession([]),
     });
     const history = this.session.map((item) => item.key);
-    const message = { history, features: this.visitor.values(), ...this.filters.message(), details: true };
+    const message = { history, features: this.visitor.valuesOf(SESSION), ...this.filters.message(), details: true };
     const found = await post("session/recommend", message, signal);
     showRecommendations(found, {
       who: null,
@@ -229,7 +234,8 @@ export class People {
 
   #mark(isSession) {
     this.isSession = isSession;
-    this.visitor.show(isSession);
+    if (isSession) this.visitor.open(SESSION, true);
+    else this.visitor.close();
     byId("who").elements.mode.value = isSession ? "session" : "user";
     byId("who-label").textContent = isSession ? "Add to the session" : this.about.query.column;
     byId("who-submit").textContent = isSession ? "Add" : "Recommend";
@@ -239,6 +245,7 @@ export class People {
   // Nobody has been chosen: name some who are known.
   async #showSuggestions(signal) {
     showNobody();
+    this.visitor.close();
     showNote("");
     replace(byId("list"));
     replace(byId("list-facts"));

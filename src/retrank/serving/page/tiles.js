@@ -21,7 +21,7 @@ export function tiles(looks, length) {
       "section",
       { class: "panel tile" },
       make("h2", {}, title),
-      make("p", { class: "big" }, number, make("span", { class: "unit" }, unit)),
+      make("p", { class: "big" }, number, " ", make("span", { class: "unit" }, unit)),
       sparkline(over.map(step), length),
       make("p", { class: "quiet" }, note),
     );

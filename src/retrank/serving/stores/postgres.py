@@ -216,11 +216,10 @@ class PostgresStore(Store):
                 yield connection
         except (driver.OperationalError, driver.InterfaceError, driver.errors.ReadOnlySqlTransaction) as error:
             fix = "check that the server runs, who may connect and the space on its disk"
-            got = f"{type(error).__name__}: {error}".strip()
-            raise StoreUnavailableError("a server that answers in time", got, self._where, fix) from error
+            raise StoreUnavailableError("a server that answers in time", _said(error), self._where, fix) from error
         except driver.Error as error:
-            got = f"{type(error).__name__}: {error}".strip()
-            raise StorageError("a sound store of events", got, self._where, "restore the database") from error
+            fix = "restore the database"
+            raise StorageError("a sound store of events", _said(error), self._where, fix) from error
 
     def _connect(self) -> _Connection:
         given = {"connect_timeout": _CONNECT_SECONDS} | self._parameters
@@ -268,6 +267,11 @@ class PostgresStore(Store):
                 "insert into retrank.store values (%s, %s)", (secrets.token_hex(16), VERSION), prepare=False
             )
         connection.run("commit")
+
+
+def _said(error: "psycopg.Error") -> str:
+    """Return what went wrong, without the statement and the hints that the server adds."""
+    return f"{type(error).__name__}: {error.diag.message_primary or ' '.join(str(error).split())}"
 
 
 def _change(position: int, name: str | None, *rest: Any) -> Change:

@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from retrank.core.errors import ConfigError, StorageError, StoreUnavailableError
 
-__all__ = ["SqliteFile", "sqlite_errors"]
+__all__ = ["SqliteFile", "is_busy", "sqlite_errors"]
 
 _APPLICATION: Final = 0x72657472  # "retr", in the header of the file
 _VERSION: Final = 1
@@ -73,8 +73,11 @@ class SqliteFile:
         with sqlite_errors(self.where):
             self._create()
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self, *, waits: bool = True) -> sqlite3.Connection:
         """Open the file.
+
+        Args:
+            waits: whether SQLite waits for locks; else it refuses at once, and the caller tries again.
 
         Returns:
             A connection without transactions of its own, each of whose commits is on the disk when it is done.
@@ -88,6 +91,8 @@ class SqliteFile:
             connection.execute("pragma synchronous = full")
             connection.execute("pragma fullfsync = on")  # macOS: not only as far as the memory of the drive
             _recognise(connection, self.where)
+            if not waits:
+                connection.execute("pragma busy_timeout = 0")
         except BaseException:
             connection.close()
             raise
@@ -170,6 +175,15 @@ def sqlite_errors(where: str) -> Iterator[None]:
         raise StoreUnavailableError("a file of SQLite that can be read and written", got, where, fix) from error
 
 
+def is_busy(error: sqlite3.OperationalError) -> bool:
+    """Tell whether somebody else holds a lock, so that trying again may help.
+
+    Args:
+        error: what SQLite reported.
+    """
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 @contextmanager
 def _path_errors(where: str) -> Iterator[None]:
     try:
@@ -207,6 +221,6 @@ def _switched_to_wal(connection: sqlite3.Connection, *, is_last: bool) -> bool:
     try:
         return _first(connection, "pragma journal_mode = wal") == "wal"
     except sqlite3.OperationalError as error:
-        if is_last or error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if is_last or not is_busy(error):
             raise
         return False
