@@ -4,7 +4,7 @@ import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -12,7 +12,7 @@ from retrank.cli.output import print_json
 from retrank.core.errors import ConfigError
 from retrank.core.extras import optional
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "effects_of"]
 
 _ORIGIN: Final = re.compile(r"https?://[^/\s*]+")
 
@@ -95,7 +95,7 @@ def _serve(
     known_keys = optional("retrank.serving.keys", "serve")
     wanted = settings.Settings(
         limits=settings.Limits(k=max_k, body_bytes=max_body, queue=queue, deadline=deadline),
-        event_types={**settings.EVENT_TYPES, **_effects(event_type)},
+        event_types={**settings.EVENT_TYPES, **effects_of(event_type)},
         logs_impressions=impressions,
         logs_requests=log_requests,
         shows_page=page,
@@ -147,7 +147,15 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _effects(options: Sequence[str]) -> dict[str, Any]:
+def effects_of(options: Sequence[str]) -> dict[str, str]:
+    """Read what types of events do.
+
+    Args:
+        options: NAME=EFFECT each.
+
+    Raises:
+        ConfigError: something else, or two effects of one type.
+    """
     effects: dict[str, str] = {}
     for option in options:
         name, separator, effect = option.partition("=")

@@ -143,7 +143,7 @@ class Service:
     ) -> bytes | Exception:
         if isinstance(found, RetrankError):
             return found
-        explanation = serving.live.recommender.explain(request).to_dict() if ask.message.explain else None
+        explanation = serving.live.recommender.explain(request, found).to_dict() if ask.message.explain else None
         details = serving.details if ask.message.details else None
         written, shown = serving.writer.write(key, found, details, degraded=self.degraded, explanation=explanation)
         if shown is not None:
