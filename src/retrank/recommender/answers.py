@@ -20,7 +20,18 @@ from retrank.recommender.request import Key, Request
 from retrank.recommender.rules import rows_of_keys
 from retrank.recommender.stages import rank
 
-__all__ = ["MODELS", "NO_ROWS", "POPULAR", "SIMILAR", "Answers", "Rules", "answer", "rules_of", "similar_candidates"]
+__all__ = [
+    "MODELS",
+    "NO_ROWS",
+    "POPULAR",
+    "SIMILAR",
+    "Answers",
+    "Rules",
+    "answer",
+    "excluded_rows",
+    "rules_of",
+    "similar_candidates",
+]
 
 MODELS: Final = 0
 """Origin of lists that the models, or the baseline, make."""
@@ -140,7 +151,7 @@ def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
     if asked.histories is not None and not parts.queries.reads_histories:
         is_empty = asked.histories.candidate_rows().lengths() == 0
         origins = torch.where(asked.histories.is_brought, torch.where(is_empty, POPULAR, SIMILAR), origins)
-    exclude = _excluded(parts, asked, rules)
+    exclude = excluded_rows(parts, asked, rules)
     if bool((origins == origins[0]).all()):
         return Answers(*_of_origin(int(origins[0]), parts, asked, batch, exclude, rules), origins)
     scores = torch.empty(len(asked), rules.k)
@@ -201,15 +212,24 @@ def _personal(parts: AnyParts, asked: AskedQueries, batch: Batch, exclude: Jagge
     if rules.are_standard and (depth == num_standard or parts.index.is_exact):  # else a longer search may find others
         standard = Candidates(lists.scores[:, :num_standard], lists.rows[:, :num_standard])
     else:
-        seen = _excluded(parts, asked, rules.standard(num_standard))
+        seen = excluded_rows(parts, asked, rules.standard(num_standard))
         found = parts.index.search_rows(embeddings, num_standard, exclude=seen, allow=rules.available)
         standard = Candidates(*found)
     ranked = rank(parts.list_scorer, batch, lists, standard)
     return Candidates(ranked.scores[:, : rules.k], ranked.rows[:, : rules.k])
 
 
-def _excluded(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
-    """Return the catalogue rows that each query must not get; a row may be there twice."""
+def excluded_rows(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
+    """Return the rows of the catalogue that each query must not get.
+
+    Args:
+        parts: the recommender.
+        asked: the queries.
+        rules: of their lists.
+
+    Returns:
+        A list of rows per query; one may be there twice.
+    """
     found = [rules.denied if len(asked) == len(rules.denied) else rules.denied_of(torch.arange(len(asked)))]
     if rules.exclude_seen:
         found.append(parts.history.rows_of(parts.history.events.events(asked.events)))

@@ -1,5 +1,6 @@
 """`CandidateTable`: what can be recommended, what describes it, and what of it is available."""
 
+import copy
 from collections.abc import Iterable
 from typing import final
 
@@ -172,11 +173,9 @@ class CandidateTable:
             return self
         available = torch.ones(len(self), dtype=torch.bool) if self.available is None else self.available.clone()
         available[rows] = is_available
-        other = CandidateTable.__new__(CandidateTable)
-        other.table, other.column, other.catalogue = self.table, self.column, self.catalogue
+        other = copy.copy(self)
         other.available = None if bool(available.all()) else available
-        other.conditions, other.allow_lists = self.conditions.within(other.available), self.allow_lists
-        other.members = self.members
+        other.conditions = self.conditions.within(other.available)
         return other
 
     def rows_without(self, keys: Iterable[Key]) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, Self, final
 import polars as pl
 
 from retrank.baselines.baseline import Baseline
-from retrank.core.errors import RetrankError
+from retrank.core.errors import ConfigError, RetrankError
 from retrank.data.sources import TableLike
 from retrank.features.space import FeatureSpace
 from retrank.index.index import Index
@@ -20,6 +20,8 @@ from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.bundle import write_bundle
 from retrank.recommender.card import Card
 from retrank.recommender.changes import Changes
+from retrank.recommender.explaining import explain
+from retrank.recommender.explanation import Explanation
 from retrank.recommender.lists import list_with_details
 from retrank.recommender.loading import load_parts
 from retrank.recommender.ranked_list import RankedList
@@ -218,6 +220,25 @@ class Recommender(Changes):
         """
         return answer_requests(self._parts, requests)
 
+    def explain(self, request: Request) -> Explanation:
+        """Tell where the list of a request comes from, what speaks for each candidate, and what its rules leave out.
+
+        It costs several requests.
+
+        Args:
+            request: the query and its rules.
+
+        Returns:
+            The list that `recommend` gives, explained.
+
+        Raises:
+            ConfigError: it is no request.
+            DataError: what `recommend` refuses.
+        """
+        if not isinstance(request, Request):
+            raise ConfigError("a rr.recommender.Request", repr(request), "explain")
+        return explain(self._parts, request)
+
     def similar(
         self,
         candidate: Key,
@@ -257,21 +278,23 @@ class Recommender(Changes):
         write_bundle(directory, self._parts)
 
     @classmethod
-    def load(cls, directory: str | Path, *, progress: bool = True) -> Self:
+    def load(cls, directory: str | Path, *, progress: bool = True, checks_answers: bool = False) -> Self:
         """Read a recommender; nothing in the directory is executed.
 
         Args:
             directory: what `save` wrote.
             progress: whether to show on a terminal that it takes longer than a second.
+            checks_answers: whether to ask some twenty requests that were saved with their answers, in `smoke.json`, and
+                to refuse a bundle that answers otherwise here. One of an earlier version of retrank has none.
 
         Returns:
             A recommender with the same results.
 
         Raises:
             StorageError: a file is missing, damaged, half written or of another version; or a model's class is not
-                known here: import the module that defines it first.
+                known here: import the module that defines it first; or it answers otherwise than when it was saved.
         """
-        return cls._of(load_parts(directory, progress=progress))
+        return cls._of(load_parts(directory, progress=progress, checks_answers=checks_answers))
 
     def _contents(self) -> AnyParts:
         return self._parts
