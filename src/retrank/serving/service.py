@@ -145,7 +145,7 @@ class Service:
         if isinstance(found, Exception):
             return found
         try:
-            explanation = serving.live.recommender.explain(request).to_dict() if ask.message.explain else None
+            explanation = serving.live.recommender.explain(request, found).to_dict() if ask.message.explain else None
             details = serving.details if ask.message.details else None
             written, shown = serving.writer.write(key, found, details, degraded=self.degraded, explanation=explanation)
         except Exception as error:  # noqa: BLE001 (a request must not spoil those beside it)
