@@ -93,6 +93,17 @@ def test_what_the_recommender_refuses_the_runner_refuses(query, eager_runner):
         eager_runner(recommender).recommend(query)
 
 
+def test_a_query_is_embedded_as_retrieval_does(eager_runner):
+    recommender = world.serve()
+    runner = eager_runner(recommender)
+    wanted = recommender.recommend("u3", k=5)
+    vectors = {key: vector for keys, made, _ in rr.export.vectors(recommender) for key, vector in zip(keys, made)}
+    scores = [float(vectors[key] @ runner.embed("u3")) for key in wanted["song"]]
+    assert scores == pytest.approx(wanted["score"].to_list(), abs=1e-5)
+    with pytest.raises(ValueError, match="something is known"):
+        runner.embed("stranger")
+
+
 def test_k_below_1_is_refused(eager_runner):
     with pytest.raises(ValueError, match="k >= 1"):
         eager_runner(world.serve()).recommend("u1", k=0)

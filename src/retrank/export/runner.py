@@ -133,7 +133,7 @@ class Runner:
         if not asked.is_usable:
             rows = self._popular[allowed[self._popular]][:k]
             return self._listed(_Found(self._counts[rows].astype(np.float32), rows), k, "popularity")
-        scores = self._vectors @ self.embed(asked.features)
+        scores = self._vectors @ self._embedding(asked.features)
         if self._rank is None:
             return self._listed(_best(scores, allowed, k), k, "retrieval")
         depth = min(self._about["num_retrieved"], len(self.candidates))
@@ -141,15 +141,24 @@ class Runner:
         standard = _Found(*(part[:depth] for part in (found if is_standard else _best(scores, unseen, depth))))
         return self._listed(self._ranked(asked.features, found, standard), k, "ranking")
 
-    def embed(self, features: Mapping[str, Value]) -> np.ndarray:
-        """Embed a query.
+    def embed(self, query: Mapping[str, Any] | str | int) -> np.ndarray:
+        """Embed one query, to be compared with the vectors of candidates wherever those are.
 
         Args:
-            features: transformed, by name.
+            query: as in `recommend`.
 
         Returns:
-            `(dim,)` float32.
+            `(dim,)` float32; the score of a candidate is the dot product of this and its vector.
+
+        Raises:
+            ValueError: a query that is not what it must be, or of which nothing is known.
         """
+        asked = self._look_up(query)
+        if not asked.is_usable:
+            raise ValueError(f"expected a query of which something is known, got {query!r}")
+        return self._embedding(asked.features)
+
+    def _embedding(self, features: Mapping[str, Value]) -> np.ndarray:
         inputs = {own["name"]: _padded(own["name"], features) for own in self._inputs["query_tower"]}
         embedding: np.ndarray = self._embed(inputs)[0]
         return embedding
