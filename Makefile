@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Tests share the cores, a worker each, and then a thread each will do. ARGS="-n 0" runs them in this one process.
+PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist worksteal
 # Threads sleep while they wait for each other, also where a test imports torch before retrank, which else sees to it.
 export OMP_WAIT_POLICY ?= passive
 
@@ -11,10 +13,10 @@ quickstart: .venv/.installed  ## MovieLens-100K to served-quality recommendation
 	$(BIN)/retrank quickstart $(ARGS)
 
 test: .venv/.installed-dev  ## the default checks, a few minutes
-	$(BIN)/python -m pytest -q -m "not slow and not network" $(ARGS)
+	$(PYTEST) -m "not slow and not network" $(ARGS)
 
 test-all: .venv/.installed-dev  ## with the slow and the downloading ones
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(PYTEST) $(ARGS)
 
 sanitize: .venv/.installed-dev  ## the tests of the kernels under AddressSanitizer and UBSan, on Linux with GCC
 	$(BIN)/python tools/sanitize.py $(ARGS)
@@ -37,7 +39,7 @@ bench: .venv/.installed-dev  ## measured speed, ratios in one run
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[serve]"
 	@touch $@
 
 .venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt

@@ -158,9 +158,10 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# Load",
         "",
-        "How `retrank serve` does under load, beside the plainest handler around the same bundle and around TensorFlow",
-        "Recommenders' BruteForce. Written by `python -m benchmarks.load`, which needs `wrk`. MovieLens-100K, two stages",
-        "(100 retrieved and ranked, 10 returned; TFRS only retrieves), one machine for servers and clients: "
+        "How `retrank serve` does under load, beside the plainest handler around the same bundle and around",
+        "TensorFlow Recommenders' BruteForce. Written by `python -m benchmarks.load`, which needs `wrk`.",
+        "MovieLens-100K, two stages (100 retrieved and ranked, 10 returned; TFRS only retrieves), one machine for",
+        "servers and clients: "
         f"{machine['processor']}, {machine['cores']} cores. Medians of the rounds, in which the servers take turns.",
         "",
         "| server | clients | requests/s | p50 | p95 | p99 | processor per request |",

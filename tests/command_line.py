@@ -6,8 +6,9 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import NamedTuple
 
 import pytest
+from typer.main import get_command
 
-from retrank.cli.main import main
+from retrank.cli.main import app, main
 
 
 class Result(NamedTuple):
@@ -26,3 +27,11 @@ def retrank(*arguments):
         with pytest.raises(SystemExit) as stop:
             main()
     return Result(stop.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def parsed(arguments):
+    """Return the values of a command's options, from its arguments and the environment, without running it."""
+    group = get_command(app)
+    with group.make_context("retrank", list(arguments)) as context:
+        name, command, rest = group.resolve_command(context, list(arguments))
+        return command.make_context(name, rest, parent=context).params

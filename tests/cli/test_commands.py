@@ -12,8 +12,11 @@ import pytest
 from tests.command_line import retrank
 
 import retrank as rr
+from retrank.cli.commands import run
 from retrank.cli.config import load_config, quickstart_config
 from retrank.core.errors import ConfigError
+from retrank.index import choice
+from retrank.recommender import index_choice
 
 CONFIG = """
 title = "Songs"
@@ -77,6 +80,19 @@ def trained(world):
     result = retrank("train", world / "songs.toml", "--out", world / "bundle", "--seeds", 2, "--json")
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
+
+
+def test_an_index_that_was_chosen_by_size_is_told_and_on_the_card(world, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(index_choice, "LEAST_LISTED", 10)
+    monkeypatch.setattr(choice, "_RECALL", 0.0)
+    config = load_config(world / "songs.toml").model_copy(update={"ranking": None})
+    run(config, seeds=1, out=tmp_path / "bundle", show=None, as_json=False)
+    assert "Candidates are searched in 1 list of IVF8,SQ8: recall@10" in " ".join(capsys.readouterr().out.split())
+    served = rr.Recommender.load(tmp_path / "bundle")
+    assert isinstance(served.index, rr.index.Faiss)
+    assert served.card.facts["index"]["factory"] == "IVF8,SQ8"
+    assert served.card.facts["seed"] == config.seed
 
 
 def test_train_writes_a_bundle_and_says_how_good_it_is(trained, world):

@@ -21,7 +21,6 @@ from retrank.index import (
     Streaming,
     faiss_search,
     load_index,
-    post_filter,
     safetensors_stream,
     table_stream,
 )
@@ -38,7 +37,7 @@ def small_limits():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score_blocks, "CPU_SHAPE", (32, 64))
         patch.setattr(streaming_module, "_PIECE_ROWS", 256)
-        patch.setattr(post_filter, "_FEW", 100)
+        patch.setattr(faiss_search, "_FEW", 100)
         patch.setattr(faiss_search, "_MAX_OVERFETCH", 128)
         yield
 

@@ -2,6 +2,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import retrank as rr
 from retrank.core.errors import ConfigError
@@ -42,6 +44,17 @@ def lists_of(space, num_lists=4, k=3, seed=0):
     return queries, Candidates(scores, rows)
 
 
+def test_one_that_stands_out_as_far_as_it_may_is_the_same_where_it_is_not_standard():
+    for size in range(2, 200):
+        for outlier in (0.7071, -3.0, 0.1):
+            values = torch.zeros(size, 1)
+            values[size // 2] = outlier
+            alone = standardized(values, torch.zeros(size).long())
+            is_standard = torch.arange(2 * size) < size
+            twice = standardized(values.repeat(2, 1), torch.zeros(2 * size).long(), is_standard)
+            assert torch.equal(twice, alone.repeat(2, 1))
+
+
 def test_standardized_within_lists():
     values = torch.randn(10, 2)
     lists = torch.tensor([0, 0, 0, 2, 2, 2, 2, 5, 3, 3])
@@ -68,6 +81,17 @@ def test_what_is_usual_is_told_by_the_standard_pairs():
     assert torch.equal(standardized(values, lists, all_of_them), standardized(values, lists))
     few = standardized(values[is_standard], lists[is_standard])
     assert torch.equal(standardized(values, lists, is_standard)[is_standard], few)  # to the bit
+
+
+@given(st.integers(2, 100), st.floats(2**-10, 2**10, width=32), st.floats(-10, 10, width=32))
+def test_a_pair_beside_the_standard_ones_is_like_the_standard_one_of_its_number(num_standard, outlier, others):
+    """Also at the limit, which a number that differs from all others reaches: rounding decides on which side of it."""
+    standard = torch.full((num_standard, 1), others)
+    standard[-1] = others + outlier
+    values = torch.cat([standard, standard])
+    is_standard = torch.arange(len(values)) < num_standard
+    one, other = standardized(values, torch.zeros(len(values)).long(), is_standard).split(num_standard)
+    assert torch.equal(one, other)
 
 
 def test_it_starts_at_the_order_of_retrieval(space):

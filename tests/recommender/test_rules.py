@@ -42,7 +42,7 @@ def test_masks_are_kept_by_their_text_and_never_mistaken():
 def test_only_so_many_masks_are_kept():
     table = Conditions(pl.DataFrame({"year": pl.arange(0, 2**20, eager=True)}))
     masks = [table.mask(pl.col("year") < limit) for limit in range(70)]
-    assert len(table._masks) == 64
+    assert 60 < len(table._masks) <= 64
     assert table.mask(pl.col("year") < 69) is masks[69]
     assert table.mask(pl.col("year") < 0) is not masks[0]
 

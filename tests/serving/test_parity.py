@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.recommender.song_world import serve
 
 import retrank as rr
 from retrank.recommender import Request
@@ -17,7 +18,6 @@ from retrank.serving.live import Live
 from retrank.serving.settings import EVENT_TYPES
 from retrank.serving.stores import Event, open_store
 from retrank.serving.telemetry import Telemetry
-from tests.recommender.song_world import serve
 
 QUICKSTART = Path("runs/quickstart")
 CLIENTS = 48
@@ -36,14 +36,20 @@ def kinds_of_requests(recommender, rng, count, condition):
         return [candidates[int(place)] for place in rng.choice(len(candidates), rng.integers(1, most), replace=False)]
 
     def features():
-        return {name: value for name, value in table.row(int(rng.integers(len(table))), named=True).items() if value is not None}
+        return {
+            name: value
+            for name, value in table.row(int(rng.integers(len(table))), named=True).items()
+            if value is not None
+        }
 
     def http(asked, **rules):
         return asked, rules
 
     makers = {
         "plain": lambda: http({query: key()}, k=int(rng.integers(1, 30))),
-        "allow and deny": lambda: http({query: key()}, allow=some(40), deny=some(10), exclude_seen=bool(rng.integers(2))),
+        "allow and deny": lambda: http(
+            {query: key()}, allow=some(40), deny=some(10), exclude_seen=bool(rng.integers(2))
+        ),
         "where": lambda: http({query: key()}, where=f"{condition} {int(rng.integers(1975, 1995))}"),
         "new query with features": lambda: http({query: f"new {rng.integers(10**9)}", **features()}),
         "session": lambda: http({}, history=some(12)),
@@ -57,12 +63,10 @@ def http_of(query, rules, name):
     return "/recommend", {"query": query[name] if len(query) == 1 else query, **rules}
 
 
-def lists_of(table, recommender, count):
-    if table.columns[0] == "rank":
-        return [list(table.select(recommender.candidate, "score").iter_rows())]
+def lists_of(table, recommender):
+    """Return the lists of many requests, of which empty ones are not there."""
     starts = (table["rank"] == 1).arg_true().to_list()
     rows = list(table.select(recommender.candidate, "score").iter_rows())
-    assert len(starts) == count  # every list has somebody
     return [rows[start:end] for start, end in zip(starts, [*starts[1:], len(rows)], strict=True)]
 
 
@@ -115,10 +119,11 @@ def check(recommender, tmp_path, count, condition):
             events = events_of(recommender, rng, count)
             store.append_events(events)
             recommender = recommender.with_events(table_of(events, recommender))
-        right = [lists_of(recommender.recommend(query, **rules), recommender, 1)[0] for query, rules in requests]
+        tables = [recommender.recommend(query, **rules) for query, rules in requests]
+        right = [list(table.select(recommender.candidate, "score").iter_rows()) for table in tables]
         many = recommender.recommend_many([Request(query, **rules) for query, rules in requests])
         alone, together = asyncio.run(over_http(service, requests, recommender.query))
-        assert lists_of(many, recommender, count) == right or "session" in kind or kind == "after events", kind
+        assert lists_of(many, recommender) == [one for one in right if one], kind
         assert alone == right, kind
         assert together == right, kind
         found += sum(map(len, right))

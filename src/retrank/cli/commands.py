@@ -13,6 +13,7 @@ from rich.markup import escape
 from retrank.baselines.popularity import Popularity
 from retrank.cli.comparison import COMPARED, NAMES, baseline_of, better_baseline, compare, settings_of
 from retrank.cli.config import RunConfig
+from retrank.cli.next_steps import next_steps
 from retrank.cli.output import print_json, table_of
 from retrank.cli.pipeline import Pipeline
 from retrank.cli.showing import Showing
@@ -25,6 +26,7 @@ from retrank.core.version import __version__
 from retrank.evaluation import Report
 from retrank.recommender import Card, Recommender, update
 from retrank.recommender.conditions import condition
+from retrank.recommender.index_choice import index_sentence
 
 __all__ = ["evaluate_bundle", "recommend", "run", "similar", "update_bundle"]
 
@@ -73,9 +75,11 @@ def _run(config: RunConfig, seeds: int, out: Path, show: str | None, as_json: bo
     showing = Showing(config, tables, show)
     seeds = seeds if config.serve == "models" else 1  # a baseline is the same with every seed
     recommenders = [pipeline.train(tables, seed) for seed in range(config.seed, config.seed + seeds)]
+    if sentence := index_sentence(recommenders[0].card):
+        pipeline.say(sentence)
     pipeline.say("evaluation: the whole corpus, seen candidates excluded")
     report = pipeline.evaluate(tables, recommenders, config.seed)
-    recommender = recommenders[0].with_card(_card(config, tables, report, seeds))
+    recommender = recommenders[0].with_card(_card(config, tables, report, seeds, recommenders[0].card))
     recommender.save(out)
     pipeline.forget(tables)
     report.table(_METRICS, console=console)
@@ -87,11 +91,9 @@ def _run(config: RunConfig, seeds: int, out: Path, show: str | None, as_json: bo
         print_json({**summary, "report": report.to_dict(), "query": showing.key, "recommendations": lists})
         return
     showing.show(recommender, console)
-    place, key = (escape(shlex.quote(str(part))) for part in (out, showing.key))
     console.print(f"\nThe bundle is in [bold]{escape(str(out))}[/bold]. Next:")
-    console.print(f"  retrank recommend {place} --user {key} -k 10")
-    console.print(f"  retrank recommend {place} --user {key} --json")
-    console.print("  retrank config > my.toml; retrank train my.toml")
+    for line in next_steps(out, str(showing.key)):
+        console.print(f"  {escape(line)}", soft_wrap=True)
     console.print(f"[dim]{time.perf_counter() - started:.0f} seconds in all[/dim]")
 
 
@@ -192,7 +194,7 @@ def evaluate_bundle(bundle: Path, test: Path, *, ks: list[int], as_json: bool) -
         report.table([f"{metric}@{k}" for k in ks for metric in COMPARED])
 
 
-def _card(config: RunConfig, tables: Tables, report: Report, seeds: int) -> Card:
+def _card(config: RunConfig, tables: Tables, report: Report, seeds: int, built: Card) -> Card:
     source = config.data.dataset or Path(config.data.interactions or "").name  # no folders of this machine
     return Card(
         title=config.title,
@@ -204,7 +206,7 @@ def _card(config: RunConfig, tables: Tables, report: Report, seeds: int) -> Card
         f"intervals; the whole corpus is ranked, seen candidates excluded.\n\n{report.to_markdown(_METRICS)}",
         limits=("" if config.data.test else _LIMITS[config.split.by])
         + "Past choices are learned from as they were made, with whatever decided what was shown.",
-        facts={"seed": config.seed, "retrank": __version__, "baselines": config.baselines.model_dump()},
+        facts={**built.facts, "seed": config.seed, "retrank": __version__, "baselines": config.baselines.model_dump()},
     )
 
 

@@ -1,7 +1,6 @@
 """`doctor`: what a bug report needs, and which implementation does the work and why."""
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import warnings
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from retrank.cli.extras import EXTRAS, install_line, is_installed
 from retrank.cli.output import print_json
 from retrank.core import native
 from retrank.core.errors import RetrankWarning
@@ -20,11 +20,18 @@ from retrank.openmp import POLICY_IN_FORCE
 
 __all__ = ["doctor", "examine"]
 
-_EXTRAS: Final = {"ann": "faiss", "plot": "matplotlib", "tensorboard": "tensorboard"}
 _VARIABLES: Final = (
     *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME"),
     "MKL_NUM_THREADS",
-    *("RETRANK_NATIVE", "RETRANK_PROGRESS", "RETRANK_DATA", "RETRANK_CACHE", "XDG_CACHE_HOME", "CXX"),
+    *(
+        "RETRANK_NATIVE",
+        "RETRANK_NATIVE_FOR",
+        "RETRANK_PROGRESS",
+        "RETRANK_DATA",
+        "RETRANK_CACHE",
+        "XDG_CACHE_HOME",
+        "CXX",
+    ),
 )
 
 
@@ -61,7 +68,7 @@ def examine() -> dict[str, dict[str, Any]]:
         "kernels": _kernels(build),
         "threads": _threads(),
         "environment": {name: os.environ.get(name, "not set") for name in _VARIABLES},
-        "extras": {name: _extra(name, module) for name, module in _EXTRAS.items()},
+        "extras": {name: "installed" if is_installed(name) else f"missing: {install_line(name)}" for name in EXTRAS},
     }
 
 
@@ -92,15 +99,10 @@ def _kernels(build: native.Build) -> dict[str, Any]:
     facts: dict[str, Any] = {"in use": build.library is not None}
     if build.library is None:
         facts["reason"] = build.reason
+    facts["built for"] = build.family or "this processor"
     facts["compiler"] = build.compiler or "none was asked for"
     if build.kept is not None:
         rows, width, lanes = native.tile_shape()
         facts |= {"file": str(build.kept.path), "flags": build.kept.flags}
         facts["processor"] = f"registers of {lanes} floats, tiles of {rows} x {width} scores"
     return facts
-
-
-def _extra(name: str, module: str) -> str:
-    if importlib.util.find_spec(module) is not None:
-        return "installed"
-    return f'missing: pip install "retrank[{name}]"'

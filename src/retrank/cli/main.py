@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from retrank.cli import cleaning, commands, exporting, serving
+from retrank.cli import bulk, cleaning, commands, exporting, serving
 from retrank.cli.config import DataConfig, RunConfig, load_config, quickstart_config
 from retrank.cli.doctor import doctor as tell
 from retrank.core.errors import ConfigError, RetrankError
@@ -88,12 +88,20 @@ def recommend(
     bundle: Bundle,
     query: Annotated[list[str], typer.Option(help="COLUMN=VALUE of the query; repeat for more columns.")] = [],  # noqa: B006
     user: Annotated[list[str], typer.Option(help="The query's key, in short; repeat for several queries.")] = [],  # noqa: B006
+    users: Annotated[str | None, typer.Option(help="'all', or a Parquet or CSV file of queries; needs --out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .parquet, .csv or .jsonl file for the lists of --users.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the list.")] = 10,
     where: Annotated[str | None, typer.Option(help="A condition on the catalogue, in SQL: 'year >= 1990'.")] = None,
     include_seen: Annotated[bool, typer.Option(help="Also recommend what the query has already.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Recommend to one query or several from a bundle."""
+    """Recommend to one query or several from a bundle, or to all of them into a file."""
+    if users is not None or out is not None:
+        bulk.recommend_in_bulk(
+            bundle, users, out=out, others=bool(query or user), k=k, where=where, include_seen=include_seen,
+            as_json=as_json,
+        )  # fmt: skip
+        return
     commands.recommend(bundle, _pairs(query), keys=user, k=k, where=where, include_seen=include_seen, as_json=as_json)
 
 
@@ -140,7 +148,7 @@ def update(
     )  # fmt: skip
 
 
-app.command()(serving.serve)
+serving.add_commands(app)
 app.add_typer(exporting.app)
 
 

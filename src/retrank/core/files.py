@@ -14,6 +14,41 @@ from retrank.core.values import format_json, parse_json
 __all__ = ["atomic_file", "read_json", "sha256", "storage_errors", "write_bytes", "write_json", "write_text"]
 
 
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Fill a file that appears under its name only when it is complete; its folder is made if missing.
+
+    Args:
+        path: where it shall stand; an older file there is replaced at the end.
+
+    Yields:
+        A path beside it to write to; on an error it is removed and `path` stays as it was.
+
+    Raises:
+        StorageError: the file cannot be written, e.g. because the disk is full.
+
+    Example:
+        >>> import tempfile, pathlib, retrank as rr
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with rr.core.files.atomic_file(f"{folder}/a.txt") as draft:
+        ...         _ = draft.write_text("done")
+        ...     pathlib.Path(folder, "a.txt").read_text()
+        'done'
+    """
+    path = Path(path)
+    draft = path.with_name(f".{secrets.token_hex(8)}.draft")  # not longer than a long name
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield draft
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file so that it holds either the old or the new content, never a part.
 
@@ -34,41 +69,6 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """
     with atomic_file(path) as draft, draft.open("xb") as file:  # with the mode that the umask leaves
         file.write(content)
-
-
-@contextmanager
-def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Write a file piece by piece, so that it holds either the old or the new content, never a part.
-
-    Args:
-        path: the file; its folder is made if missing.
-
-    Yields:
-        Where to write: a file beside it that is not there yet, and takes its place at the end.
-
-    Raises:
-        StorageError: the file cannot be written, e.g. because the disk is full.
-
-    Example:
-        >>> import tempfile, pathlib, retrank as rr
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with rr.core.files.atomic_file(f"{folder}/a.txt") as draft:
-        ...         _ = draft.write_text("whole")
-        ...     pathlib.Path(folder, "a.txt").read_text()
-        'whole'
-    """
-    path = Path(path)
-    draft = path.with_name(f".{secrets.token_hex(8)}.draft")  # not longer than a long name
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield draft
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
 
 
 def write_text(path: str | Path, content: str) -> None:

@@ -78,6 +78,11 @@ class FileSource(Source):
         return self._columns
 
     @property
+    def files(self) -> list[Path]:
+        """The files, in order."""
+        return list(self._files)
+
+    @property
     def num_rows(self) -> int:
         """The number of rows in all files (from the footers of Parquet; CSV files are scanned once)."""
         return sum(self._counts)

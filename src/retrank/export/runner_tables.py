@@ -17,7 +17,8 @@ from retrank.data.events import EventLog
 from retrank.features import CandidateLists, Recent
 from retrank.models.pairs import PAIR_COLUMNS
 from retrank.recommender import Recommender
-from retrank.recommender.query_features import AskedQueries, QueryFeatures
+from retrank.recommender.asked_queries import AskedQueries
+from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.transformed import is_telling, transform_known
 from retrank.recommender.typed_columns import kind_of_values
 

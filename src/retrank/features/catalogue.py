@@ -1,5 +1,6 @@
 """`Catalogue`: the candidates, one row each."""
 
+import copy
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -55,6 +56,47 @@ class Catalogue(Configurable):
             raise DataError(f"{len(batch)} keys", str(len(self._index)), f"catalogue of '{key}'")
         self.key, self.batch = key, batch
         self.keys: npt.NDArray[Any] = to_array(self._index.keys)
+
+    def with_batch(self, batch: Batch) -> Self:
+        """Return the same candidates with other features; what finds their keys is shared.
+
+        Args:
+            batch: the transformed features, as many rows.
+
+        Raises:
+            DataError: another number of rows.
+        """
+        if len(batch) != len(self):
+            raise DataError(f"features of {len(self)} candidates", str(len(batch)), f"catalogue of '{self.key}'")
+        other = copy.copy(self)
+        other.batch = batch
+        return other
+
+    def with_added(self, keys: Keys, batch: Batch) -> Self:
+        """Return these candidates and others after the last; unless they are many, what finds the old keys is shared.
+
+        Args:
+            keys: `(n,)` raw keys, distinct, not null and new.
+            batch: their transformed features, n rows.
+
+        Raises:
+            DataError: not as many keys as rows, a key that is here, or a null or repeated one, or one of another type.
+        """
+        added = as_keys(to_series(keys, self.key), self.key_type, "error")
+        if len(added) != len(batch):
+            raise DataError(f"{len(batch)} keys", str(len(added)), f"catalogue of '{self.key}'")
+        other = self.with_batch(self.batch)
+        other._index = self._index.with_added(added)
+        other.batch, other.keys = Batch.concat([self.batch, batch]), np.concatenate([self.keys, to_array(added)])
+        return other
+
+    def has_rows_of(self, other: "Catalogue") -> bool:
+        """Tell at no cost whether the keys of another catalogue have the same rows here; False if that is not clear.
+
+        Args:
+            other: from which this one was made, or any other.
+        """
+        return self._index is other._index
 
     def __len__(self) -> int:
         return len(self._index)

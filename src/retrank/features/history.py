@@ -178,7 +178,11 @@ class History:
         Returns:
             A history that shares the events.
         """
-        return self.of(self.events, catalogue)
+        if not catalogue.has_rows_of(self._catalogue):
+            return self.of(self.events, catalogue)
+        history = type(self).__new__(type(self))
+        history._bind(self.events, catalogue, self._rows)
+        return history
 
     def warn_of_others(self) -> None:
         """Warn of events with candidates that the catalogue does not hold, if there are any."""

@@ -73,6 +73,14 @@ class Exact(Index):
         """How many candidates there are."""
         return self._blocks.num_candidates
 
+    def embeddings(self, rows: Tensor) -> Tensor:
+        """Return `(n, dim)` float32 embeddings of some candidates, a copy.
+
+        Args:
+            rows: `(n,)` int64 in `[0, num_candidates)`.
+        """
+        return self._blocks.take(rows)
+
     def search_rows(
         self, queries: Tensor, k: int, *, exclude: RowLists | None = None, allow: Allowed | None = None
     ) -> SearchResult:

@@ -45,7 +45,8 @@ class Faiss(Index):
     """An approximate index: fast on large catalogues, and it may miss some of the best. `evaluate` says how many.
 
     Exclusions and allow-lists always hold, and a search returns fewer than k candidates only where fewer are allowed:
-    where the fast search does not find enough, and for allow-lists of up to 1024, all allowed candidates are scored.
+    where the fast search does not find enough, and for short allow-lists (of 1024, with `rescore` of thousands), all
+    allowed candidates are scored. For longer ones more lists are searched, the more candidates they leave out.
 
     Faiss finds candidates; their scores and order are the library's own. Where the structure holds embeddings, or with
     `rescore`, a score is to the bit what `Exact` gives the same pair. Else it is that of the stored code, rounded with

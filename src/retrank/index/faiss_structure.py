@@ -1,5 +1,6 @@
 """A structure of the Faiss library as a value: which rows may be good, and what it stores of them."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self, final
 
@@ -10,11 +11,15 @@ from torch import Tensor
 
 from retrank.core.errors import ConfigError, StorageError
 from retrank.index.faiss_files import faiss_reason, parse_faiss, write_faiss
+from retrank.ops.best_candidates import best_candidates
+from retrank.ops.prepared_candidates import PreparedCandidates, prepare_candidates
 
 __all__ = ["Structure"]
 
 _LISTS: Final = ("IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
 _GRAPHS: Final = ("IndexHNSWFlat", "IndexHNSWSQ")
+_FLAT: Final = ("IndexFlat", "IndexFlatIP")
+_BY_QUERY: Final = 3  # threads share queries, never the lists of one query
 _WHOLE: Final = ("IndexIVFFlat", "IndexHNSWFlat")  # hold embeddings, not codes
 
 
@@ -29,6 +34,20 @@ class Structure:
 
     def __init__(self, faiss: Any, index: Any) -> None:
         self._faiss, self._index = faiss, index
+        if not self.is_graph:
+            self._index.parallel_mode = _BY_QUERY
+
+    @cached_property
+    def _centres(self) -> PreparedCandidates | None:
+        """The centres of lists, to choose lists by our own scores; None if a graph leads to the lists.
+
+        Faiss rounds the scores of many queries otherwise than those of a few, and a query would now and then get other
+        lists alone than among others.
+        """
+        quantizer = self._faiss.downcast_index(self._index.quantizer)
+        if self.is_graph or type(quantizer).__name__ not in _FLAT:
+            return None
+        return prepare_candidates(torch.from_numpy(quantizer.reconstruct_n(0, self._index.nlist)))
 
     @classmethod
     def build(cls, faiss: Any, embeddings: Tensor, factory: str) -> Self:
@@ -133,6 +152,23 @@ class Structure:
         """The width of an embedding."""
         return int(self._index.d)
 
+    def num_searched(self, effort: int) -> int:
+        """Say how many candidates a search looks at, about: 0 for a graph, where nobody knows.
+
+        Args:
+            effort: lists that are searched.
+        """
+        return 0 if self.is_graph else self.num_candidates * min(effort, self._index.nlist) // self._index.nlist
+
+    def effort_among(self, effort: int, num_allowed: int) -> int:
+        """Return the effort that looks at as many allowed candidates as another effort looks at candidates.
+
+        Args:
+            effort: lists that are searched, or candidates of the graph that are followed.
+            num_allowed: how many candidates are allowed, at least 1.
+        """
+        return effort if self.is_graph else min(-(-effort * self.num_candidates // num_allowed), self._index.nlist)
+
     def find(self, vectors: Tensor, depth: int, effort: int, allowed: Tensor | None) -> Tensor:
         """Find rows that are probably good.
 
@@ -147,10 +183,13 @@ class Structure:
         """
         if self.is_graph:
             settings = self._faiss.SearchParametersHNSW(efSearch=max(effort, depth), **self._chosen(allowed))
-        else:
-            lists = min(effort, self._index.nlist)
-            settings = self._faiss.SearchParametersIVF(nprobe=lists, **self._chosen(allowed))
-        return torch.from_numpy(self._index.search(vectors.numpy(), depth, params=settings)[1])
+            return torch.from_numpy(self._index.search(vectors.numpy(), depth, params=settings)[1])
+        num_lists = min(effort, self._index.nlist)
+        settings = self._faiss.SearchParametersIVF(nprobe=num_lists, **self._chosen(allowed))
+        if self._centres is None:
+            return torch.from_numpy(self._index.search(vectors.numpy(), depth, params=settings)[1])
+        scores, lists = best_candidates(vectors, self._centres, num_lists)
+        return self._find_in_lists(vectors, depth, lists, scores, settings)
 
     def find_in_all(self, vectors: Tensor, depth: int, allowed: Tensor | None) -> Tensor:
         """Find the best rows by what is stored of every candidate; see `find`.
@@ -224,6 +263,15 @@ class Structure:
         other._renumber(kept)
         other._map_rows()
         return other
+
+    def _find_in_lists(self, vectors: Tensor, depth: int, lists: Tensor, scores: Tensor, settings: Any) -> Tensor:
+        found, unused = torch.empty(len(vectors), depth, dtype=torch.int64), torch.empty(len(vectors), depth)
+        arrays = [tensor.contiguous().numpy() for tensor in (vectors, lists, scores, unused, found)]
+        x, chosen, closeness, scored, rows = map(self._faiss.swig_ptr, arrays)  # `arrays` holds the memory
+        self._faiss.omp_set_num_threads(torch.get_num_threads())  # where each thread searches for itself, that is one
+        # The function of the same name without `_c` takes no settings, and so no candidates to leave out.
+        self._index.search_preassigned_c(len(vectors), x, depth, chosen, closeness, scored, rows, False, settings)
+        return found
 
     def _copy(self) -> "Structure":
         return Structure(self._faiss, self._faiss.clone_index(self._index))

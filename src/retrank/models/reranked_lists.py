@@ -57,7 +57,7 @@ class Correction(NamedTuple):
 def standardized(values: Tensor, lists: Tensor, is_standard: Tensor | None = None) -> Tensor:
     """Shift and scale numbers such that the standard ones have mean 0 and variance 1 within each list.
 
-    Others go no further from 0 than n standard numbers may, √(n - 1).
+    None goes further from 0 than one of n standard numbers may, √(n - 1).
 
     Args:
         values: `(pairs, width)`.
@@ -82,11 +82,9 @@ def standardized(values: Tensor, lists: Tensor, is_standard: Tensor | None = Non
     counts = sums.index_add(0, lists, shares).clamp(min=1)
     centred = values - (sums.index_add(0, lists, values * shares) / counts)[lists]
     variance = sums.index_add(0, lists, centred.square() * shares) / counts
-    scaled = centred * (variance + 1e-12).rsqrt()[lists]
-    if is_standard is None:
-        return scaled
-    limits = (counts - 1).sqrt().where(variance > 0, 0)[lists].where(~is_standard[:, None], torch.inf)
-    return scaled.clamp(-limits, limits)
+    # Standard numbers are within these limits but for rounding, which must not tell them from the same among others.
+    limits = (counts - 1).sqrt().where(variance > 0, 0)[lists]
+    return (centred * (variance + 1e-12).rsqrt()[lists]).clamp(-limits, limits)
 
 
 @final

@@ -1,21 +1,25 @@
 """Queries that ask, looked up and held to the types of training."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 import torch
 
 from retrank.core.errors import DataError
+from retrank.core.jagged import Jagged
 from retrank.data.checks import require_columns, require_no_nulls
-from retrank.data.keys import as_key, as_keys
+from retrank.data.keys import KeyType, as_key, as_keys
+from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.baseline_parts import AnyParts
-from retrank.recommender.query_features import AskedQueries
+from retrank.recommender.brought_histories import BroughtHistories
 from retrank.recommender.request import Key
 from retrank.recommender.typed_columns import as_trained, column_of
 
 __all__ = ["ask_one", "ask_table", "named"]
+
+_PLAIN: Final[dict[KeyType, type]] = {"string": str, "integer": int, "boolean": bool}
 
 
 def named(parts: AnyParts, query: Mapping[str, Any] | Key) -> Mapping[str, Any]:
@@ -28,27 +32,36 @@ def named(parts: AnyParts, query: Mapping[str, Any] | Key) -> Mapping[str, Any]:
     return {parts.queries.query: query} if isinstance(query, str | int | np.generic) else query
 
 
-def ask_one(parts: AnyParts, query: Mapping[str, Any]) -> AskedQueries:
+def ask_one(parts: AnyParts, query: Mapping[str, Any], history: Iterable[Key] | None = None) -> AskedQueries:
     """Look up one query.
 
     Args:
         parts: the recommender.
-        query: its key, and feature values by column name.
+        query: its key, and feature values by column name; with a history, the key may be missing.
+        history: what it has done, candidate keys, oldest first, in place of what the log says; None for the log.
 
     Raises:
         DataError: the key is missing or of another type, a column is unknown, a value is of another kind than in
-            training, or lists come without their weights.
+            training, lists come without their weights, a key of the history is of another type, or a column says
+            what the history says.
     """
     queries = parts.queries
     types = queries.column_types
     unknown = [name for name in query if name != queries.query and name not in types]
     if unknown:
         raise DataError(f"columns of {[queries.query, *types]}", str(unknown), "query", "fix the name or leave it out")
-    if queries.query not in query:
+    if queries.query not in query and history is None:
         raise DataError(f"the key, as '{queries.query}'", f"the columns {list(query)}", "query")
-    key = as_key(query[queries.query], queries.key_type, f"column '{queries.query}' of the query")
+    key = None
+    if queries.query in query:
+        key = as_key(query[queries.query], queries.key_type, f"column '{queries.query}' of the query")
     if len(query) > 1:
         parts.require_own_process("a query that brings features")
+    histories = None if history is None else _history(parts, history)
+    twice = [name for name in queries.list_columns if query.get(name) is not None] if histories is not None else []
+    if twice:
+        expected = f"a history, or the columns {twice} that are read from it, not both"
+        raise DataError(expected, "both", "query", "leave one of them out")
     brought = {
         name: as_trained(column_of(name, value), types[name], "the query")
         for name, value in query.items()
@@ -56,15 +69,36 @@ def ask_one(parts: AnyParts, query: Mapping[str, Any]) -> AskedQueries:
     }
     log = parts.history.events
     asked = AskedQueries(
-        pl.Series(queries.query, [key]),
-        torch.tensor([queries.index.place(key)]),
-        torch.tensor([log.queries.place(key)]),
+        pl.Series(queries.query, [key], dtype=queries.index.dtype),
+        torch.tensor([-1 if key is None else queries.index.place(key)]),
+        torch.tensor([-1 if key is None else log.queries.place(key)]),
         {name: column for name, column in brought.items() if not column.null_count()},
         None,
+        histories,
     )
     if asked.brought:
         queries.require_whole(asked)
     return asked
+
+
+def _history(parts: AnyParts, history: Iterable[Key]) -> BroughtHistories:
+    """Look up what a query says that it has done; keys that neither models, log nor catalogue know fall out."""
+    parts.require_own_process("a query that brings a history")
+    catalogue, candidates = parts.candidates.catalogue, parts.history.events.candidates
+    keys = pl.Series(catalogue.key, _of_type(history, catalogue.key_type), dtype=candidates.dtype)
+    rows, places = catalogue.rows(keys), torch.from_numpy(candidates.find(keys))
+    ids, is_known = parts.queries.history_ids(keys)
+    is_kept = is_known | (rows >= 0) | (places >= 0)
+    others = torch.where(rows >= 0, rows, len(catalogue) + ids)
+    codes = torch.where(places >= 0, places, len(candidates) + others)
+    return BroughtHistories(torch.tensor([True]), Jagged.single(codes[is_kept]), rows[is_kept], ids[is_kept])
+
+
+def _of_type(history: Iterable[Key], kind: KeyType) -> list[Key]:
+    keys = list(history)
+    if kind != "integer" and set(map(type, keys)) <= {_PLAIN[kind]}:  # an integer may have more than 64 bits
+        return keys
+    return [as_key(key, kind, f"history, position {place}") for place, key in enumerate(keys)]
 
 
 def ask_table(parts: AnyParts, table: pl.DataFrame) -> AskedQueries:

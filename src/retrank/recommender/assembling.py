@@ -45,7 +45,7 @@ def assemble(
         queries: the features of known queries; None to take them from the events.
         time: the column of times.
         num_retrieved: how many candidates are retrieved for ranking.
-        index: the candidates' embeddings; None for the exact index.
+        index: the candidates' embeddings; None to choose one by their number.
         card: what a reader must know; None for an empty one.
         progress: whether to show on a terminal what takes longer than a second.
 

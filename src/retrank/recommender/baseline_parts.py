@@ -19,10 +19,11 @@ from retrank.data.events import EventLog
 from retrank.features.history import History
 from retrank.models.pairs import Candidates
 from retrank.recommender.building import event_log
+from retrank.recommender.candidate_table import CandidateTable
 from retrank.recommender.card import Card
 from retrank.recommender.checks import require_key_columns, require_own_process
 from retrank.recommender.history_queries import HistoryQueries
-from retrank.recommender.parts import CandidateTable, Parts
+from retrank.recommender.parts import Parts
 from retrank.recommender.popularity import PopularCandidates
 from retrank.recommender.request import Key
 
@@ -98,6 +99,22 @@ class BaselineParts:
             rows[some] = order[found].where(found >= 0, -1)
         return Candidates(scores, rows)
 
+    def scores_of(self, histories: Jagged, rows: Tensor) -> Tensor:
+        """Score some candidates.
+
+        Args:
+            histories: what queries have, as the baseline reads it; few of them.
+            rows: `(n,)` int64 of the catalogue.
+
+        Returns:
+            `(queries, n)`; 0 for a candidate that the baseline does not know.
+        """
+        made = self.baseline.score(histories)
+        if made is None:
+            return torch.zeros(len(histories), len(rows))
+        places, columns = self._places_and_columns
+        return pad(made, (0, 1))[:, columns[places[rows]]]
+
     def like(self, row: int, k: int, *, exclude: Jagged, allow: Tensor | None) -> Candidates:
         """List what a query gets that has one candidate alone.
 
@@ -135,20 +152,46 @@ class BaselineParts:
 
     def with_candidates(self, table: pl.DataFrame) -> "BaselineParts":
         """Append candidates; see `Recommender.with_candidates`."""
-        both = pl.concat([self.candidates.table, self.candidates.new_rows(table)])
-        return self._of_candidates(both)
+        old = self.candidates
+        added = CandidateTable.without_features(old.new_rows(table), old.column)
+        catalogue = old.catalogue.with_added(added.table[old.column], added.catalogue.batch)
+        return self._of_candidates(old.with_appended(added.table, catalogue))
+
+    def with_changed_candidates(self, table: pl.DataFrame) -> "BaselineParts":
+        """Give candidates other columns; see `Recommender.with_changed_candidates`."""
+        new, rows = self.candidates.changed_rows(table)
+        other = replace(self, candidates=self.candidates.with_rows(new, rows, self.candidates.catalogue))
+        return self._shared_with(other)
 
     def without_candidates(self, keys: Iterable[Key]) -> "BaselineParts":
         """Remove candidates; see `Recommender.without_candidates`."""
-        return self._of_candidates(self.candidates.table[self.candidates.rows_without(keys).numpy()])
+        old = self.candidates
+        kept = old.rows_without(keys)
+        table = old.table[kept.numpy()]
+        catalogue = CandidateTable.without_features(table, old.column).catalogue
+        return self._of_candidates(old.only(kept, catalogue))
+
+    def with_availability(self, keys: Iterable[Key], is_available: bool) -> "BaselineParts":
+        """Let candidates be listed, or not; see `Recommender.with_unavailable`."""
+        return self._shared_with(replace(self, candidates=self.candidates.with_availability(keys, is_available)))
+
+    def without_ranking(self) -> "BaselineParts":
+        """Return these parts, which have no ranking."""
+        return self
 
     def with_events(self, table: pl.DataFrame) -> "BaselineParts":
         """Append events; see `Recommender.with_events`."""
         history = self.history.with_events(table)
         return replace(self, history=history, queries=self.queries.with_events(history.events))
 
-    def _of_candidates(self, table: pl.DataFrame) -> "BaselineParts":
-        candidates = CandidateTable.without_features(table, self.candidates.column)
+    def _shared_with(self, other: "BaselineParts") -> "BaselineParts":
+        """Give others, of the same candidates and events, what was made here once."""
+        for name in ("popular", "_places_and_columns"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
+
+    def _of_candidates(self, candidates: CandidateTable) -> "BaselineParts":
         catalogue = candidates.catalogue
         rows, history = catalogue.rows(self.baseline.candidates), self.history.with_catalogue(catalogue)
         return replace(self, candidates=candidates, rows=rows, history=history)

@@ -14,6 +14,7 @@ from retrank.index.index import Index
 from retrank.models.multitask import MultiTaskRanking
 from retrank.models.pairs import PAIR_COLUMNS
 from retrank.models.retrieval import RetrievalModel
+from retrank.recommender.candidate_table import CandidateTable
 from retrank.recommender.card import Card
 from retrank.recommender.checks import (
     require_index_of,
@@ -23,9 +24,9 @@ from retrank.recommender.checks import (
     try_retrieval,
 )
 from retrank.recommender.frozen import FrozenModel
-from retrank.recommender.parts import CandidateTable, Parts
+from retrank.recommender.index_choice import card_with_index, index_for
+from retrank.recommender.parts import Parts
 from retrank.recommender.query_features import QueryFeatures
-from retrank.recommender.stages import serving_index
 from retrank.training.model import Model
 
 __all__ = ["build_parts", "event_log"]
@@ -54,7 +55,7 @@ def build_parts(
         history: past events, as a table or a log.
         queries: the table of known queries; None to take it from the table of events.
         time: the column of times in the table of events.
-        index: the candidates' embeddings; None for the exact index.
+        index: the candidates' embeddings; None to choose one by their number, of which the card will tell.
         num_retrieved: how many candidates are retrieved for ranking.
         card: what a reader must know.
     """
@@ -85,6 +86,9 @@ def build_parts(
     try_retrieval(model, space)
     if ranking is not None:
         try_ranking(ranking, names, space, table.catalogue)
+    if index is None:
+        choice = index_for(retrieval, table.catalogue, known, events)
+        index, card = choice.index, card_with_index(card, choice)
     past = History.of(events, table.catalogue)
     if isinstance(history, pl.DataFrame):
         past.warn_of_others()
@@ -95,7 +99,7 @@ def build_parts(
         candidates=table,
         history=past,
         queries=known,
-        index=serving_index(model, table.catalogue) if index is None else index,
+        index=index,
         num_retrieved=num_retrieved,
         card=card,
     )

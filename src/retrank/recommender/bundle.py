@@ -38,6 +38,7 @@ _EARLIER: Final = {"format": _NAME, "version": 1}  # kept the history as pairs o
 _BASELINE: Final = {"format": "retrank.baseline_bundle", "version": 1}
 _CONFIG_FILE: Final = "config.json"
 _CARD_FILE: Final = "card.json"
+_UNAVAILABLE_FILE: Final = "unavailable.parquet"
 
 
 class _Config(TypedDict):
@@ -64,6 +65,8 @@ def write_bundle(directory: str | Path, parts: AnyParts) -> None:
         else:
             _write_models(draft, parts)
         write_parquet(draft / "candidates.parquet", parts.candidates.table)
+        if parts.candidates.available is not None:
+            write_parquet(draft / _UNAVAILABLE_FILE, parts.candidates.unavailable.to_frame())
         write_events(draft / "history", parts.history.events)
         write_json(draft / _CARD_FILE, parts.card.to_dict())
         write_text(draft / "README.md", parts.card.to_markdown())
@@ -84,7 +87,7 @@ def read_bundle(directory: str | Path) -> AnyParts:
         StorageError: a file is missing, damaged, half written, of another version, or names a model's class that is not
             known here.
     """
-    return read_directory(directory, _parse_bundle)
+    return read_directory(directory, _parse_available)
 
 
 def _write_models(draft: Path, parts: Parts) -> None:
@@ -98,6 +101,17 @@ def _write_models(draft: Path, parts: Parts) -> None:
         _write_weights(draft / "ranking.safetensors", ranking)
     write_parquet(draft / "queries.parquet", parts.queries.stored_table)
     parts.index.save(draft / "index")
+
+
+def _parse_available(snapshot: Snapshot) -> AnyParts:
+    parts = _parse_bundle(snapshot)
+    if _UNAVAILABLE_FILE not in snapshot:
+        return parts
+    where, table = snapshot.where(_UNAVAILABLE_FILE), _table(snapshot, _UNAVAILABLE_FILE)
+    if table.width != 1:
+        raise StorageError("one column of keys", str(table.columns), where, "restore the bundle")
+    with built_from(where):
+        return parts.with_availability(table.to_series(), False)
 
 
 def _parse_bundle(snapshot: Snapshot) -> AnyParts:

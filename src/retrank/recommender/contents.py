@@ -14,6 +14,7 @@ from retrank.recommender.baseline_parts import AnyParts, models_of
 from retrank.recommender.card import Card
 from retrank.recommender.history_queries import HistoryQueries
 from retrank.recommender.query_features import QueryFeatures
+from retrank.recommender.request import Key
 from retrank.training.model import Model
 
 __all__ = ["Contents"]
@@ -56,6 +57,19 @@ class Contents(ABC):
     def candidates(self) -> pl.DataFrame:
         """The candidates' columns, in the order of the catalogue."""
         return self._contents().candidates.table
+
+    @property
+    def unavailable(self) -> pl.Series:
+        """The keys of candidates that no list has, in their order; see `Recommender.with_unavailable`."""
+        return self._contents().candidates.unavailable
+
+    def is_available(self, key: Key) -> bool:
+        """Tell whether a key is that of a candidate that lists may have.
+
+        Raises:
+            DataError: a key of another type.
+        """
+        return self._contents().candidates.is_available(key)
 
     @property
     def index(self) -> Index:

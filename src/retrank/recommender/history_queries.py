@@ -1,7 +1,7 @@
 """`HistoryQueries`: what a baseline needs to know of a query, which is its past."""
 
 import copy
-from typing import Final, Self, final
+from typing import Final, Self, cast, final
 
 import polars as pl
 import torch
@@ -16,7 +16,8 @@ from retrank.data.key_index import KeyIndex
 from retrank.data.keys import KeyType
 from retrank.features.catalogue import Catalogue
 from retrank.features.history import History
-from retrank.recommender.query_features import AskedQueries
+from retrank.recommender.asked_queries import AskedQueries
+from retrank.recommender.transformed import replace_rows
 
 __all__ = ["HISTORY", "HistoryQueries"]
 
@@ -40,7 +41,7 @@ class HistoryQueries:
         keys = baseline.candidates
         columns = Catalogue(keys, Batch({"column": torch.arange(len(keys))}), keys.name)
         self._past = History.of(events, columns)
-        self._num_columns, self._decay = len(columns), baseline.decay
+        self._columns, self._num_columns, self._decay = columns, len(columns), baseline.decay
         nothing = Jagged(torch.zeros(0).long(), torch.zeros(2).long(), torch.zeros(0))
         self._is_personal = baseline.score(nothing) is not None
 
@@ -73,6 +74,23 @@ class HistoryQueries:
         return []
 
     @property
+    def reads_histories(self) -> bool:
+        """True: nothing else is read of a query."""
+        return True
+
+    def history_ids(self, keys: pl.Series) -> tuple[Tensor, Tensor]:
+        """Look up candidates of histories that queries bring.
+
+        Args:
+            keys: `(n,)` of candidates.
+
+        Returns:
+            `(n,)` int64 columns of the baseline, -1 for others, and `(n,)` bool, which it knows.
+        """
+        columns = self._columns.rows(keys)
+        return columns, columns >= 0
+
+    @property
     def stored_table(self) -> pl.DataFrame:
         """The keys of known queries."""
         return self.index.keys.alias(self.query).to_frame()
@@ -98,6 +116,12 @@ class HistoryQueries:
             The histories, and `(n,)` bool, which queries have something that the baseline knows.
         """
         lists = self._past.rows_of(self._past.events.events(asked.events))
+        if asked.histories is not None:
+            rows = asked.histories.is_brought.nonzero()[:, 0]
+            brought = asked.histories.all_ids().take(rows)
+            owners, is_known = brought.row_index(), brought.values >= 0
+            known = Jagged.group(owners[is_known], brought.values[is_known], len(rows))
+            lists = cast("Jagged", replace_rows(lists, known, rows))
         return Batch({HISTORY: weighted_histories(lists, self._num_columns, self._decay)}), lists.lengths() > 0
 
     def require_whole(self, asked: AskedQueries) -> None:
@@ -109,4 +133,7 @@ class HistoryQueries:
 
     def usable(self, asked: AskedQueries) -> Tensor:
         """Return `(n,)` bool, which queries have a past, if the baseline scores by it at all."""
-        return (asked.events >= 0) & self._is_personal
+        has_past = asked.events >= 0
+        if asked.histories is not None:
+            has_past = has_past | asked.histories.is_brought
+        return has_past & self._is_personal

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import polars as pl
 
-from retrank.recommender.answers import Answers
+from retrank.recommender.answers import MODELS, POPULAR, SIMILAR, Answers
 from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.ranked_list import Stage
 
@@ -33,7 +33,7 @@ def list_with_details(parts: AnyParts, answers: Answers) -> pl.DataFrame:
         _ranks(length),
         table[key][places],
         pl.Series("score", scores[:length].numpy(), dtype=pl.Float32),
-        _stages(stage_of(parts, bool(answers.is_popular[0])), length),
+        _stages(stage_of(parts, int(answers.origins[0])), length),
     ]
     return pl.DataFrame([*columns, *(column[places] for column in table if column.name != key)])
 
@@ -52,14 +52,14 @@ def table_of_lists(parts: AnyParts, keys: pl.Series, answers: Answers) -> pl.Dat
     candidates = parts.candidates
     there = answers.rows >= 0
     query, place = there.nonzero(as_tuple=True)
-    stages = pl.Series("stage", [stage_of(parts, False), stage_of(parts, True)])
+    stages = pl.Series("stage", [stage_of(parts, origin) for origin in (MODELS, SIMILAR, POPULAR)])
     return pl.DataFrame(
         [
             keys[query.numpy()],
             candidates.table[candidates.column][answers.rows[there].numpy()],
             pl.Series("rank", (place + 1).numpy(), dtype=pl.Int64),
             pl.Series("score", answers.scores[there].numpy(), dtype=pl.Float32),
-            stages[answers.is_popular[query].long().numpy()],
+            stages[answers.origins[query].numpy()],
         ]
     )
 
@@ -74,13 +74,13 @@ def _stages(stage: str, length: int) -> pl.Series:
     return pl.Series("stage", [stage] * length, dtype=pl.String)
 
 
-def stage_of(parts: AnyParts, is_popular: bool) -> Stage:
+def stage_of(parts: AnyParts, origin: int) -> Stage:
     """Name the stage that gave the scores of a list.
 
     Args:
         parts: the recommender.
-        is_popular: whether the list holds popular candidates since too little is known of the query.
+        origin: of the list, as `Answers` has it.
     """
-    if is_popular:
-        return "popularity"
+    if origin != MODELS:
+        return "popularity" if origin == POPULAR else "similar"
     return "retrieval" if parts.ranking is None else "ranking"

@@ -1,8 +1,7 @@
 """`QueryFeatures`: what the models need to know of a query, from what is known of it and what it brings."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Self, final
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from retrank.core.batch import Batch, Column
 from retrank.core.errors import DataError
 from retrank.core.jagged import Jagged
+from retrank.core.schema import NUM_SPECIAL_IDS, UNKNOWN_ID
 from retrank.data.checks import require_columns
 from retrank.data.events import EventLog
 from retrank.data.key_index import KeyIndex
@@ -20,43 +20,11 @@ from retrank.data.keys import KeyType, as_keys, key_type
 from retrank.features.candidate_lists import CandidateLists
 from retrank.features.recent import Recent
 from retrank.features.space import FeatureSpace
+from retrank.recommender.asked_queries import AskedQueries
+from retrank.recommender.brought_histories import BroughtHistories
 from retrank.recommender.transformed import blank, is_telling, replace_rows, transform_known, transform_rows
 
-__all__ = ["AskedQueries", "QueryFeatures"]
-
-
-@final
-@dataclass(frozen=True)
-class AskedQueries:
-    """Queries that ask, looked up.
-
-    Args:
-        keys: `(n,)` their keys.
-        places: `(n,)` int64 places among the known queries, -1 for the unknown.
-        events: `(n,)` int64 places among the queries of the event log, -1 for those without events.
-        brought: feature columns that they bring, `(n,)` each, null where a query brings nothing.
-        rows: `(n,)` what each is called in messages: its row in the caller's table; None for a single query.
-    """
-
-    keys: pl.Series
-    places: Tensor
-    events: Tensor
-    brought: Mapping[str, pl.Series]
-    rows: Sequence[int] | None
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def take(self, index: Tensor) -> "AskedQueries":
-        """Return some of the queries, in an order."""
-        chosen = index.numpy()
-        return AskedQueries(
-            self.keys.gather(chosen),
-            self.places[index],
-            self.events[index],
-            {name: column.gather(chosen) for name, column in self.brought.items()},
-            None if self.rows is None else [self.rows[row] for row in index.tolist()],
-        )
+__all__ = ["QueryFeatures"]
 
 
 @final
@@ -137,7 +105,7 @@ class QueryFeatures:
     def __len__(self) -> int:
         return len(self.index)
 
-    @property
+    @cached_property
     def column_types(self) -> dict[str, pl.DataType]:
         """The type of each feature column that a query may bring."""
         lists = dict.fromkeys(
@@ -149,6 +117,25 @@ class QueryFeatures:
     def list_columns(self) -> list[str]:
         """The columns with what a query did, as lists of candidate keys."""
         return list(dict.fromkeys(self._columns[name] for name in self._lists))
+
+    @property
+    def reads_histories(self) -> bool:
+        """Whether retrieval reads what a query did, as a list of candidates."""
+        return any(name in self._lists for name in self._telling)
+
+    def history_ids(self, keys: pl.Series) -> tuple[Tensor, Tensor]:
+        """Look up candidates of histories that queries bring.
+
+        Args:
+            keys: `(n,)` of candidates.
+
+        Returns:
+            `(n,)` int64 ids in the vocabulary of the candidates, and `(n,)` bool, which are in it.
+        """
+        for kind in self._lists.values():  # all of one vocabulary
+            ids = kind.ids(keys)
+            return ids, ids >= NUM_SPECIAL_IDS
+        return torch.full((len(keys),), UNKNOWN_ID), torch.zeros(len(keys), dtype=torch.bool)
 
     @property
     def stored_table(self) -> pl.DataFrame:
@@ -190,7 +177,7 @@ class QueryFeatures:
         Raises:
             DataError: a value that a feature refuses, with the row in the caller's table.
         """
-        if len(asked) == 1 and not asked.brought and int(asked.places) >= 0:
+        if len(asked) == 1 and not asked.brought and asked.histories is None and int(asked.places) >= 0:
             return self._one_known(int(asked.places), asked.events)
         made = {name: self._part(name, asked) for name in self._parts}
         batch = self._layout.combine({name: column for name, (column, _) in made.items()}, self._names)
@@ -232,6 +219,9 @@ class QueryFeatures:
             name: torch.from_numpy(column.is_not_null().to_numpy(writable=True))
             for name, column in asked.brought.items()
         }
+        if asked.histories is not None:
+            for name in self.list_columns:
+                there[name] = there.get(name, False) | asked.histories.is_brought
         for brings in there.values():
             usable |= brings
         for name in self._required:
@@ -289,7 +279,10 @@ class QueryFeatures:
 
     def _part(self, name: str, asked: AskedQueries) -> tuple[Column, Tensor]:
         """Return a feature, and of which queries it says something."""
-        kind = self._kinds[name]
+        kind, histories = self._kinds[name], asked.histories if name in self._lists else None
+        if histories is not None and bool(histories.is_brought.all()):
+            whole = self._of_histories(name, histories)
+            return whole, is_telling(whole, self._schema[name])
         if name in self._of_history:
             made: Column = self._past(name, asked.events)
             tells = is_telling(made, self._schema[name])
@@ -297,6 +290,10 @@ class QueryFeatures:
             made, tells = self._known(name, asked), asked.places >= 0
             if len(self.index):
                 tells = tells & self._stored_tells[name][asked.places.clamp(min=0)]
+        if histories is not None:
+            rows = histories.is_brought.nonzero()[:, 0]
+            lists = self._of_histories(name, histories.take(rows))
+            made, tells[rows] = replace_rows(made, lists, rows), is_telling(lists, self._schema[name])
         brought = [self._brought(column, asked) for column in self._read[name]]
         given = [column for column in brought if column is not None and column.null_count() < len(column)]
         if not given:
@@ -309,6 +306,11 @@ class QueryFeatures:
         is_of_key = self._columns[name] == self.query and not kind.can_grow
         tells[rows] = False if is_of_key else is_telling(others, self._schema[name])
         return replace_rows(made, others, rows), tells
+
+    def _of_histories(self, name: str, histories: BroughtHistories) -> Jagged:
+        """Return a feature of what queries did, read from what they say themselves as it is from the log."""
+        kind = self._lists[name]
+        return kind.weighted(histories.latest(kind.num_recent)) if isinstance(kind, Recent) else histories.distinct()
 
     def _brought(self, column: str, asked: AskedQueries) -> pl.Series | None:
         if column != self.query:
@@ -326,12 +328,14 @@ class QueryFeatures:
         unknown = (places < 0).nonzero()[:, 0]
         if not len(unknown):
             return _take(stored, places)
-        kind = self._kinds[name]
-        if kind.accepts_nulls:
+        kind, schema = self._kinds[name], self._schema[name]
+        if self._columns[name] == self.query and schema.kind == "ids" and not schema.is_jagged:
+            nothing: Column = torch.full((len(unknown),), UNKNOWN_ID)  # of a query without a key, too
+        elif kind.accepts_nulls:
             nulls = self._table.select(self._read[name]).clear(len(unknown))
             nothing = kind.transform_rows(nulls, name)
         else:
-            nothing = blank(self._schema[name], len(unknown))
+            nothing = blank(schema, len(unknown))
         if not len(self.index):
             return nothing
         return replace_rows(_take(stored, places.clamp(min=0)), nothing, unknown)

@@ -1,15 +1,14 @@
 """`Recommender`: retrieve, filter, rank; the product that the rest of the library leads to."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, final
 
 import polars as pl
 
 from retrank.baselines.baseline import Baseline
-from retrank.core.errors import RetrankError
-from retrank.data.sources import TableLike, frame
+from retrank.core.errors import ConfigError, RetrankError
+from retrank.data.sources import TableLike
 from retrank.features.space import FeatureSpace
 from retrank.index.index import Index
 from retrank.models.retrieval import RetrievalModel
@@ -20,20 +19,23 @@ from retrank.recommender.assembling import assemble
 from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.bundle import write_bundle
 from retrank.recommender.card import Card
-from retrank.recommender.contents import Contents
+from retrank.recommender.changes import Changes
+from retrank.recommender.explaining import explain
+from retrank.recommender.explanation import Explanation
 from retrank.recommender.lists import list_with_details
 from retrank.recommender.loading import load_parts
 from retrank.recommender.ranked_list import RankedList
 from retrank.recommender.request import Key, Request
 from retrank.recommender.request_groups import answer_group, look_up
 from retrank.recommender.requests import ManyQueries, answer_many
+from retrank.recommender.rerank import Rerank
 from retrank.training.model import Model
 
 __all__ = ["Recommender"]
 
 
 @final
-class Recommender(Contents):
+class Recommender(Changes):
     """From a query to a list: retrieve candidates, filter them, rank them, keep the best k.
 
     A value: it owns private copies of the models in evaluation mode and a frozen feature space, so that threads need no
@@ -61,7 +63,8 @@ class Recommender(Contents):
         time: the column of `history` with the times; by default the only date or datetime column, or a number column
             named `time` or `timestamp`.
         num_retrieved: how many candidates are retrieved for ranking, and say what is usual for a query; k may be above.
-        index: holds the candidates' embeddings; the exact one by default.
+        index: holds the candidates' embeddings. By default it is exact, or from 200,000 candidates on, with the extra
+            `ann`, one that finds at least 98% of the best; the card then says in `facts["index"]` what was measured.
         card: what a reader must know of the recommender.
         progress: whether to show on a terminal what takes longer than a second.
 
@@ -125,6 +128,8 @@ class Recommender(Contents):
         where: pl.Expr | str | None = None,
         allow: Iterable[Key] | None = None,
         deny: Iterable[Key] = (),
+        history: Iterable[Key] | None = None,
+        rerank: Rerank | None = None,
     ) -> pl.DataFrame:
         """Recommend to one query.
 
@@ -137,17 +142,23 @@ class Recommender(Contents):
                 candidate is left out.
             allow: the only candidate keys that may be recommended.
             deny: candidate keys that must not be recommended.
+            history: what the query has done: candidate keys, the oldest first, in place of what past events say. Then
+                the query may lack its key: `recommend({}, history=["x", "y"])` is for an anonymous visitor.
+            rerank: business rules: caps, diversity, boosts and exploration.
 
         Returns:
             One row per candidate, best first: `rank` (from 1), the candidate key, `score`, `stage` (which one gave the
-            score: "ranking", "retrieval" or "popularity") and the other columns of the catalogue.
+            score: "ranking", "retrieval", "similar" or "popularity") and the other columns of the catalogue.
 
         Raises:
-            ConfigError: k is not an integer of at least 1.
+            ConfigError: k is not an integer of at least 1, or business rules that this recommender cannot follow.
             DataError: the query lacks its key, a value is of another kind than in training, or the condition cannot be
                 applied.
         """
-        request = Request(named(self._parts, query), k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
+        query = named(self._parts, query)
+        request = Request(
+            query, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny, history=history, rerank=rerank
+        )
         return list_with_details(self._parts, answer_group(self._parts, [look_up(self._parts, request)], None))
 
     def recommend_many(
@@ -159,6 +170,7 @@ class Recommender(Contents):
         where: pl.Expr | str | None = None,
         allow: Iterable[Key] | None = None,
         deny: Iterable[Key] = (),
+        rerank: Rerank | None = None,
     ) -> pl.DataFrame:
         """Recommend to many queries; each gets, to the last bit, what `recommend` would give it alone.
 
@@ -170,6 +182,7 @@ class Recommender(Contents):
             where: a condition on the columns of the catalogue.
             allow: the only candidate keys that may be recommended.
             deny: candidate keys that must not be recommended.
+            rerank: business rules.
 
         Returns:
             Query key, candidate key, `rank`, `score`, `stage`, queries in their order, best first; pandas for pandas.
@@ -177,7 +190,7 @@ class Recommender(Contents):
         Raises:
             DataError: a column is missing, or of another kind than in training; with the row, where it is one row.
         """
-        rules = Request({}, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
+        rules = Request({}, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny, rerank=rerank)
         return answer_many(self._parts, queries, rules)
 
     def answer(self, requests: Sequence[Request]) -> list[RankedList | RetrankError]:
@@ -206,6 +219,25 @@ class Recommender(Contents):
             column 'user' of the query: expected a string key, got 7, of type int
         """
         return answer_requests(self._parts, requests)
+
+    def explain(self, request: Request) -> Explanation:
+        """Tell where the list of a request comes from, what speaks for each candidate, and what its rules leave out.
+
+        It costs several requests.
+
+        Args:
+            request: the query and its rules.
+
+        Returns:
+            The list that `recommend` gives, explained.
+
+        Raises:
+            ConfigError: it is no request.
+            DataError: what `recommend` refuses.
+        """
+        if not isinstance(request, Request):
+            raise ConfigError("a rr.recommender.Request", repr(request), "explain")
+        return explain(self._parts, request)
 
     def similar(
         self,
@@ -236,46 +268,6 @@ class Recommender(Contents):
         request = Request({}, k, where=where, allow=allow, deny=deny)
         return list_with_details(self._parts, similar_candidates(self._parts, candidate, request)).drop("stage")
 
-    def with_candidates(self, table: TableLike) -> "Recommender":
-        """Append candidates that were not there in training; they are scored by their features.
-
-        Args:
-            table: one row per candidate, with the columns of the catalogue.
-
-        Raises:
-            DataError: a column is missing or of another type, or a key is a candidate already.
-            ConfigError: the index cannot grow.
-        """
-        return self._of(self._parts.with_candidates(frame(table)))
-
-    def without_candidates(self, keys: Iterable[Key]) -> "Recommender":
-        """Remove candidates, by their keys.
-
-        Raises:
-            DataError: a key that is no candidate's, or none would be left.
-        """
-        return self._of(self._parts.without_candidates(keys))
-
-    def with_events(self, table: TableLike) -> "Recommender":
-        """Append events: they count as seen, as what a query did last, and for the popularity of candidates.
-
-        Args:
-            table: one row per event, with the columns of the history: keys, and times if it has any. Events of unknown
-                queries, and with candidates that the catalogue does not hold yet, are kept.
-
-        Raises:
-            DataError: a column is missing, or keys or times are of another type.
-        """
-        return self._of(self._parts.with_events(frame(table)))
-
-    def without_ranking(self) -> "Recommender":
-        """Return a recommender that keeps the order of retrieval."""
-        return self if self._parts.ranking is None else self._of(replace(self._parts, ranking=None))
-
-    def with_card(self, card: Card) -> "Recommender":
-        """Return the same recommender with another card, which tells what a reader must know."""
-        return self._of(replace(self._parts, card=card))
-
     def save(self, directory: str | Path) -> None:
         """Write everything into one directory, which is replaced as a whole if it exists.
 
@@ -304,6 +296,9 @@ class Recommender(Contents):
 
     def _contents(self) -> AnyParts:
         return self._parts
+
+    def _holding(self, parts: AnyParts) -> Self:
+        return self._of(parts)
 
     def __repr__(self) -> str:
         stages = " -> ".join(type(part).__name__ for part in (self.baseline or self.retrieval, self.ranking) if part)

@@ -60,7 +60,7 @@ def refitted(
         "replayed": len(log),
         "retrank": __version__,
     }
-    return Recommender(
+    updated = Recommender(
         again,
         catalogue=candidates,
         history=history,
@@ -68,6 +68,7 @@ def refitted(
         card=_card(before.card, again, done),
         progress=progress,
     )
+    return updated.with_unavailable(before.unavailable)
 
 
 def _card(card: Card, baseline: Baseline, done: dict[str, int | str]) -> Card:

@@ -8,15 +8,18 @@ import polars as pl
 import torch
 
 from retrank.core.jagged import Jagged
-from retrank.recommender.answers import Answers, Rules, answer, rules_of
+from retrank.recommender.answers import NO_ROWS, Answers, Rules, answer, rules_of
+from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.asking import ask_one
 from retrank.recommender.baseline_parts import AnyParts, BaselineParts
+from retrank.recommender.brought_histories import BroughtHistories
 from retrank.recommender.conditions import condition
-from retrank.recommender.query_features import AskedQueries
+from retrank.recommender.plain_queries import PlainQuery, join_plain, plain_query
 from retrank.recommender.request import Request
+from retrank.recommender.reranking import Wanted, answer_reranked, depth_of, identity_of, require_rerank
 from retrank.recommender.rules import condition_text
 
-__all__ = ["AskedRequest", "answer_group", "groups", "look_up"]
+__all__ = ["AskedRequest", "answer_group", "groups", "joined", "look_up"]
 
 
 @final
@@ -26,12 +29,12 @@ class AskedRequest:
 
     Args:
         request: as it came.
-        query: its query.
+        query: its query, in short if it brings nothing but its key.
         rules: of its list.
     """
 
     request: Request
-    query: AskedQueries
+    query: AskedQueries | PlainQuery
     rules: Rules
 
 
@@ -43,9 +46,13 @@ def look_up(parts: AnyParts, request: Request) -> AskedRequest:
         request: the query and its rules.
 
     Raises:
+        ConfigError: business rules that this recommender cannot follow.
         DataError: a query or a rule that cannot be applied.
     """
-    return AskedRequest(request, ask_one(parts, request.query), rules_of(parts, request))
+    query = plain_query(parts, request) or ask_one(parts, request.query, request.history)
+    if request.rerank is not None:
+        require_rerank(parts, request.rerank)
+    return AskedRequest(request, query, rules_of(parts, request))
 
 
 def groups(parts: AnyParts, requests: Mapping[int, AskedRequest]) -> list[list[int]]:
@@ -56,16 +63,19 @@ def groups(parts: AnyParts, requests: Mapping[int, AskedRequest]) -> list[list[i
         requests: by their place.
 
     Returns:
-        Places, each in one group.
+        Places, each in one group, and in a group the short queries first.
     """
     found: dict[object, list[int]] = {}
     for place, asked in requests.items():
         request = asked.request
         where = None if request.where is None else condition_text(condition(request.where, "where")) or place
         allow = id(request.allow) if isinstance(request.allow, pl.Series) else request.allow
-        key = (_depth(parts, asked.rules.k), request.exclude_seen, where, allow)
+        depth = depth_of(parts, asked.rules.k, request.rerank)
+        key = (_depth(parts, depth), request.exclude_seen, where, allow)
         found.setdefault(key, []).append(place)
-    return list(found.values())
+    return [
+        sorted(places, key=lambda place: not isinstance(requests[place].query, PlainQuery)) for places in found.values()
+    ]
 
 
 def answer_group(parts: AnyParts, group: Sequence[AskedRequest], rows: Sequence[int] | None) -> Answers:
@@ -82,16 +92,27 @@ def answer_group(parts: AnyParts, group: Sequence[AskedRequest], rows: Sequence[
     Raises:
         DataError: a value that a feature refuses, or a model whose output is not finite.
     """
-    if len(group) == 1:
-        return answer(parts, group[0].query, group[0].rules)
+    asked = joined(parts, [asked.query for asked in group], rows)
     lengths = [asked.rules.k for asked in group]
-    denied = Jagged.concat([asked.rules.denied for asked in group])
-    rules = replace(group[0].rules, k=max(lengths), denied=denied)
-    found = answer(parts, _joined([asked.query for asked in group], rows), rules)
+    denied = [asked.rules.denied for asked in group]
+    rules = group[0].rules
+    if len(group) > 1:
+        rules = replace(rules, k=max(lengths))
+        if any(one is not NO_ROWS for one in denied):
+            rules = replace(rules, denied=Jagged.concat(denied))
+    if any(asked.request.rerank is not None for asked in group):
+        return answer_reranked(parts, asked, rules, [_wanted(asked) for asked in group])
+    found = answer(parts, asked, rules)
     if min(lengths) == rules.k:
         return found
     beyond = torch.arange(rules.k) >= torch.tensor(lengths)[:, None]
     return found._replace(scores=found.scores.masked_fill(beyond, -torch.inf), rows=found.rows.masked_fill(beyond, -1))
+
+
+def _wanted(asked: AskedRequest) -> Wanted:
+    request = asked.request
+    key = asked.query.key if isinstance(asked.query, PlainQuery) else asked.query.keys[0]
+    return Wanted(asked.rules.k, request.rerank, identity_of(key, request.history))
 
 
 def _depth(parts: AnyParts, k: int) -> int | None:
@@ -103,19 +124,50 @@ def _depth(parts: AnyParts, k: int) -> int | None:
     return None if parts.index.is_exact else k
 
 
-def _joined(asked: Sequence[AskedQueries], rows: Sequence[int] | None) -> AskedQueries:
+def joined(
+    parts: AnyParts, queries: Sequence[AskedQueries | PlainQuery], rows: Sequence[int] | None = None
+) -> AskedQueries:
+    """Put queries together.
+
+    Args:
+        parts: the recommender.
+        queries: at least one, the short ones first.
+        rows: what each is called in messages; None for a single one.
+    """
+    plain = [query for query in queries if isinstance(query, PlainQuery)]
+    if len(plain) == len(queries):
+        return join_plain(parts, plain, rows)
+    others = [query for query in queries if isinstance(query, AskedQueries)]
+    if len(queries) == 1:
+        return others[0]
+    return _concat([join_plain(parts, plain), *others] if plain else others, rows)
+
+
+def _concat(asked: Sequence[AskedQueries], rows: Sequence[int] | None) -> AskedQueries:
     names = dict.fromkeys(name for one in asked for name in one.brought)
     return AskedQueries(
         pl.concat([one.keys for one in asked]),
         torch.cat([one.places for one in asked]),
         torch.cat([one.events for one in asked]),
-        {name: _column([one.brought.get(name) for one in asked]) for name in names},
+        {name: _column([one.brought.get(name) for one in asked], [len(one) for one in asked]) for name in names},
         rows,
+        _histories(asked),
     )
 
 
-def _column(values: Sequence[pl.Series | None]) -> pl.Series:
+def _histories(asked: Sequence[AskedQueries]) -> BroughtHistories | None:
+    if all(one.histories is None for one in asked):
+        return None
+    return BroughtHistories.concat(
+        [BroughtHistories.none(len(one)) if one.histories is None else one.histories for one in asked]
+    )
+
+
+def _column(values: Sequence[pl.Series | None], lengths: Sequence[int]) -> pl.Series:
     """Put values of one column one after another, with null where there is none."""
     given = next(value for value in values if value is not None)
-    parts = [(given.clear(1) if value is None else value).to_frame() for value in values]
+    parts = [
+        (given.clear(length) if value is None else value).to_frame()
+        for value, length in zip(values, lengths, strict=True)
+    ]
     return pl.concat(parts, how="vertical_relaxed").to_series()

@@ -1,5 +1,7 @@
 """Which candidates may be recommended at all: conditions, allow-lists and deny-lists as rows of the catalogue."""
 
+import copy
+import hashlib
 import operator
 import threading
 import warnings
@@ -18,6 +20,7 @@ from retrank.recommender.request import Key
 __all__ = ["AllowLists", "Conditions", "condition_text", "rows_of_keys"]
 
 _KEPT_BYTES: Final = 2**26  # of masks, a byte per candidate
+_OVERHEAD: Final = 1024  # of a mask and what it is found by
 _KEPT_LISTS: Final = 4
 _LONG: Final = 1_000  # keys; fewer are looked up as quickly
 
@@ -28,6 +31,7 @@ class Conditions:
 
     Args:
         table: the candidates; NaN counts as null, of which no condition is true.
+        available: `(candidates,)` bool, for which candidates alone a condition may be true; None for all.
 
     Example:
         >>> import polars as pl
@@ -37,11 +41,21 @@ class Conditions:
         [False, True, False]
     """
 
-    def __init__(self, table: pl.DataFrame) -> None:
+    def __init__(self, table: pl.DataFrame, available: Tensor | None = None) -> None:
         self._table = table.with_columns(pl.selectors.float().fill_nan(None))
-        self._masks: OrderedDict[bytes, Tensor] = OrderedDict()
-        self._most = max(_KEPT_BYTES // max(table.height, 1), 1)
-        self._lock = threading.Lock()
+        self._available, self._all_masks = available, _KeptMasks()
+        self._masks = self._all_masks if available is None else _KeptMasks()
+
+    def within(self, available: Tensor | None) -> "Conditions":
+        """Return the conditions on the same table with other candidates available; what is true of all is kept.
+
+        Args:
+            available: `(candidates,)` bool; None for all.
+        """
+        other = copy.copy(self)
+        other._available = available
+        other._masks = self._all_masks if available is None else _KeptMasks()
+        return other
 
     def mask(self, where: pl.Expr) -> Tensor:
         """Return `(candidates,)` bool, for which candidates a condition is true.
@@ -53,26 +67,26 @@ class Conditions:
             DataError: it names a column that is not there, or is not a condition.
         """
         text = condition_text(where)
-        with self._lock:
-            found = None if text is None else self._masks.get(text)
-            if found is not None and text is not None:
-                self._masks.move_to_end(text)
-                return found
-        found = self._evaluated(where)
-        if text is not None:
-            with self._lock:
-                self._masks[text] = found
-                if len(self._masks) > self._most:
-                    self._masks.popitem(last=False)
+        if text is None:
+            return self._within_available(self._evaluated(where))
+        found = self._masks.get(text)
+        if found is None:
+            of_all = self._all_masks.get(text)
+            if of_all is None:
+                of_all = self._all_masks.keep(text, self._evaluated(where))
+            found = of_all if self._available is None else self._masks.keep(text, self._within_available(of_all))
         return found
+
+    def _within_available(self, mask: Tensor) -> Tensor:
+        return mask if self._available is None else mask & self._available
 
     def _evaluated(self, where: pl.Expr) -> Tensor:
         try:
             result = self._table.select(where)
-        except pl.exceptions.PolarsError as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError) as error:
             raise DataError(
                 f"a condition on the columns {self._table.columns}",
-                f"{type(error).__name__}: {error}",
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}",
                 "where",
                 "name columns of the catalogue and compare them with values of their type",
             ) from error
@@ -84,6 +98,37 @@ class Conditions:
                 "write one condition; combine several with & or |",
             )
         return torch.from_numpy(result.to_series().fill_null(False).to_numpy(writable=True))
+
+
+@final
+class _KeptMasks:
+    """The latest masks by the text of their condition, of bounded size whoever asks for what."""
+
+    def __init__(self) -> None:
+        self._masks: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def get(self, text: bytes) -> Tensor | None:
+        with self._lock:
+            found = self._masks.get(_digest(text))
+            if found is not None:
+                self._masks.move_to_end(_digest(text))
+            return found
+
+    def keep(self, text: bytes, mask: Tensor) -> Tensor:
+        with self._lock:
+            self._masks[_digest(text)] = mask
+            if len(self._masks) > max(_KEPT_BYTES // (len(mask) + _OVERHEAD), 1):
+                self._masks.popitem(last=False)
+        return mask
+
+
+def _digest(text: bytes) -> bytes:
+    """Stand for a condition in a cache: texts may be a hundred times as long."""
+    return hashlib.blake2b(text, digest_size=32).digest()
 
 
 @final

@@ -11,10 +11,14 @@ from retrank.core.version import __version__
 from retrank.data.checks import require_rows
 from retrank.data.sources import TableLike, frame
 from retrank.embeddings.int8 import Int8Table
+from retrank.features.catalogue import Catalogue
+from retrank.index.index import Index
 from retrank.models.reranker import Reranker
+from retrank.models.retrieval import RetrievalModel
 from retrank.optim.lazy_adam import LazyAdam
 from retrank.optim.spec import OptimizerSpec
 from retrank.recommender.card import Card
+from retrank.recommender.index_choice import FACT
 from retrank.recommender.recommender import Recommender
 from retrank.recommender.refitting import refitted
 from retrank.recommender.update_models import ModelUpdate, reads_past
@@ -41,8 +45,9 @@ def update(
 
     Vocabularies grow and the models with them (`Model.grow`). The retrieval model is trained on, with the loss and the
     negatives that it was built with, on the new events and as many old ones as `replay` asks for, so that it forgets
-    little; what each query had done strictly before an event is read from the history. The index is built anew, the
-    events join the history, and the card says what was done. A ranking model is kept and grown, and to it new keys are
+    little; what each query had done strictly before an event is read from the history. The index is built anew, and
+    measured anew if it was chosen by the number of candidates, the events join the history, and the card says what was
+    done. A ranking model is kept and grown, and to it new keys are
     as unknown keys were; a `Reranker` counts co-occurrences again, over the whole history.
 
     Where training has taken a weight, it goes a part of the way: the root of the share that these rows have in all rows
@@ -130,7 +135,7 @@ def update(
         require_rows(learned, "events of queries with a past")
     optimizer = LazyAdam(lr=0.006) if optimizer is None else optimizer
     models.train_retrieval(retrieval, learned, epochs=epochs, optimizer=optimizer, batch_size=batch_size)
-    return Recommender(
+    updated = Recommender(
         retrieval=retrieval,
         space=space,
         catalogue=tables.candidates,
@@ -139,10 +144,11 @@ def update(
         queries=tables.queries,
         time=tables.events.time,
         num_retrieved=before.num_retrieved,
-        index=before.index.rebuilt(retrieval.embed_candidates(catalogue.batch).cpu(), catalogue.keys),
+        index=None if FACT in before.card.facts else _rebuilt(before.index, retrieval, catalogue),
         card=_card(before, tables, {"replayed": len(old), "epochs": epochs, "seed": seed}),
         progress=progress,
     )
+    return updated.with_unavailable(before.unavailable)
 
 
 def _recommender(given: Recommender | str | Path, progress: bool) -> Recommender:
@@ -151,6 +157,10 @@ def _recommender(given: Recommender | str | Path, progress: bool) -> Recommender
     if isinstance(given, str | Path):
         return Recommender.load(given, progress=progress)
     raise ConfigError("a Recommender, or the directory of its bundle", type(given).__name__, "update")
+
+
+def _rebuilt(index: Index, retrieval: RetrievalModel, catalogue: Catalogue) -> Index:
+    return index.rebuilt(retrieval.embed_candidates(catalogue.batch).cpu(), catalogue.keys)
 
 
 def _frame(table: TableLike | None) -> pl.DataFrame | None:

@@ -13,9 +13,11 @@ from starlette.responses import Response
 
 from retrank.core.errors import RetrankError
 from retrank.core.version import __version__
+from retrank.serving.browse_routes import browse_routes
 from retrank.serving.front import Front
 from retrank.serving.hot_routes import hot_routes
 from retrank.serving.openapi import OpenApi
+from retrank.serving.page_routes import page_routes
 from retrank.serving.replies import HttpError, error_reply
 from retrank.serving.resource_routes import resource_routes
 from retrank.serving.service import Service
@@ -42,6 +44,9 @@ def create_app(service: Service) -> Front:
     app = FastAPI(title="retrank", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     hot = hot_routes(service)
     app.router.routes[:0] = hot  # looked at first
+    if service.settings.shows_page:
+        app.include_router(page_routes())
+        app.include_router(browse_routes(service))
     app.include_router(resource_routes(service))
     app.include_router(status_routes(service))
     app.openapi = OpenApi(app, service).document  # type: ignore[method-assign]

@@ -87,7 +87,7 @@ class ListAsk:
             allow=message.allow,
             deny=[*message.deny, *hidden] if hidden else message.deny,
             **({} if message.rerank is None else {"rerank": _rerank(message.rerank)}),  # STUB
-            **({} if history is None else {"history": history}),  # STUB
+            history=history,
         )
 
 

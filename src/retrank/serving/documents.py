@@ -55,6 +55,8 @@ def with_documents(recommender: Recommender, documents: Sequence[Document]) -> R
     Raises:
         DataError: a document does not fit the catalogue.
     """
+    if not documents:
+        return recommender
     contents = {
         document.key: CandidateContent(available=False)
         if document.content is None

@@ -7,6 +7,7 @@ from typing import Any, Final, final
 import msgspec
 import polars as pl
 
+from retrank.core.errors import RetrankError
 from retrank.recommender.recommender import Recommender
 from retrank.recommender.request import Key
 from retrank.serving.documents import with_documents
@@ -93,7 +94,9 @@ class Live:
                 self._apply(changes[middle:])
                 return
             self.num_refused += 1
-            _log.warning("change %d of the store does not fit the bundle: %s", changes[0].position, error)
+            is_ours = isinstance(error, RetrankError)
+            message = "change %d of the store does not fit the bundle: %s"
+            _log.warning(message, changes[0].position, error, exc_info=not is_ours)
 
     def _bring_in(self, changes: Sequence[Change]) -> None:
         """Bring in changes, all or none of the recommender's; the rest may be brought in twice."""

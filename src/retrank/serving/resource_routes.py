@@ -1,19 +1,18 @@
 """The routes of single candidates and queries: what the store says of them, beside the bundle."""
 
-from typing import Any, Final, Literal, final
+from typing import Any, Final, final
 
 import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from retrank.core.errors import DataError
-from retrank.data.keys import KeyType
 from retrank.recommender.request import Key
 from retrank.serving.asks import typed
 from retrank.serving.documents import CandidateContent, candidate_row
 from retrank.serving.json_values import to_json
 from retrank.serving.messages import Value
+from retrank.serving.path_keys import Kind, key_in_path
 from retrank.serving.replies import HttpError, json_reply
 from retrank.serving.service import Service, Serving
 from retrank.serving.stores.records import Document
@@ -36,7 +35,6 @@ class ItemMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _item: Final = msgspec.json.Decoder(ItemMessage).decode
 _features: Final = msgspec.json.Decoder(dict[str, Value]).decode
-Kind = Literal["candidate", "query"]
 
 
 def resource_routes(service: Service) -> APIRouter:
@@ -140,18 +138,7 @@ def resource_routes(service: Service) -> APIRouter:
 
 
 def _key(serving: Serving, text: str, kind: Kind) -> Key:
-    """Read the key in a path."""
-    recommender = serving.live.recommender
-    expected: KeyType = recommender.catalogue.key_type if kind == "candidate" else recommender.queries.key_type
-    if expected == "string":
-        return text
-    if expected == "boolean":
-        if text not in ("true", "false"):
-            raise DataError("true or false", repr(text[:64]), f"key of a {kind}")
-        return text == "true"
-    if not text.removeprefix("-").isdecimal() or len(text) > 20 or not -(2**63) <= int(text) < 2**63:
-        raise DataError("an integer key", repr(text[:64]), f"key of a {kind}")
-    return int(text)
+    return key_in_path(serving.live.recommender, text, kind)
 
 
 def _described(serving: Serving, key: Key) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class Service:
         self.serving = Serving(live, remembers=settings.logs_impressions)
         self.degraded: tuple[str, ...] = ()
         self.is_draining = False
+        self.reload_error: str | None = None  # of the latest bundle, if it was refused
         self._ask_store_at = 0.0
         limits = settings.limits
         self.answers: MicroBatcher[ListAsk | Call, Any] = MicroBatcher(
@@ -161,6 +162,7 @@ class Service:
             for one in batch
         ]
         self.telemetry.batch_size.observe(len(batch))
+        self.telemetry.waiting.set(len(self.answers))
         self.telemetry.compute_seconds.observe(time.perf_counter() - started)
         return made
 

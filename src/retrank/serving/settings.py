@@ -75,6 +75,7 @@ class Settings:
         event_types: the types of events that are accepted, and what each does.
         logs_impressions: whether what was shown is kept in the store.
         logs_requests: whether a line is logged per request.
+        shows_page: whether there is the page at `/`, and the routes to look around by: who is known, and what they did.
         key_hashes: the SHA-256 digests, in hex, of the API keys that are accepted; none: everybody is let in.
         origins: the origins of pages that browsers let use the service (CORS); none by default.
 
@@ -86,6 +87,7 @@ class Settings:
     event_types: Mapping[str, Effect] = field(default_factory=lambda: EVENT_TYPES)
     logs_impressions: bool = True
     logs_requests: bool = True
+    shows_page: bool = True
     key_hashes: frozenset[str] = frozenset()
     origins: tuple[str, ...] = ()
 

@@ -1,12 +1,13 @@
 """The routes that tell how the service is: for balancers, for Prometheus and for people."""
 
 from fastapi import APIRouter
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from retrank.serving.replies import json_reply
 from retrank.serving.service import Service
+from retrank.serving.status_report import status_report
 
 __all__ = ["status_routes"]
 
@@ -34,15 +35,20 @@ def status_routes(service: Service) -> APIRouter:
             "position": live.position,
             "degraded": list(service.degraded),
             "refused_changes": live.num_refused,
+            **({} if service.reload_error is None else {"reload_error": service.reload_error}),
         }
         return json_reply(state, 503 if service.is_draining else 200)
 
     @router.get("/metrics", summary="Metrics, as Prometheus reads them")
     async def metrics() -> Response:
         """Return all metrics, of all workers together."""
-        service.telemetry.waiting.set(len(service.answers))
-        text = await run_in_threadpool(generate_latest, service.telemetry.registry)
+        text = await run_in_threadpool(service.telemetry.text)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/status", summary="How the service does, in numbers")
+    async def status() -> Response:
+        """Return what the page shows: counts and histograms since the start, of all workers together."""
+        return json_reply(await run_in_threadpool(status_report, service))
 
     @router.get("/card", summary="The card of the bundle")
     async def card() -> Response:

@@ -6,9 +6,10 @@ import time
 from typing import Any, Final, final
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
-__all__ = ["JsonLines", "Telemetry", "log_json"]
+__all__ = ["JsonLines", "Telemetry", "TextLines", "log_json", "log_text"]
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -20,10 +21,15 @@ class Telemetry:
 
     Args:
         registry: where they are registered.
+        adds_up_workers: whether the metrics of all workers are told together; they are then in files of a folder, which
+            PROMETHEUS_MULTIPROC_DIR has named since before prometheus_client was imported.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+    def __init__(self, registry: CollectorRegistry, *, adds_up_workers: bool = False) -> None:
+        self.registry = registry  # what is told
+        if adds_up_workers:
+            self.registry = CollectorRegistry()
+            MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
         self.requests = Counter(
             "retrank_requests", "Requests that were answered.", ["route", "status"], registry=registry
         )
@@ -59,7 +65,15 @@ class Telemetry:
         self.lost_impressions = Counter(
             "retrank_lost_impressions", "Lists that were shown and could not be kept.", registry=registry
         )
+        self.workers = Gauge(
+            "retrank_workers", "Processes that answer.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.workers.set(1)
         self.reloads = Counter("retrank_reloads", "Bundles that were loaded or refused.", ["result"], registry=registry)
+
+    def text(self) -> bytes:
+        """Return all metrics as Prometheus reads them."""
+        return generate_latest(self.registry)
 
 
 @final
@@ -84,9 +98,36 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
+@final
+class TextLines(logging.Formatter):
+    """Formats log records for people at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as a line, and below it the trace of an exception.
+
+        Args:
+            record: to be logged; what it has as `fields` is appended.
+        """
+        fields = getattr(record, "fields", {})
+        known = [f"{name}={value}" for name, value in fields.items() if name != "request_id"]
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        line = f"{time.strftime('%H:%M:%S')}  {level}{'  '.join([record.getMessage(), *known])}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
 def log_json() -> None:
     """Let everything that is logged go to standard error, as lines of JSON."""
+    _log_as(JsonLines())
+
+
+def log_text() -> None:
+    """Let everything that is logged go to standard error, as text."""
+    _log_as(TextLines())
+
+
+def _log_as(formatter: logging.Formatter) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # a third of the cost of a line
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -17,9 +17,9 @@ SECONDS = 60  # a busy machine may take long
 class Server:
     """A server process that may be stopped, killed, paused and started again, with what it had on its disk."""
 
-    def __init__(self):
+    def __init__(self, folder=None):
         # Not under pytest's folders: the path of a socket has little room.
-        self.folder = Path(tempfile.mkdtemp(prefix="retrank-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="retrank-", dir=folder))
         self.folder.chmod(0o755)
         self.process = None
         self.options = ()
@@ -61,8 +61,8 @@ class Server:
 
 
 class Redis(Server):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, folder=None):
+        super().__init__(folder)
         self.socket = self.folder / "redis.sock"
         self.url = f"unix://{self.socket}"
 
@@ -89,8 +89,8 @@ class Redis(Server):
 
 
 class Postgres(Server):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, folder=None):
+        super().__init__(folder)
         found = sorted(_debian_programs(), key=lambda p: int(p.parts[-3]))
         self.programs = found[-1].parent if found else Path(shutil.which("postgres")).parent
         self.url = f"postgresql://postgres@/postgres?host={self.folder}"
@@ -110,12 +110,17 @@ class Postgres(Server):
             "-N",
         ]
         subprocess.run(
-            [*line, "--locale=C"], check=True, capture_output=True, cwd=self.folder, timeout=SECONDS, **self.identity
+            [*line, "-E", "UTF8", "--locale=C", "-N", "--wal-segsize=1"],
+            check=True,
+            capture_output=True,
+            cwd=self.folder,
+            timeout=SECONDS,
+            **self.identity,
         )
 
     def command(self):
         settings = {"listen_addresses": "", "unix_socket_directories": self.folder, "fsync": "off"}
-        settings |= {"max_connections": 50, "shared_buffers": "16MB"}
+        settings |= {"max_connections": 50, "shared_buffers": "16MB", "min_wal_size": "2MB", "max_wal_size": "4MB"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [self.programs / "postgres", "-D", self.folder / "data", *options, *self.options]
 

@@ -9,18 +9,22 @@ import shlex
 import shutil
 import subprocess
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 from retrank.core.native.cache import Kept, KernelCache
+from retrank.core.native.families import Family, FamilyError, wanted_family
 from retrank.core.notices import warn_once
 from retrank.core.working import Working
 
 __all__ = ["Build", "current_build", "find_or_build", "library", "operations", "retry"]
 
 _FLAGS: Final = ("-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared")
-_VARIANTS: Final = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ())
+_OPENMP: Final = "-fopenmp"
+_VARIANTS: Final = (("-march=native", _OPENMP), ("-mcpu=native", _OPENMP), ("-march=native",), ())
+_Variants = Sequence[tuple[str, ...]]
 _SECONDS: Final = 300  # of a busy machine
 
 _log = logging.getLogger(__name__)
@@ -36,13 +40,16 @@ class Build:
         reason: why plain torch does; empty if it does not.
         compiler: the command of the compiler, if one was found.
         kept: where the library is, and the options it was built with.
-        has_just_failed: whether this process tried to build them and could not.
+        family: the processors they are for, if they are not for this one alone.
+        has_just_failed: whether this process tried to build them and could not, or could not take those that it was
+            told to take.
     """
 
     library: ctypes.CDLL | None
     reason: str = ""
     compiler: str = ""
     kept: Kept | None = None
+    family: str = ""
     has_just_failed: bool = False
 
 
@@ -52,6 +59,10 @@ def library() -> ctypes.CDLL | None:
     They are kept in `retrank/kernels` below `$XDG_CACHE_HOME`, by default `~/.cache`, one file for each version of the
     sources, compiler and processor. Not `torch.utils.cpp_extension`: that wants ninja, setuptools and half a minute
     with torch's headers, of which these sources use none.
+
+    With `RETRANK_NATIVE_FOR=x86-64-v3`, or another name of `families`, they are built for all processors of that
+    family, and any compiler's are taken: what one machine has built, another finds, which needs no compiler then. A
+    processor that is not of the family gets plain torch.
 
     A build that fails is said once, as a `RetrankWarning`, and remembered, so that the next process does not try again;
     `retrank doctor` does, and says which implementation is in use and why.
@@ -111,7 +122,7 @@ class _Process:
                 self.build = find_or_build(again=again)
             found = self.build
         if found.has_just_failed:
-            warn_once(f"the C++ kernels could not be built, so slower plain torch does their work: {found.reason}")
+            warn_once(f"there are no C++ kernels, so slower plain torch does their work: {found.reason}")
         elif found.library is None:
             _log.info("no kernels, plain torch instead: %s", found.reason)
         return found
@@ -135,34 +146,41 @@ def find_or_build(*, again: bool = False) -> Build:
     if os.environ.get("RETRANK_NATIVE", "1") == "0":
         return Build(None, "switched off by RETRANK_NATIVE=0")
     compiler: list[str] = []
+    name = ""
     try:
-        compiler = _compiler()
+        family = wanted_family()
         sources, cache = _sources(), KernelCache.of_this_user()
-        key = _key(compiler, sources)
+        if family is None:
+            compiler = _compiler()
+            key = _key(compiler, sources)
+        else:
+            name, key = family.name, _key_for(family, sources)
         if again:
             cache.forget_failures()
         kept, failure = _loadable(cache.find(key)), cache.failure(key)
         if kept is None and failure is None:
-            kept = _built(compiler, sources, cache, key)
+            compiler = compiler or _compiler_without(cache, name)
+            kept = _built(compiler, sources, cache, key, _VARIANTS if family is None else _variants_for(family))
         if kept is None:
-            return Build(None, f"an earlier build failed: {failure or cache.failure(key)}", shlex.join(compiler))
-        return Build(ctypes.CDLL(str(kept.path)), "", shlex.join(compiler), kept)
-    except _BuildError as error:
-        return Build(None, str(error), shlex.join(compiler), has_just_failed=True)
+            reason = f"an earlier build failed: {failure or cache.failure(key)}"
+            return Build(None, reason, shlex.join(compiler), family=name)
+        return Build(ctypes.CDLL(str(kept.path)), "", shlex.join(compiler), kept, name)
+    except (_BuildError, FamilyError) as error:
+        return Build(None, str(error), shlex.join(compiler), family=name, has_just_failed=True)
     except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:  # also: no home, odd $CXX
-        return Build(None, str(error), shlex.join(compiler))
+        return Build(None, str(error), shlex.join(compiler), family=name)
 
 
 class _BuildError(Exception):
     """A compiler that is there, and does not make kernels that can be loaded."""
 
 
-def _built(compiler: list[str], sources: list[Path], cache: KernelCache, key: str) -> Kept | None:
+def _built(compiler: list[str], sources: list[Path], cache: KernelCache, key: str, variants: _Variants) -> Kept | None:
     """Build the library, unless another process does so at the same time; None if it has failed."""
     with Working(f"building the C++ kernels of retrank with {compiler[0]}, once for this machine"), cache.lock():
         kept = _loadable(cache.find(key))
         if kept is None and cache.failure(key) is None:
-            return _compile(compiler, sources, cache, key)
+            return _compile(compiler, sources, cache, key, variants)
         return kept
 
 
@@ -177,6 +195,24 @@ def _key(compiler: list[str], sources: list[Path]) -> str:
     return hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
 
 
+def _key_for(family: Family, sources: list[Path]) -> str:
+    """Return a key that is the same on every machine and with every compiler."""
+    identity = [*(path.read_bytes() for path in sources), repr((_FLAGS, _variants_for(family))).encode()]
+    return hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
+
+
+def _variants_for(family: Family) -> _Variants:
+    return ((*family.options, _OPENMP), family.options)
+
+
+def _compiler_without(cache: KernelCache, family: str) -> list[str]:
+    """Return a compiler, since no library is kept; on a machine that has none, one should have been."""
+    try:
+        return _compiler()
+    except OSError as error:
+        raise FamilyError(f"{cache.folder} has no kernels for {family} that load, and there is {error}") from error
+
+
 def _compiler() -> list[str]:
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     for name in names:
@@ -186,11 +222,11 @@ def _compiler() -> list[str]:
     raise OSError(f"no C++ compiler named {' or '.join(names)}")
 
 
-def _compile(compiler: list[str], sources: list[Path], cache: KernelCache, key: str) -> Kept:
+def _compile(compiler: list[str], sources: list[Path], cache: KernelCache, key: str, variants: _Variants) -> Kept:
     """Keep the library of the first variant that compiles and loads, or remember why there is none."""
     reason = ""
     with cache.draft() as draft:
-        for number, variant in enumerate(_VARIANTS):
+        for number, variant in enumerate(variants):
             built = draft / f"{number}.so"
             units = [str(path) for path in sources if path.suffix == ".cpp"]
             try:

@@ -23,6 +23,7 @@ except ImportError:  # not POSIX
 __all__ = ["Kept", "KernelCache"]
 
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+_ADMINISTRATOR: Final = 0  # who could change what this process runs in any case
 _DRAFT: Final = ".build-"
 _LONGEST_BUILD: Final = (
     600  # seconds after which a build that holds the lock counts as hung, and its draft as left over
@@ -43,7 +44,8 @@ class KernelCache:
     """A folder of this user's alone.
 
     Loading a library runs its code, so a folder or file that belongs to another user, that others may write to, or that
-    is a link is not trusted: such a file is built anew, such a folder is refused.
+    is a link is not trusted: such a file is built anew, such a folder is refused. The administrator counts as oneself:
+    an image holds what root has built, and the user who runs it cannot replace that.
 
     Args:
         folder: made if it is not there.
@@ -155,7 +157,7 @@ def _wait_for(handle: int) -> None:
 
 def _is_private(path: Path, is_kind: Callable[[int], bool]) -> bool:
     status = path.lstat()  # of a link itself, which might point elsewhere in a moment
-    is_own = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    is_own = not hasattr(os, "geteuid") or status.st_uid in (_ADMINISTRATOR, os.geteuid())
     return is_own and is_kind(status.st_mode) and not status.st_mode & _WRITABLE_BY_OTHERS
 
 

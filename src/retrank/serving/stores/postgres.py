@@ -13,7 +13,7 @@ from retrank.core.extras import optional
 from retrank.recommender.request import Key
 from retrank.serving.stores.encoding import format_key, format_values, pack_floats, parse_key, parse_keys, unpack_floats
 from retrank.serving.stores.pool import Pool
-from retrank.serving.stores.postgres_schema import CHANGES, SCHEMA, SESSION, VERSION
+from retrank.serving.stores.postgres_schema import CHANGES, IS_THERE, POSITION, SCHEMA, SESSION, VERSION
 from retrank.serving.stores.records import Change, Document, Event, Impression, Kind
 from retrank.serving.stores.store import Store, check_page
 from retrank.serving.stores.watch import Watch
@@ -81,7 +81,7 @@ class PostgresStore(Store):
 
     def __init__(self, url: str, timeout: float = 2.0) -> None:
         self._driver = optional("psycopg", extra="postgres")
-        self._url, self._timeout = url, timeout
+        self._timeout = timeout
         try:
             self._parameters = self._driver.conninfo.conninfo_to_dict(url)
         except self._driver.Error as error:
@@ -104,8 +104,8 @@ class PostgresStore(Store):
         with self._connection() as connection:
             rows = connection.execute(
                 "select retrank.append_events("
-                "%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::float8[], %s::text[])",
-                [list(column) for column in columns],
+                "%s, %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::float8[], %s::text[])",
+                [self._identity, *(list(column) for column in columns)],
             )
         new = {number for (number,) in rows}
         return [number in new for number in range(1, len(events) + 1)]
@@ -116,7 +116,8 @@ class PostgresStore(Store):
         columns = zip(*((d.kind, format_key(d.key), d.content) for d in documents), strict=True)
         with self._connection() as connection:
             connection.execute(
-                "select retrank.put(%s::text[], %s::text[], %s::bytea[])", [list(column) for column in columns]
+                "select retrank.put(%s, %s::text[], %s::text[], %s::bytea[])",
+                [self._identity, *(list(column) for column in columns)],
             )
 
     def get(self, kind: Kind, key: Key) -> Document | None:  # noqa: D102
@@ -130,7 +131,9 @@ class PostgresStore(Store):
 
     def position(self) -> int:  # noqa: D102
         with self._connection() as connection:
-            return int(connection.execute("select position from retrank.positions where name = 'changes'")[0][0])
+            position, identity = connection.execute(POSITION)[0]
+        self._require(identity)
+        return int(position)
 
     def changes(self, after: int, limit: int = 10_000) -> list[Change]:  # noqa: D102
         check_page(after, limit)
@@ -159,8 +162,8 @@ class PostgresStore(Store):
         with self._connection() as connection:
             connection.execute(
                 "select retrank.log_impressions("
-                "%s::text[], %s::text[], %s::bigint[], %s::text[], %s::bytea[], %s::bytea[], %s::text[])",
-                [list(column) for column in columns],
+                "%s, %s::text[], %s::text[], %s::bigint[], %s::text[], %s::bytea[], %s::bytea[], %s::text[])",
+                [self._identity, *(list(column) for column in columns)],
             )
 
     def impressions(self, after: int = 0, limit: int = 10_000) -> list[tuple[int, Impression]]:  # noqa: D102
@@ -213,22 +216,21 @@ class PostgresStore(Store):
                 yield connection
         except (driver.OperationalError, driver.InterfaceError, driver.errors.ReadOnlySqlTransaction) as error:
             fix = "check that the server runs, who may connect and the space on its disk"
-            got = f"{type(error).__name__}: {error}".strip()
-            raise StoreUnavailableError("a server that answers in time", got, self._where, fix) from error
+            raise StoreUnavailableError("a server that answers in time", _said(error), self._where, fix) from error
         except driver.Error as error:
-            got = f"{type(error).__name__}: {error}".strip()
-            raise StorageError("a sound store of events", got, self._where, "restore the database") from error
+            fix = "restore the database"
+            raise StorageError("a sound store of events", _said(error), self._where, fix) from error
 
     def _connect(self) -> _Connection:
         given = {"connect_timeout": _CONNECT_SECONDS} | self._parameters
         connection = _Connection(self._driver.connect(**given, autocommit=True), self._watch)
         try:
-            *_, is_there, encoding = connection.execute(
+            *_, encoding = connection.execute(
                 SESSION, {"milliseconds": str(int(self._timeout * 1_000))}, prepare=False
             )[0]
             if encoding != "UTF8":
                 raise ConfigError("a database with the encoding UTF8", encoding, self._where)
-            if not is_there:
+            if not connection.execute(IS_THERE, prepare=False)[0][0]:
                 self._create(connection)
             self._recognise(connection)
         except BaseException:
@@ -243,6 +245,9 @@ class PostgresStore(Store):
             raise StorageError(f"a store of version {VERSION}", f"version {version}", self._where, fix)
         if self._identity is None:
             self._identity = identity
+        self._require(identity)
+
+    def _require(self, identity: str) -> None:
         if identity != self._identity:
             fix = "bring the database back, or open the store again"
             raise StorageError(f"the store {self._identity}", f"the store {identity}", self._where, fix)
@@ -256,12 +261,17 @@ class PostgresStore(Store):
                 "bring the database back, or open the store again",
             )
         connection.run(f"begin; select pg_advisory_xact_lock({_CREATION_LOCK})")
-        if connection.execute("select to_regclass('retrank.store') is null", prepare=False) == [(True,)]:
+        if not connection.execute(IS_THERE, prepare=False)[0][0]:
             connection.run(SCHEMA)
             connection.execute(
                 "insert into retrank.store values (%s, %s)", (secrets.token_hex(16), VERSION), prepare=False
             )
         connection.run("commit")
+
+
+def _said(error: "psycopg.Error") -> str:
+    """Return what went wrong, without the statement and the hints that the server adds."""
+    return f"{type(error).__name__}: {error.diag.message_primary or ' '.join(str(error).split())}"
 
 
 def _change(position: int, name: str | None, *rest: Any) -> Change:

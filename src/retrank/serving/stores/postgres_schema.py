@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["CHANGES", "SCHEMA", "SESSION", "VERSION"]
+__all__ = ["CHANGES", "IS_THERE", "POSITION", "SCHEMA", "SESSION", "VERSION"]
 
 VERSION: Final = 1
 
@@ -33,12 +33,22 @@ create table retrank.impressions (
     scores bytea not null, probabilities bytea not null, bundle text not null
 );
 
+-- A store in the place of the one that was opened, e.g. an older one after a restore, is not written to.
+create function retrank.recognise(expected text) returns void language plpgsql as $$
+begin
+    if not exists (select from retrank.store s where s.identity = expected) then
+        raise exception 'another store than %', expected;
+    end if;
+end $$;
+
 create function retrank.append_events(
+    expected text,
     ids text[], queries text[], candidates text[], types text[], times bigint[], numbers double precision[],
     list_ids text[]
 ) returns setof bigint language plpgsql as $$
 declare last bigint;
 begin
+    perform retrank.recognise(expected);
     select p.position into strict last from retrank.positions p where p.name = 'changes' for update;
     return query insert into retrank.events as e
         select last + t.n, t.a, t.b, t.c, t.d, t.e, t.f, t.g
@@ -53,9 +63,11 @@ begin
     end if;
 end $$;
 
-create function retrank.put(kinds text[], keys text[], contents bytea[]) returns void language plpgsql as $$
+create function retrank.put(expected text, kinds text[], keys text[], contents bytea[])
+returns void language plpgsql as $$
 declare last bigint; n integer;
 begin
+    perform retrank.recognise(expected);
     select p.position into strict last from retrank.positions p where p.name = 'changes' for update;
     for n in 1 .. cardinality(kinds) loop
         insert into retrank.documents as d values (last + n, kinds[n], keys[n], contents[n])
@@ -65,10 +77,12 @@ begin
 end $$;
 
 create function retrank.log_impressions(
+    expected text,
     list_ids text[], queries text[], times bigint[], keys text[], scores bytea[], probabilities bytea[], bundles text[]
 ) returns void language plpgsql as $$
 declare last bigint;
 begin
+    perform retrank.recognise(expected);
     perform set_config('synchronous_commit', 'off', true);  -- of this transaction
     update retrank.positions p set position = p.position + cardinality(list_ids) where p.name = 'impressions'
         returning p.position - cardinality(list_ids) into strict last;
@@ -79,13 +93,20 @@ begin
 end $$;
 """
 
+# Read from the catalogue: to_regclass may answer from a cache that is older than the lock under which it is asked.
+IS_THERE: Final = "select exists (select from pg_tables where schemaname = 'retrank' and tablename = 'store')"
+
 SESSION: Final = """
 select set_config('statement_timeout', %(milliseconds)s, false),
     set_config('idle_in_transaction_session_timeout', %(milliseconds)s, false),
     set_config('default_transaction_isolation', 'read committed', false),
     set_config('synchronous_commit', case current_setting('synchronous_commit') when 'off' then 'on'
         else current_setting('synchronous_commit') end, false),
-    to_regclass('retrank.store') is not null, current_setting('server_encoding')
+    current_setting('server_encoding')
+"""
+
+POSITION: Final = """
+select p.position, s.identity from retrank.positions p cross join retrank.store s where p.name = 'changes'
 """
 
 CHANGES: Final = """

@@ -66,6 +66,7 @@ class RedisStore(Store):
         self._process, self._is_closed = os.getpid(), False
         self._append = self._client.register_script(scripts.APPEND)
         self._put = self._client.register_script(scripts.PUT)
+        self._get = self._client.register_script(scripts.GET)
         self._log = self._client.register_script(scripts.LOG)
         self._changes = self._client.register_script(scripts.CHANGES)
         try:
@@ -97,7 +98,9 @@ class RedisStore(Store):
     def get(self, kind: Kind, key: Key) -> Document | None:  # noqa: D102
         wanted = Document(kind, key, None)
         with self._asking():
-            content = self._client.hget(scripts.DOCUMENTS, _field(kind, wanted.key))
+            content = self._get(
+                keys=[scripts.STORE, scripts.DOCUMENTS], args=[self._identity, _field(kind, wanted.key)]
+            )
         return None if content is None else Document(kind, key, _content(content))
 
     def position(self) -> int:  # noqa: D102

@@ -94,6 +94,8 @@ redis.call('HSET', KEYS[1], 'impressions', string.format('%.0f', position))
 """
 )
 
+GET: Final = _RECOGNISE + "return redis.call('HGET', KEYS[2], ARGV[2])"
+
 # Read together, so that a document that moves to a later position is not missed in between.
 CHANGES: Final = (
     _RECOGNISE

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from retrank.recommender.request import Key
 from retrank.serving.stores.encoding import format_values, pack_floats, parse_keys, unpack_floats
 from retrank.serving.stores.pool import Pool
 from retrank.serving.stores.records import Change, Document, Event, Impression, Kind
-from retrank.serving.stores.sqlite_file import SqliteFile, sqlite_errors
+from retrank.serving.stores.sqlite_file import SqliteFile, is_busy, sqlite_errors
 from retrank.serving.stores.store import Store, check_page
 
 __all__ = ["SqliteStore"]
@@ -28,6 +29,7 @@ _DOCUMENT: Final = """
 insert into documents values (?, ?, ?, ?)
 on conflict (kind, key) do update set position = excluded.position, content = excluded.content
 """
+_PAUSE: Final = 0.001  # seconds between two looks at the lock; it is held for as long as a disk takes
 _PAGE: Final = 1_000  # impressions deleted while others wait
 
 
@@ -51,9 +53,10 @@ class SqliteStore(Store):
     def __init__(self, path: Path, timeout: float = 5.0) -> None:
         self._file = SqliteFile(path, timeout)
         self._timeout = timeout
-        # SQLite lets other writers sleep and try again; threads of one process wait for each other in turn instead.
-        self._writing = threading.Lock()
         self._pool = Pool(self._file.connect, self._file.where)
+        # Threads of one process take turns to write; only processes compete for SQLite's lock.
+        self._turn = threading.Lock()
+        self._writers = Pool(lambda: self._file.connect(waits=False), self._file.where)
         with self._reading() as connection:
             self._identity = str(connection.execute("select identity from store").fetchone()[0])
 
@@ -145,6 +148,7 @@ class SqliteStore(Store):
 
     def close(self) -> None:  # noqa: D102
         self._pool.close()
+        self._writers.close()
         self._file.release()
 
     @contextmanager
@@ -155,20 +159,33 @@ class SqliteStore(Store):
     @contextmanager
     def _transaction(self, synchronous: str | None = None) -> Iterator[sqlite3.Connection]:
         """Be the one writer; what is written is kept as a whole, or not at all if there is an error."""
-        if not self._writing.acquire(timeout=self._timeout):
+        if not self._turn.acquire(timeout=self._timeout):
             raise StoreUnavailableError("the turn to write", f"none in {self._timeout} s", self._file.where)
         try:
-            with self._reading() as connection:
+            with sqlite_errors(self._file.where), self._writers.borrowed() as connection:
                 self._file.require_same()
                 if synchronous:
                     connection.execute(f"pragma synchronous = {synchronous}")
-                connection.execute("begin immediate")
+                self._begin(connection)
                 yield connection
                 connection.execute("commit")
                 if synchronous:
                     connection.execute("pragma synchronous = full")
         finally:
-            self._writing.release()
+            self._turn.release()
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Take SQLite's lock. Its own waiting looks ten times a second, and others who write on and on shut it out."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                connection.execute("begin immediate")
+            except sqlite3.OperationalError as error:
+                if time.monotonic() > deadline or not is_busy(error):
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
 
 
 def _position(connection: sqlite3.Connection) -> int:

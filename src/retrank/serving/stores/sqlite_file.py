@@ -12,10 +12,11 @@ from weakref import WeakSet
 
 from retrank.core.errors import ConfigError, StorageError, StoreUnavailableError
 
-__all__ = ["SqliteFile", "sqlite_errors"]
+__all__ = ["SqliteFile", "is_busy", "sqlite_errors"]
 
 _APPLICATION: Final = 0x72657472  # "retr", in the header of the file
 _VERSION: Final = 1
+_SMALLEST: Final = 512  # bytes of a database
 # A key has no declared type, so that SQLite keeps 7 apart from '7'; x'00' and x'01' are the booleans.
 _SCHEMA: Final = (
     "create table store (identity text not null, position integer not null)",
@@ -59,6 +60,7 @@ class SqliteFile:
             with suppress(FileExistsError):  # SQLite gives the files that it puts beside this one the same mode
                 os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             self._identity = _identity(self._path)
+            size = self._path.stat().st_size
         if self._identity in _INHERITED:
             # SQLite keeps its locks in tables of the process, and takes those of the parent for its own.
             fix = "open the store after the fork, or start processes by 'spawn'"
@@ -66,11 +68,16 @@ class SqliteFile:
                 "a file that this process did not inherit open by a fork", "one that it did", self.where, fix
             )
         _OPEN.add(self)
+        if 0 < size < _SMALLEST:  # SQLite takes it for empty
+            raise StorageError("a store of events", "another file", self.where, "name another file")
         with sqlite_errors(self.where):
             self._create()
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self, *, waits: bool = True) -> sqlite3.Connection:
         """Open the file.
+
+        Args:
+            waits: whether SQLite waits for locks; else it refuses at once, and the caller tries again.
 
         Returns:
             A connection without transactions of its own, each of whose commits is on the disk when it is done.
@@ -82,7 +89,10 @@ class SqliteFile:
         connection = self._open()
         try:
             connection.execute("pragma synchronous = full")
+            connection.execute("pragma fullfsync = on")  # macOS: not only as far as the memory of the drive
             _recognise(connection, self.where)
+            if not waits:
+                connection.execute("pragma busy_timeout = 0")
         except BaseException:
             connection.close()
             raise
@@ -136,7 +146,8 @@ class SqliteFile:
             connection.close()
 
 
-os.register_at_fork(after_in_child=SqliteFile.note_fork)
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(after_in_child=SqliteFile.note_fork)
 
 
 @contextmanager
@@ -162,6 +173,15 @@ def sqlite_errors(where: str) -> Iterator[None]:
             raise StorageError("a sound store of events", got, where, fix) from error
         fix = "check the disk, the permissions and who else writes"
         raise StoreUnavailableError("a file of SQLite that can be read and written", got, where, fix) from error
+
+
+def is_busy(error: sqlite3.OperationalError) -> bool:
+    """Tell whether somebody else holds a lock, so that trying again may help.
+
+    Args:
+        error: what SQLite reported.
+    """
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 @contextmanager
@@ -201,6 +221,6 @@ def _switched_to_wal(connection: sqlite3.Connection, *, is_last: bool) -> bool:
     try:
         return _first(connection, "pragma journal_mode = wal") == "wal"
     except sqlite3.OperationalError as error:
-        if is_last or error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if is_last or not is_busy(error):
             raise
         return False

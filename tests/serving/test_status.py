@@ -1,0 +1,70 @@
+"""What /status tells: numbers from the metrics, which only grow."""
+
+import pytest
+from prometheus_client import CollectorRegistry, Histogram
+from starlette.testclient import TestClient
+from tests.serving.film_world import FILMS, USERS, film_service
+
+from retrank.core.errors import StoreUnavailableError
+from retrank.serving.status_report import histograms
+
+
+@pytest.fixture
+def served(tmp_path):
+    service, app = film_service(tmp_path, logs_requests=False)
+    with TestClient(app) as client:
+        yield service, client
+
+
+def test_requests_times_and_events_are_counted(served):
+    _, client = served
+    before = client.get("/status").json()
+    for user in USERS:
+        assert client.post("/recommend", json={"query": user}).status_code == 200
+    client.post("/recommend", json={"query": "ann", "size": 3})
+    client.post("/events", json={"events": [{"query": "ann", "candidate": "f1", "type": "like"}]})
+    after = client.get("/status").json()
+    assert "/recommend 200" not in before["requests"]
+    assert after["requests"]["/recommend 200"] == len(USERS)
+    assert after["requests"]["/recommend 422"] == 1
+    assert after["requests"]["/events 200"] == 1
+    assert after["events"] == {"like": 1}
+    times = after["seconds"]["/recommend"]
+    assert times["counts"][-1] == len(USERS) + 1
+    assert times["counts"] == sorted(times["counts"])
+    assert len(times["counts"]) == len(times["bounds"]) + 1
+    assert after["batch_size"]["counts"][-1] > before["batch_size"]["counts"][-1]
+
+
+def test_what_serves_is_named(served):
+    status = served[1].get("/status").json()
+    assert status["stages"] == ["ItemKNN"]
+    assert status["index"] is None
+    assert (status["num_candidates"], status["num_queries"]) == (len(FILMS), len(USERS))
+    assert status["workers"] == 1
+    assert status["store"] == {"kind": "Sqlite", "answers": True, "position": 0, "known": 0, "refused_changes": 0}
+
+
+def test_a_store_that_does_not_answer_is_told(served, monkeypatch):
+    service, client = served
+
+    def down(*_):
+        raise StoreUnavailableError("a store", "none", "here")
+
+    monkeypatch.setattr(type(service.store), "position", down)
+    assert client.get("/status").json()["store"]["answers"] is False
+
+
+def test_answers_tell_how_long_they_took(served):
+    duration = served[1].post("/recommend", json={"query": "ann"}).headers["server-timing"]
+    assert duration.startswith("app;dur=")
+    assert 0 < float(duration.removeprefix("app;dur=")) < 60_000
+
+
+def test_histograms_are_read_by_label():
+    registry = CollectorRegistry()
+    histogram = Histogram("time", "Of.", ["route"], buckets=(1, 2), registry=registry)
+    for value in (0.5, 1.5, 1.5, 7):
+        histogram.labels("a").observe(value)
+    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    assert histograms(samples, "time", "route") == {"a": {"bounds": [1, 2], "counts": [1, 3, 4], "sum": 10.5}}
