@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from tests.command_line import retrank
+from tests.export.lists import same_list
 
 import retrank as rr
-from tests.export.lists import same_list
 
 QUERIES = 1000
 

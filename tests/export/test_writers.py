@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from tests.export import world
 
 import retrank as rr
-from tests.export import world
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the clients

@@ -88,6 +88,7 @@ class Runner:
         self.candidates: list[Any] = keys
         self._row_of = {key: row for row, key in enumerate(keys)}
         self._vectors = np.load(folder / "candidates" / "vectors.npy")
+        self._available = np.load(folder / "candidates" / "available.npy")
         self._counts = np.load(folder / "candidates" / "counts.npy")
         self._popular = np.argsort(-self._counts, kind="stable")
         self._of_candidates = _load(folder / "candidates" / "features.npz")
@@ -122,13 +123,14 @@ class Runner:
         if k < 1:
             raise ValueError(f"expected k >= 1, got {k}")
         asked, k = self._look_up(query), min(k, len(self.candidates))
-        allowed, unseen = np.ones(len(self.candidates), dtype=bool), np.ones(len(self.candidates), dtype=bool)
+        allowed, unseen = self._available.copy(), self._available.copy()
         unseen[asked.seen] = False
         if allow is not None:
             allowed[:] = False
-            allowed[self._rows(allow)] = True
+            rows = self._rows(allow)
+            allowed[rows] = self._available[rows]
         allowed[self._rows(deny)] = False
-        is_standard = exclude_seen and bool(allowed.all())
+        is_standard = exclude_seen and np.array_equal(allowed, self._available)
         allowed &= unseen | (not exclude_seen)
         if not asked.is_usable:
             rows = self._popular[allowed[self._popular]][:k]
