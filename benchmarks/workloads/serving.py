@@ -7,7 +7,7 @@ from benchmarks.environments import FOLDER
 from benchmarks.workload import Case, Contender, Goal, Job, Workload, repeated
 
 BUNDLE, LARGE_BUNDLE = FOLDER / "data" / "serving_bundle", FOLDER / "data" / "large_serving_bundle"
-REQUESTS, K, DEPTH = 200, 10, 100
+REQUESTS, K, DEPTH, TIMES_ALL, CLUSTERS = 200, 10, 100, 20, 1_000
 MILLION, DIM = 1_000_000, 64
 EVENTS, QUERIES, CANDIDATES = 5_000_000, 200_000, 100_000
 
@@ -62,6 +62,19 @@ def bulk(*, ranked: bool) -> Job:
     return repeated(lambda: recommender.recommend_many(everyone, k=K), len(everyone))
 
 
+def to_file(workers: int | None) -> Job:
+    """Write the lists of all users, many times over, into a Parquet file; the bundle is loaded each time."""
+    import polars as pl
+
+    import retrank as rr
+
+    recommender = loaded(ranked=True)
+    users = pl.concat([recommender.queries.index.keys] * TIMES_ALL).to_frame(recommender.query)
+    asked, out = BUNDLE.with_name("bulk_users.parquet"), BUNDLE.with_name(f"bulk_lists_{workers}.parquet")
+    users.write_parquet(asked)
+    return repeated(lambda: rr.recommender.recommend_to_file(BUNDLE, out, asked, K, workers=workers), len(users))
+
+
 def arithmetic(*, ranked: bool, lists: int = 1) -> Job:
     """Do the products of a request in plain torch: of the query's tower, the catalogue, and the ranking."""
     import torch
@@ -87,8 +100,10 @@ def arithmetic(*, ranked: bool, lists: int = 1) -> Job:
     return repeated(multiply, REQUESTS // lists * lists)
 
 
-def world(events: int, queries: int, candidates: int, *, text: bool = False) -> tuple[object, object, object]:
-    """Return a table of events and one of candidates, and a model of a random vector each."""
+def world(
+    events: int, queries: int, candidates: int, *, text: bool = False, clusters: int = 0
+) -> tuple[object, object, object]:
+    """Return a table of events and one of candidates, and a model of a random vector each, in clusters if wanted."""
     import numpy as np
     import polars as pl
     import torch
@@ -121,8 +136,11 @@ def world(events: int, queries: int, candidates: int, *, text: bool = False) -> 
         space.schema["query"], space.schema["candidate"], rr.tasks.Retrieval(), dim=DIM - 1
     )
     with torch.no_grad():
+        centres = torch.randn(clusters, DIM - 1)
         for table_ in (model.query, model.candidate):
             table_.weight.normal_()
+            if clusters:
+                table_.weight.mul_(0.7).add_(centres[torch.randint(clusters, (len(table_.weight),))])
     return table, songs, (space, model)
 
 
@@ -145,16 +163,21 @@ def among(events: int, queries: int) -> Job:
     return repeated(ask, REQUESTS)
 
 
-def large(rules: Callable[[], dict[str, object]]) -> Job:
+def large(rules: Callable[[], dict[str, object]], *, clusters: int = 0, exact: bool = True) -> Job:
+    import retrank as rr
+
     one_thread()
-    recommender = serving(200_000, 10_000, MILLION)
-    arguments = rules()
+    table, songs, (space, model) = world(200_000, 10_000, MILLION, clusters=clusters)
+    index = model.build_index(space.catalogue(songs, key="candidate")) if exact else None
+    recommender = rr.Recommender(retrieval=model, space=space, catalogue=songs, history=table, index=index)
+    arguments, facts = rules(), recommender.card.facts.get("index")
 
     def ask() -> None:
         for key in range(5):
             recommender.recommend({"query": key}, k=K, **arguments)
 
-    return repeated(ask, 5)
+    note = "" if facts is None else f"{facts['factory']}, recall@10 {facts['recall@10']}, @100 {facts['recall@100']}"
+    return repeated(ask, 5, note)
 
 
 def nothing() -> dict[str, object]:
@@ -212,6 +235,8 @@ TOWER_LIMIT, STAGES_LIMIT = "limit: products of two towers", "limit: products of
 FEW, MANY = "retrank, 1,000 known queries", "retrank, 1,000,000 known queries and 50,000,000 events"
 ALL, WHERE, ALLOW = "retrank, all candidates", "retrank, a condition keeps half", "retrank, an allow-list keeps half"
 READ = "limit: reading the embeddings once"
+CHOSEN, CHOSEN_WHERE = "retrank, the index that is chosen", "retrank, the index that is chosen, a condition keeps half"
+ONE_WORKER, ALL_CORES = "retrank, one worker", "retrank, a worker for each core"
 OURS = ("torch", "retrank")
 
 WORKLOAD = Workload(
@@ -263,6 +288,32 @@ WORKLOAD = Workload(
                 Contender(READ, reading, "limit"),
             ],
             [Goal(ALL, READ, rate=1 / 1.5), Goal(WHERE, ALL, rate=0.95), Goal(ALLOW, ALL, rate=0.95)],
+        ),
+        Case(
+            "index_choice",
+            "1,000,000 candidates x 64 in 1,000 clusters, one request at a time, on one core",
+            "requests",
+            [
+                Contender(CHOSEN, partial(large, nothing, clusters=CLUSTERS, exact=False), "ours", libraries=OURS),
+                Contender(
+                    CHOSEN_WHERE,
+                    partial(large, half_by_condition, clusters=CLUSTERS, exact=False),
+                    "ours",
+                    libraries=OURS,
+                ),
+                Contender(ALL, partial(large, nothing, clusters=CLUSTERS), "ours", libraries=OURS),
+            ],
+            [Goal(CHOSEN, ALL, rate=3.0)],
+        ),
+        Case(
+            "bulk_file",
+            "MovieLens-100K, two-stage lists for 18,860 queries into a Parquet file",
+            "queries",
+            [
+                Contender(ONE_WORKER, partial(to_file, 1), "ours", libraries=OURS),
+                Contender(ALL_CORES, partial(to_file, None), "ours", libraries=OURS),
+            ],
+            note="With the time that it takes to load the bundle.",
         ),
         Case(
             "start",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from retrank.cli import bulk, cleaning, commands, serving, stored
+from retrank.cli import bulk, cleaning, commands, exporting, serving, stored
 from retrank.cli.config import DataConfig, RunConfig, load_config, quickstart_config
 from retrank.cli.doctor import doctor as tell
 from retrank.core.errors import ConfigError, RetrankError
@@ -180,6 +180,7 @@ def events(
 
 
 serving.add_commands(app)
+app.add_typer(exporting.app)
 
 
 @app.command()

@@ -72,6 +72,10 @@ def _serve(
     impressions: Annotated[
         bool, typer.Option(help="Keep in the store which lists were shown.", envvar=_variable("IMPRESSIONS"))
     ] = True,
+    page: Annotated[
+        bool,
+        typer.Option(help="Show the page at /, and tell who is known and what they did.", envvar=_variable("PAGE")),
+    ] = True,
     max_k: Annotated[int, typer.Option(min=1, help="The longest list.", envvar=_variable("MAX_K"))] = 1_000,
     max_body: Annotated[
         int, typer.Option(min=1, help="The largest body of a request, in bytes.", envvar=_variable("MAX_BODY"))
@@ -94,6 +98,7 @@ def _serve(
         event_types={**settings.EVENT_TYPES, **effects_of(event_type)},
         logs_impressions=impressions,
         logs_requests=log_requests,
+        shows_page=page,
         key_hashes=frozenset() if keys is None else known_keys.read_key_hashes(keys),
         origins=_origins(origin),
     )

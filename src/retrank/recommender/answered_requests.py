@@ -62,7 +62,9 @@ def _ranked_lists(parts: AnyParts, answers: Answers) -> list[RankedList]:
     keys = parts.candidates.catalogue.keys[all_rows.numpy()].tolist()  # of missing places, any key
     there = zip(keys, answers.scores.tolist(), all_rows.tolist(), answers.origins.tolist(), strict=True)
     lengths = (all_rows >= 0).sum(dim=1).tolist()  # missing places are at the end
+    certain = [1.0] * all_rows.shape[1]
+    probabilities = [certain] * len(lengths) if answers.probabilities is None else answers.probabilities.tolist()
     return [
-        RankedList(of_keys[:length], scores[:length], rows[:length], stage_of(parts, origin))
-        for length, (of_keys, scores, rows, origin) in zip(lengths, there, strict=True)
+        RankedList(of_keys[:length], scores[:length], rows[:length], stage_of(parts, origin), of_places[:length])
+        for length, of_places, (of_keys, scores, rows, origin) in zip(lengths, probabilities, there, strict=True)
     ]

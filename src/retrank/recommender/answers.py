@@ -20,7 +20,18 @@ from retrank.recommender.request import Key, Request
 from retrank.recommender.rules import rows_of_keys
 from retrank.recommender.stages import rank
 
-__all__ = ["MODELS", "NO_ROWS", "POPULAR", "SIMILAR", "Answers", "Rules", "answer", "rules_of", "similar_candidates"]
+__all__ = [
+    "MODELS",
+    "NO_ROWS",
+    "POPULAR",
+    "SIMILAR",
+    "Answers",
+    "Rules",
+    "answer",
+    "excluded_rows",
+    "rules_of",
+    "similar_candidates",
+]
 
 MODELS: Final = 0
 """Origin of lists that the models, or the baseline, make."""
@@ -42,11 +53,13 @@ class Answers(NamedTuple):
         scores: `(queries, k)` float32, best first; -inf where a list is shorter.
         rows: `(queries, k)` int64 rows of the catalogue; -1 where a list is shorter.
         origins: `(queries,)` int64, where each list is from: `MODELS`, `SIMILAR` or `POPULAR`.
+        probabilities: `(queries, k)` float64, of each candidate to be in its place; None where all are certain.
     """
 
     scores: Tensor
     rows: Tensor
     origins: Tensor
+    probabilities: Tensor | None = None
 
 
 @final
@@ -71,6 +84,10 @@ class Rules:
     def denied_of(self, index: Tensor) -> Jagged:
         """Return the denied rows of some queries."""
         return self.denied.take(torch.zeros_like(index) if len(self.denied) == 1 else index)
+
+    def take(self, index: Tensor) -> "Rules":
+        """Return the rules of some queries."""
+        return replace(self, denied=self.denied_of(index))
 
     def standard(self, num_retrieved: int) -> "Rules":
         """Return the rules of standard lists, which hold what was not seen and no request has a say in."""
@@ -121,7 +138,7 @@ def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
     """
     if len(asked) > _BLOCK:
         blocks = torch.split(torch.arange(len(asked)), _BLOCK)
-        made = [answer(parts, asked.take(some), replace(rules, denied=rules.denied_of(some))) for some in blocks]
+        made = [answer(parts, asked.take(some), rules.take(some))[:3] for some in blocks]
         return Answers(*map(torch.cat, zip(*made, strict=True)))
     if not len(asked):
         return Answers(torch.zeros(0, rules.k), torch.zeros(0, rules.k, dtype=torch.int64), torch.zeros(0).long())
@@ -134,7 +151,7 @@ def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
     if asked.histories is not None and not parts.queries.reads_histories:
         is_empty = asked.histories.candidate_rows().lengths() == 0
         origins = torch.where(asked.histories.is_brought, torch.where(is_empty, POPULAR, SIMILAR), origins)
-    exclude = _excluded(parts, asked, rules)
+    exclude = excluded_rows(parts, asked, rules)
     if bool((origins == origins[0]).all()):
         return Answers(*_of_origin(int(origins[0]), parts, asked, batch, exclude, rules), origins)
     scores = torch.empty(len(asked), rules.k)
@@ -195,15 +212,24 @@ def _personal(parts: AnyParts, asked: AskedQueries, batch: Batch, exclude: Jagge
     if rules.are_standard and (depth == num_standard or parts.index.is_exact):  # else a longer search may find others
         standard = Candidates(lists.scores[:, :num_standard], lists.rows[:, :num_standard])
     else:
-        seen = _excluded(parts, asked, rules.standard(num_standard))
+        seen = excluded_rows(parts, asked, rules.standard(num_standard))
         found = parts.index.search_rows(embeddings, num_standard, exclude=seen, allow=rules.available)
         standard = Candidates(*found)
     ranked = rank(parts.list_scorer, batch, lists, standard)
     return Candidates(ranked.scores[:, : rules.k], ranked.rows[:, : rules.k])
 
 
-def _excluded(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
-    """Return the catalogue rows that each query must not get; a row may be there twice."""
+def excluded_rows(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
+    """Return the rows of the catalogue that each query must not get.
+
+    Args:
+        parts: the recommender.
+        asked: the queries.
+        rules: of their lists.
+
+    Returns:
+        A list of rows per query; one may be there twice.
+    """
     found = [rules.denied if len(asked) == len(rules.denied) else rules.denied_of(torch.arange(len(asked)))]
     if rules.exclude_seen:
         found.append(parts.history.rows_of(parts.history.events.events(asked.events)))

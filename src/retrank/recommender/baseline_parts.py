@@ -99,6 +99,22 @@ class BaselineParts:
             rows[some] = order[found].where(found >= 0, -1)
         return Candidates(scores, rows)
 
+    def scores_of(self, histories: Jagged, rows: Tensor) -> Tensor:
+        """Score some candidates.
+
+        Args:
+            histories: what queries have, as the baseline reads it; few of them.
+            rows: `(n,)` int64 of the catalogue.
+
+        Returns:
+            `(queries, n)`; 0 for a candidate that the baseline does not know.
+        """
+        made = self.baseline.score(histories)
+        if made is None:
+            return torch.zeros(len(histories), len(rows))
+        places, columns = self._places_and_columns
+        return pad(made, (0, 1))[:, columns[places[rows]]]
+
     def like(self, row: int, k: int, *, exclude: Jagged, allow: Tensor | None) -> Candidates:
         """List what a query gets that has one candidate alone.
 
@@ -158,6 +174,10 @@ class BaselineParts:
     def with_availability(self, keys: Iterable[Key], is_available: bool) -> "BaselineParts":
         """Let candidates be listed, or not; see `Recommender.with_unavailable`."""
         return self._shared_with(replace(self, candidates=self.candidates.with_availability(keys, is_available)))
+
+    def without_ranking(self) -> "BaselineParts":
+        """Return these parts, which have no ranking."""
+        return self
 
     def with_events(self, table: pl.DataFrame) -> "BaselineParts":
         """Append events; see `Recommender.with_events`."""

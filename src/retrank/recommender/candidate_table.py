@@ -1,5 +1,6 @@
 """`CandidateTable`: what can be recommended, what describes it, and what of it is available."""
 
+import copy
 from collections.abc import Iterable
 from typing import final
 
@@ -14,6 +15,7 @@ from retrank.data.keys import as_keys
 from retrank.features.catalogue import Catalogue
 from retrank.features.space import FeatureSpace
 from retrank.recommender.checks import require_free_names
+from retrank.recommender.column_members import ColumnMembers
 from retrank.recommender.request import Key
 from retrank.recommender.rules import AllowLists, Conditions, rows_of_keys
 
@@ -35,6 +37,7 @@ class CandidateTable:
         self.table, self.column, self.catalogue = table, column, catalogue
         self.available = None if available is None or bool(available.all()) else available
         self.conditions, self.allow_lists = Conditions(table, self.available), AllowLists(catalogue)
+        self.members = ColumnMembers(table)
 
     @classmethod
     def of(cls, table: pl.DataFrame, space: FeatureSpace, candidate_id: str) -> "CandidateTable":
@@ -170,10 +173,9 @@ class CandidateTable:
             return self
         available = torch.ones(len(self), dtype=torch.bool) if self.available is None else self.available.clone()
         available[rows] = is_available
-        other = CandidateTable.__new__(CandidateTable)
-        other.table, other.column, other.catalogue = self.table, self.column, self.catalogue
+        other = copy.copy(self)
         other.available = None if bool(available.all()) else available
-        other.conditions, other.allow_lists = self.conditions.within(other.available), self.allow_lists
+        other.conditions = self.conditions.within(other.available)
         return other
 
     def rows_without(self, keys: Iterable[Key]) -> Tensor:

@@ -91,7 +91,7 @@ class Changes(Contents, ABC):
 
     def without_ranking(self) -> Self:
         """Return a recommender that keeps the order of retrieval."""
-        return self if self._contents().ranking is None else self._holding(replace(self._contents(), ranking=None))
+        return self if self._contents().ranking is None else self._holding(self._contents().without_ranking())
 
     def with_card(self, card: Card) -> Self:
         """Return the same recommender with another card, which tells what a reader must know."""

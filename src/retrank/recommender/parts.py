@@ -167,6 +167,11 @@ class Parts:
         other = replace(self, candidates=self.candidates.with_availability(keys, is_available))
         return self._shared_with(other, "query_encoder", "popular", "similar", "list_scorer")
 
+    def without_ranking(self) -> "Parts":
+        """Keep the order of retrieval; see `Recommender.without_ranking`."""
+        other = replace(self, ranking=None)
+        return self._shared_with(other, "query_encoder", "popular", "similar")
+
     def with_events(self, table: pl.DataFrame) -> "Parts":
         """Append events; see `Recommender.with_events`."""
         history = self.history.with_events(table)

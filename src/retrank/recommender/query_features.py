@@ -208,7 +208,8 @@ class QueryFeatures:
     def usable(self, asked: AskedQueries) -> Tensor:
         """Return `(n,)` bool, which queries can be embedded.
 
-        Those that are known or bring something, and lack nothing that may not be null.
+        Those that are known or bring something, and lack nothing that may not be null; and those that bring a history,
+        which says enough: what they lack is blank.
 
         Args:
             asked: the queries.
@@ -219,9 +220,6 @@ class QueryFeatures:
             name: torch.from_numpy(column.is_not_null().to_numpy(writable=True))
             for name, column in asked.brought.items()
         }
-        if asked.histories is not None:
-            for name in self.list_columns:
-                there[name] = there.get(name, False) | asked.histories.is_brought
         for brings in there.values():
             usable |= brings
         for name in self._required:
@@ -229,7 +227,7 @@ class QueryFeatures:
             if name in self._absent:
                 stored = is_known & ~self._absent[name][asked.places.clamp(min=0)]
             usable &= stored | there[name] if name in there else stored
-        return usable
+        return usable if asked.histories is None else usable | asked.histories.is_brought
 
     def _one_known(self, place: int, event: Tensor) -> tuple[Batch, Tensor]:
         """Collect the features of one known query that brings nothing: views, nothing is gathered."""

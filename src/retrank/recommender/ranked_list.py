@@ -18,14 +18,18 @@ class RankedList:
 
     Args:
         keys: their keys.
-        scores: their float32 scores, as Python's floats of the same value.
+        scores: their float32 scores, as Python's floats of the same value; those of the last stage, with what boosts
+            add. They descend, unless diversity or exploration has chosen.
         rows: their rows of `Recommender.catalogue`.
         stage: which stage gave the scores: "ranking", "retrieval", "similar" where candidates are compared with what a
             query says that it has done, or "popularity" where too little is known of it.
 
+        probabilities: with which each candidate was to be in its place; 1 but where chance had a say, see
+            `Exploration`.
+
     Example:
         >>> import retrank as rr
-        >>> found = rr.recommender.RankedList(["y", "x"], [1.5, 0.25], [1, 0], "retrieval")
+        >>> found = rr.recommender.RankedList(["y", "x"], [1.5, 0.25], [1, 0], "retrieval", [1.0, 1.0])
         >>> len(found), found.keys[0]
         (2, 'y')
     """
@@ -34,6 +38,7 @@ class RankedList:
     scores: list[float]
     rows: list[int]
     stage: Stage
+    probabilities: list[float]
 
     def __len__(self) -> int:
         return len(self.keys)

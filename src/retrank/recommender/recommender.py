@@ -7,7 +7,7 @@ from typing import Any, Self, final
 import polars as pl
 
 from retrank.baselines.baseline import Baseline
-from retrank.core.errors import RetrankError
+from retrank.core.errors import ConfigError, RetrankError
 from retrank.data.sources import TableLike
 from retrank.features.space import FeatureSpace
 from retrank.index.index import Index
@@ -20,12 +20,15 @@ from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.bundle import write_bundle
 from retrank.recommender.card import Card
 from retrank.recommender.changes import Changes
+from retrank.recommender.explaining import explain
+from retrank.recommender.explanation import Explanation
 from retrank.recommender.lists import list_with_details
 from retrank.recommender.loading import load_parts
 from retrank.recommender.ranked_list import RankedList
 from retrank.recommender.request import Key, Request
 from retrank.recommender.request_groups import answer_group, look_up
 from retrank.recommender.requests import ManyQueries, answer_many
+from retrank.recommender.rerank import Rerank
 from retrank.training.model import Model
 
 __all__ = ["Recommender"]
@@ -126,6 +129,7 @@ class Recommender(Changes):
         allow: Iterable[Key] | None = None,
         deny: Iterable[Key] = (),
         history: Iterable[Key] | None = None,
+        rerank: Rerank | None = None,
     ) -> pl.DataFrame:
         """Recommend to one query.
 
@@ -140,18 +144,21 @@ class Recommender(Changes):
             deny: candidate keys that must not be recommended.
             history: what the query has done: candidate keys, the oldest first, in place of what past events say. Then
                 the query may lack its key: `recommend({}, history=["x", "y"])` is for an anonymous visitor.
+            rerank: business rules: caps, diversity, boosts and exploration.
 
         Returns:
             One row per candidate, best first: `rank` (from 1), the candidate key, `score`, `stage` (which one gave the
             score: "ranking", "retrieval", "similar" or "popularity") and the other columns of the catalogue.
 
         Raises:
-            ConfigError: k is not an integer of at least 1.
+            ConfigError: k is not an integer of at least 1, or business rules that this recommender cannot follow.
             DataError: the query lacks its key, a value is of another kind than in training, or the condition cannot be
                 applied.
         """
         query = named(self._parts, query)
-        request = Request(query, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny, history=history)
+        request = Request(
+            query, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny, history=history, rerank=rerank
+        )
         return list_with_details(self._parts, answer_group(self._parts, [look_up(self._parts, request)], None))
 
     def recommend_many(
@@ -163,6 +170,7 @@ class Recommender(Changes):
         where: pl.Expr | str | None = None,
         allow: Iterable[Key] | None = None,
         deny: Iterable[Key] = (),
+        rerank: Rerank | None = None,
     ) -> pl.DataFrame:
         """Recommend to many queries; each gets, to the last bit, what `recommend` would give it alone.
 
@@ -174,6 +182,7 @@ class Recommender(Changes):
             where: a condition on the columns of the catalogue.
             allow: the only candidate keys that may be recommended.
             deny: candidate keys that must not be recommended.
+            rerank: business rules.
 
         Returns:
             Query key, candidate key, `rank`, `score`, `stage`, queries in their order, best first; pandas for pandas.
@@ -181,7 +190,7 @@ class Recommender(Changes):
         Raises:
             DataError: a column is missing, or of another kind than in training; with the row, where it is one row.
         """
-        rules = Request({}, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny)
+        rules = Request({}, k, exclude_seen=exclude_seen, where=where, allow=allow, deny=deny, rerank=rerank)
         return answer_many(self._parts, queries, rules)
 
     def answer(self, requests: Sequence[Request]) -> list[RankedList | RetrankError]:
@@ -210,6 +219,26 @@ class Recommender(Changes):
             column 'user' of the query: expected a string key, got 7, of type int
         """
         return answer_requests(self._parts, requests)
+
+    def explain(self, request: Request, found: RankedList | None = None) -> Explanation:
+        """Tell where the list of a request comes from, what speaks for each candidate, and what its rules leave out.
+
+        It costs several requests.
+
+        Args:
+            request: the query and its rules.
+            found: what `answer` gave for it, if it is there already; needed where chance had a say in it.
+
+        Returns:
+            The list that `recommend` gives, explained.
+
+        Raises:
+            ConfigError: it is no request.
+            DataError: what `recommend` refuses.
+        """
+        if not isinstance(request, Request):
+            raise ConfigError("a rr.recommender.Request", repr(request), "explain")
+        return explain(self._parts, request, found)
 
     def similar(
         self,

@@ -10,6 +10,7 @@ import polars as pl
 
 from retrank.core.errors import ConfigError, DataError
 from retrank.recommender.conditions import condition
+from retrank.recommender.rerank import Rerank
 
 __all__ = ["Key", "Request"]
 
@@ -33,6 +34,7 @@ class Request:
         deny: candidate keys that must not be recommended.
         history: what the query has done: candidate keys, the oldest first, in place of what past events say. Then
             `query` may lack the key, as an anonymous visitor does. Keys of no known candidate fall out.
+        rerank: business rules: caps, diversity, boosts and exploration; None for none.
 
     Raises:
         ConfigError: k is not an integer of at least 1, or another argument is of a wrong type.
@@ -51,6 +53,7 @@ class Request:
     allow: Iterable[Key] | None = None
     deny: Iterable[Key] = ()
     history: Iterable[Key] | None = None
+    rerank: Rerank | None = None
 
     def __post_init__(self) -> None:
         query, exclude_seen, where = (_given(self, name) for name in ("query", "exclude_seen", "where"))
@@ -70,6 +73,15 @@ class Request:
         object.__setattr__(self, "deny", _keys(self.deny, "deny"))
         if self.history is not None:
             object.__setattr__(self, "history", _keys(self.history, "history"))
+        if self.rerank is not None:
+            _check_rerank(_given(self, "rerank"), self.k)
+
+
+def _check_rerank(rerank: object, k: int) -> None:
+    if not isinstance(rerank, Rerank):
+        raise ConfigError("a rr.recommender.Rerank", repr(rerank), "rerank")
+    if rerank.exploration is not None and rerank.exploration.position > k:
+        raise ConfigError(f"a position in a list of {k}", str(rerank.exploration.position), "exploration of Rerank")
 
 
 def _given(request: Request, name: str) -> object:

@@ -16,6 +16,7 @@ from retrank.recommender.brought_histories import BroughtHistories
 from retrank.recommender.conditions import condition
 from retrank.recommender.plain_queries import PlainQuery, join_plain, plain_query
 from retrank.recommender.request import Request
+from retrank.recommender.reranking import Wanted, answer_reranked, depth_of, identity_of, require_rerank
 from retrank.recommender.rules import condition_text
 
 __all__ = ["AskedRequest", "answer_group", "groups", "joined", "look_up"]
@@ -45,9 +46,12 @@ def look_up(parts: AnyParts, request: Request) -> AskedRequest:
         request: the query and its rules.
 
     Raises:
+        ConfigError: business rules that this recommender cannot follow.
         DataError: a query or a rule that cannot be applied.
     """
     query = plain_query(parts, request) or ask_one(parts, request.query, request.history)
+    if request.rerank is not None:
+        require_rerank(parts, request.rerank)
     return AskedRequest(request, query, rules_of(parts, request))
 
 
@@ -66,7 +70,8 @@ def groups(parts: AnyParts, requests: Mapping[int, AskedRequest]) -> list[list[i
         request = asked.request
         where = None if request.where is None else condition_text(condition(request.where, "where")) or place
         allow = id(request.allow) if isinstance(request.allow, pl.Series) else request.allow
-        key = (_depth(parts, asked.rules.k), request.exclude_seen, where, allow)
+        depth = depth_of(parts, asked.rules.k, request.rerank)
+        key = (_depth(parts, depth), request.exclude_seen, where, allow)
         found.setdefault(key, []).append(place)
     return [
         sorted(places, key=lambda place: not isinstance(requests[place].query, PlainQuery)) for places in found.values()
@@ -88,18 +93,26 @@ def answer_group(parts: AnyParts, group: Sequence[AskedRequest], rows: Sequence[
         DataError: a value that a feature refuses, or a model whose output is not finite.
     """
     asked = joined(parts, [asked.query for asked in group], rows)
-    if len(group) == 1:
-        return answer(parts, asked, group[0].rules)
     lengths = [asked.rules.k for asked in group]
     denied = [asked.rules.denied for asked in group]
-    rules = replace(group[0].rules, k=max(lengths))
-    if any(one is not NO_ROWS for one in denied):
-        rules = replace(rules, denied=Jagged.concat(denied))
+    rules = group[0].rules
+    if len(group) > 1:
+        rules = replace(rules, k=max(lengths))
+        if any(one is not NO_ROWS for one in denied):
+            rules = replace(rules, denied=Jagged.concat(denied))
+    if any(asked.request.rerank is not None for asked in group):
+        return answer_reranked(parts, asked, rules, [_wanted(asked) for asked in group])
     found = answer(parts, asked, rules)
     if min(lengths) == rules.k:
         return found
     beyond = torch.arange(rules.k) >= torch.tensor(lengths)[:, None]
     return found._replace(scores=found.scores.masked_fill(beyond, -torch.inf), rows=found.rows.masked_fill(beyond, -1))
+
+
+def _wanted(asked: AskedRequest) -> Wanted:
+    request = asked.request
+    key = asked.query.key if isinstance(asked.query, PlainQuery) else asked.query.keys[0]
+    return Wanted(asked.rules.k, request.rerank, identity_of(key, request.history))
 
 
 def _depth(parts: AnyParts, k: int) -> int | None:

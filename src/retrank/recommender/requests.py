@@ -8,16 +8,18 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from retrank.core.errors import DataError
+from retrank.core.errors import ConfigError, DataError
 from retrank.data.keys import as_key
 from retrank.data.sources import TableLike, frame, is_pandas, like
 from retrank.recommender.answers import Answers, answer, rules_of
+from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.asking import ask_table
 from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.lists import table_of_lists
 from retrank.recommender.plain_queries import PlainQuery
 from retrank.recommender.request import Key, Request
 from retrank.recommender.request_groups import AskedRequest, answer_group, groups, look_up
+from retrank.recommender.reranking import Wanted, answer_reranked, identity_of, require_rerank
 
 __all__ = ["ManyQueries", "answer_many"]
 
@@ -54,7 +56,16 @@ def answer_many(parts: AnyParts, queries: ManyQueries, rules: Request) -> pl.Dat
     else:
         table = frame(listed)
     asked = ask_table(parts, table)
-    return like(queries, table_of_lists(parts, asked.keys, answer(parts, asked, rules_of(parts, rules))))
+    return like(queries, table_of_lists(parts, asked.keys, _answer_table(parts, asked, rules)))
+
+
+def _answer_table(parts: AnyParts, asked: AskedQueries, request: Request) -> Answers:
+    rules = rules_of(parts, request)
+    if request.rerank is None:
+        return answer(parts, asked, rules)
+    require_rerank(parts, request.rerank)
+    wanted = [Wanted(rules.k, request.rerank, identity_of(key)) for key in asked.keys]
+    return answer_reranked(parts, asked, rules, wanted)
 
 
 def _listed(queries: ManyQueries) -> Any:
@@ -75,7 +86,7 @@ def _answer_requests(parts: AnyParts, requests: Sequence[Request]) -> pl.DataFra
     for group in groups(parts, asked):
         found, places = answer_group(parts, [asked[place] for place in group], group), torch.tensor(group)
         width = found.rows.shape[1]
-        scores[places, :width], rows[places, :width], origins[places] = found
+        scores[places, :width], rows[places, :width], origins[places] = found[:3]
     keys = [one.query.key if isinstance(one.query, PlainQuery) else one.query.keys[0] for one in asked.values()]
     column = pl.Series(parts.queries.query, keys, dtype=parts.queries.index.dtype)
     return table_of_lists(parts, column, Answers(scores, rows, origins))
@@ -84,5 +95,5 @@ def _answer_requests(parts: AnyParts, requests: Sequence[Request]) -> pl.DataFra
 def _at(place: int, parts: AnyParts, request: Request) -> AskedRequest:
     try:
         return look_up(parts, request)
-    except DataError as error:
-        raise DataError(error.expected, error.got, f"request {place}: {error.where}", error.fix) from error
+    except (ConfigError, DataError) as error:
+        raise type(error)(error.expected, error.got, f"request {place}: {error.where}", error.fix) from error

@@ -116,7 +116,7 @@ class _HotRoutes:
             )
             keys = table[recommender.candidate].to_list()
             rows = recommender.catalogue.rows(keys).tolist()
-            found = RankedList(keys, table["score"].to_list(), rows, "retrieval")
+            found = RankedList(keys, table["score"].to_list(), rows, "retrieval", [1.0] * len(keys))
             items = items_of(found, serving.details if message.details else None)
             return SimilarAnswer(message.candidate, items, serving.live.version)
 

@@ -1,20 +1,19 @@
 """What a person sees and does in the view of people: lists, histories, likes, hides, sessions, filters and keys."""
 
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 from tests.recommender.song_world import serve
 from tests.serving.film_world import FILMS, recommender
 from tests.serving.page.watched import Watched, ask, names
+from tests.serving.running import service
 
+import retrank as rr
 from retrank.core.errors import StoreUnavailableError
 from retrank.serving.keys import digest_of
+from retrank.serving.live import Live
+from retrank.serving.service import Serving
+from retrank.serving.settings import EVENT_TYPES
 
 pytestmark = pytest.mark.slow
 TITLES = {film: f"Film {number}" for number, film in enumerate(FILMS[:20])}
@@ -22,48 +21,23 @@ TITLES = {film: f"Film {number}" for number, film in enumerate(FILMS[:20])}
 
 def test_what_is_hidden_is_gone_also_after_a_restart(browser, tmp_path):
     recommender().save(tmp_path / "bundle")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable, "-m", "retrank", "serve", str(tmp_path / "bundle"), "--port", str(port),
-        "--store", str(tmp_path / "events.db"),
-    ]  # fmt: skip
-    context = browser.new_context()
-    watched = Watched(context, address)
-    page = watched.page
-    for turn in range(2):
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-            try:
-                wait_until_it_answers(address, server)
-                page.goto(address)
-                ask(page, "ann")
-                shown = names(page)
-                if turn == 0:
-                    hidden = shown[0]
-                    page.get_by_role("button", name=f"Hide: {hidden}").click()
-                    page.get_by_text(f"Hidden: {hidden}").first.wait_for()
-                    page.wait_for_selector("#hidden-list .item")
-                    shown = names(page)
-                assert hidden not in shown
-                assert names(page, "#hidden-list") == [hidden]
-                assert shown
-            finally:
-                server.send_signal(signal.SIGTERM)
-                server.wait(20)
-    context.close()
-    assert watched.wrong == []
-
-
-def wait_until_it_answers(address, server, seconds=60):
-    for _ in range(seconds * 10):
-        assert server.poll() is None
-        try:
-            with urllib.request.urlopen(f"{address}/healthz"):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the service did not start")
+    hidden = None
+    for _ in range(2):
+        with service(tmp_path / "bundle", "--store", tmp_path / "events.db") as served:
+            context = browser.new_context()
+            watched = Watched(context, served.url.rstrip("/"))
+            page = watched.page
+            page.goto(served.url)
+            ask(page, "ann")
+            if hidden is None:
+                hidden = names(page)[0]
+                page.get_by_role("button", name=f"Hide: {hidden}").click()
+                page.wait_for_selector("#hidden-list .item")
+            assert names(page)
+            assert hidden not in names(page)
+            assert names(page, "#hidden-list") == [hidden]
+            context.close()
+            assert watched.wrong == []
 
 
 def test_a_list_is_shown_beside_the_history(visit):
@@ -182,3 +156,14 @@ def test_what_is_said_of_the_unknown_counts(visit):
     ask(page, "u1")
     page.wait_for_selector("#features dd")
     assert page.is_hidden("#visitor")
+
+
+def test_another_bundle_is_noticed(visit):
+    watched = visit("/#user=ann")
+    page = watched.page
+    page.wait_for_selector("#list .item")
+    other = recommender().with_card(rr.recommender.Card("Other films"))
+    watched.service.serving = Serving(Live(other, version="1" * 12, event_types=EVENT_TYPES), remembers=False)
+    ask(page, "bob")
+    page.wait_for_function("() => document.title === 'Other films · retrank'")
+    assert page.inner_text("#subtitle").endswith("bundle 111111111111")

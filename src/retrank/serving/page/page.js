@@ -30,14 +30,23 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   byId("main").focus();
 });
 
-async function start() {
-  const about = await get("about");
+// Say what is served; titles are those of the bundle that is served now.
+function describe(about) {
   describeBy(about);
-  byId("title").textContent = about.title || "Recommendations";
+  const title = about.title || "Recommendations";
+  byId("title").textContent = title;
   byId("subtitle").textContent =
     `retrank · ${plural(about.candidate.count, "candidate")} · ${plural(about.query.count, "user")} · bundle ${about.bundle}`;
-  document.title = `${about.title || "Recommendations"} · retrank`;
-  const people = new People(about, (who) => remember(who));
+  document.title = `${title} · retrank`;
+}
+
+async function start() {
+  const about = await get("about");
+  describe(about);
+  const people = new People(about, {
+    moved: (who) => remember(who),
+    reloaded: async () => describe(await get("about")),
+  });
   const operations = new Operations();
   const view = { people, operations };
 

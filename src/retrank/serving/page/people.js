@@ -17,10 +17,13 @@ const SUGGESTIONS = 8;
 const SESSION = "session"; // whose features are said
 
 export class People {
-  // moved: called with {user} or {session} when another one asks, to be kept in the address.
-  constructor(about, moved) {
+  // moved: called with {user} or {session} when another one asks, to be kept in the address; reloaded: called when
+  // another bundle answers than before.
+  constructor(about, { moved, reloaded }) {
     this.about = about;
     this.moved = moved;
+    this.reloaded = reloaded;
+    this.bundle = about.bundle;
     this.user = null; // as text
     this.session = [];
     this.isSession = false;
@@ -91,6 +94,7 @@ export class People {
       post("recommend", message, signal),
       get(`users/${encodeURIComponent(this.user)}/history`, { limit: PAST }, signal),
     ]);
+    await this.#know(found.answer);
     this.listId = found.answer.list_id;
     const isDescribed = Object.keys(history.features).some((name) => name in this.about.features);
     if (isDescribed) this.visitor.close();
@@ -124,11 +128,18 @@ export class People {
     const history = this.session.map((item) => item.key);
     const message = { history, features: this.visitor.valuesOf(SESSION), ...this.filters.message(), details: true };
     const found = await post("session/recommend", message, signal);
+    await this.#know(found.answer);
     showRecommendations(found, {
       who: null,
       isEmptySession: !history.length,
       actions: (item) => [this.#adds(item), this.#similar(item)],
     });
+  }
+
+  async #know({ bundle }) {
+    if (bundle === this.bundle) return;
+    this.bundle = bundle;
+    await this.reloaded();
   }
 
   #likes(item) {
