@@ -77,7 +77,7 @@ def launch(
 
 
 def _written(plan: dict[str, Any]) -> int:
-    """Write a plan into a file without a name: arguments can be read by others, and a URL may have a password."""
+    """Write a plan into a file without a name: others can read arguments, and a URL may have a password."""
     try:
         with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
             json.dump(plan, file)
@@ -91,9 +91,9 @@ def _written(plan: dict[str, Any]) -> int:
 def _environment() -> dict[str, str]:
     """Give each worker one thread for what it computes, unless the user has said otherwise.
 
-    With two threads in one worker, on two cores, a lone request of the quickstart's bundle took 4.0 ms of processor time
-    and 1.1 ms among 16 clients; with one thread 2.7 and 0.8. Millions of candidates that are searched exactly, by few
-    clients, are a reason to set OMP_NUM_THREADS.
+    With two threads in one worker, on two cores, a lone request of the quickstart's bundle took 4.0 ms of processor
+    time, and 1.1 ms among 16 clients; with one thread 2.7 and 0.8. Millions of candidates that are searched exactly, by
+    few clients, are a reason to set OMP_NUM_THREADS.
     """
     return {name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS")}
 
