@@ -22,7 +22,7 @@ from retrank.features.recent import Recent
 from retrank.features.space import FeatureSpace
 from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.brought_histories import BroughtHistories
-from retrank.recommender.transformed import blank, is_telling, replace_rows, transform_known, transform_rows
+from retrank.recommender.transformed import blank, is_telling, replace_rows, take_rows, transform_known, transform_rows
 
 __all__ = ["QueryFeatures"]
 
@@ -122,6 +122,11 @@ class QueryFeatures:
     def reads_histories(self) -> bool:
         """Whether retrieval reads what a query did, as a list of candidates."""
         return any(name in self._lists for name in self._telling)
+
+    @property
+    def reads_in_order_of_log(self) -> bool:
+        """Whether a list that has no order is read in the order in which the log has candidates."""
+        return any(not isinstance(kind, Recent) for kind in self._lists.values())
 
     def history_ids(self, keys: pl.Series) -> tuple[Tensor, Tensor]:
         """Look up candidates of histories that queries bring.
@@ -325,7 +330,7 @@ class QueryFeatures:
         stored, places = self._stored[name], asked.places
         unknown = (places < 0).nonzero()[:, 0]
         if not len(unknown):
-            return _take(stored, places)
+            return take_rows(stored, places)
         kind, schema = self._kinds[name], self._schema[name]
         if self._columns[name] == self.query and schema.kind == "ids" and not schema.is_jagged:
             nothing: Column = torch.full((len(unknown),), UNKNOWN_ID)  # of a query without a key, too
@@ -336,13 +341,9 @@ class QueryFeatures:
             nothing = blank(schema, len(unknown))
         if not len(self.index):
             return nothing
-        return replace_rows(_take(stored, places.clamp(min=0)), nothing, unknown)
+        return replace_rows(take_rows(stored, places.clamp(min=0)), nothing, unknown)
 
 
 def _past(events: EventLog, kind: CandidateLists, places: Tensor) -> Jagged:
     """Return what queries did, as a kind of feature wants it: places of candidates in the log."""
     return events.latest(places, kind.num_recent) if isinstance(kind, Recent) else events.distinct(places)
-
-
-def _take(column: Column, rows: Tensor) -> Column:
-    return column.take(rows) if isinstance(column, Jagged) else column.index_select(0, rows)
