@@ -106,6 +106,7 @@ class _About:
             "title_column": summary.title,
             "columns": dict(summary.columns),
             "group_columns": summary.groups,
+            "has_diversity": recommender.baseline is None,
             "conditions": summary.conditions,
             "event_types": dict(settings.event_types),
             "max_k": settings.limits.k,
