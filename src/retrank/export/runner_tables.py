@@ -28,7 +28,7 @@ _SAMPLE: Final = 64
 
 
 def write_candidates(folder: Path, recommender: Recommender, features: Sequence[str]) -> None:
-    """Write keys, vectors, popularity and features of the candidates.
+    """Write keys, vectors, availability, popularity and features of the candidates.
 
     Args:
         folder: of the candidates; it is made.
@@ -38,6 +38,8 @@ def write_candidates(folder: Path, recommender: Recommender, features: Sequence[
     catalogue = recommender.catalogue
     write_json(folder / "keys.json", catalogue.keys.tolist())
     _write_array(folder / "vectors.npy", recommender.retrieval.embed_candidates(catalogue.batch).cpu().numpy())
+    is_available = ~recommender.candidates[recommender.candidate].is_in(recommender.unavailable.implode())
+    _write_array(folder / "available.npy", is_available.to_numpy())
     _write_array(folder / "counts.npy", recommender.history.counts.numpy())
     _write_arrays(folder / "features.npz", _arrays({name: catalogue.batch[name] for name in features}))
 
