@@ -146,6 +146,7 @@ def test_ranking_models_are_exported(name, tmp_path):
     exported(ranker(model, model.features, *sampled(space, history, songs)), tmp_path)
 
 
+@pytest.mark.slow
 def test_matrix_factorization_is_exported(tmp_path):
     space, history, songs = space_and_tables()
     model = rr.models.MatrixFactorization(space.schema["user"], space.schema["song"], rr.tasks.Retrieval(), dim=4)
