@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import retrank as rr
 
-__all__ = ["Running", "ask", "children", "service"]
+__all__ = ["Load", "Running", "ask", "children", "service"]
 
 SECONDS = 60  # for what takes a moment on an idle machine
 
@@ -74,6 +74,30 @@ def running(command, **options):
                 one.process.kill()
         one.process.wait()
         one.reader.join(20)  # to the end of the pipe, which workers hold open too
+
+
+class Load(threading.Thread):
+    """Asks again and again on one connection, as long as it may; a connection that was ended is made anew."""
+
+    def __init__(self, url):
+        super().__init__()
+        self.place, self.stop, self.answers, self.failures = urlsplit(url), threading.Event(), [], []
+
+    def run(self):
+        connection = http.client.HTTPConnection(self.place.hostname, self.place.port, timeout=60)
+        with contextlib.closing(connection):
+            while not self.stop.is_set():
+                try:
+                    if connection.sock is None:  # at first, and when an answer has said that the connection ends
+                        connection.connect()
+                except ConnectionError:
+                    return  # nobody accepts any more
+                query = {"query": f"u{len(self.answers) % 12}"}
+                try:
+                    self.answers.append(ask(self.place.geturl(), "/recommend", query, connection))
+                except (OSError, http.client.HTTPException) as error:
+                    self.failures.append(error)
+                    connection.close()
 
 
 @contextlib.contextmanager

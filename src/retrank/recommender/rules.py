@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import DataError, RetrankWarning
+from retrank.core.jagged import Jagged
 from retrank.features.catalogue import Catalogue
+from retrank.ops.best_candidates import Allowed
 from retrank.recommender.request import Key
 
-__all__ = ["AllowLists", "Conditions", "condition_text", "rows_of_keys"]
+__all__ = ["AllowLists", "Conditions", "as_allowed", "condition_text", "rows_of_keys"]
 
 _KEPT_BYTES: Final = 2**26  # of masks, a byte per candidate
 _OVERHEAD: Final = 1024  # of a mask and what it is found by
@@ -200,6 +202,23 @@ def condition_text(where: pl.Expr) -> bytes | None:
         return where.meta.serialize()
     except (pl.exceptions.PolarsError, TypeError, AttributeError, ValueError):
         return None
+
+
+def as_allowed(mask: Tensor | None) -> Allowed | None:
+    """Return what an index takes.
+
+    Args:
+        mask: `(candidates,)` bool for all queries, or `(queries, candidates)`; None for all candidates.
+
+    Example:
+        >>> import torch
+        >>> from retrank.recommender.rules import as_allowed
+        >>> as_allowed(torch.tensor([[True, False, True], [False, False, True]])).to_lists()
+        [[0, 2], [2]]
+    """
+    if mask is None or mask.dim() == 1:
+        return mask
+    return Jagged.from_lengths(mask.nonzero()[:, 1], mask.sum(dim=1))
 
 
 def rows_of_keys(catalogue: Catalogue, keys: Iterable[Key]) -> Tensor:

@@ -1,18 +1,21 @@
 """From the directory of a bundle to what the service answers from."""
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any, Final
 
 from retrank.core.errors import StorageError
 from retrank.core.manifest import MANIFEST
 from retrank.recommender.recommender import Recommender
+from retrank.recommender.smoke_set import SMOKE_FILE
 from retrank.serving.live import Live
 from retrank.serving.settings import Settings
 from retrank.serving.stores.store import Store
 
 __all__ = ["EVENTS_FACT", "load_live", "version_of"]
 
+_log = logging.getLogger("retrank.serving")
 EVENTS_FACT: Final = "events"
 """The fact of a card that says which changes of which store a bundle has learned from."""
 
@@ -29,11 +32,13 @@ def load_live(bundle: Path, store: Store, settings: Settings) -> Live:
         What the service answers from.
 
     Raises:
-        StorageError: the bundle is missing or damaged.
+        StorageError: the bundle is missing, damaged, or does not answer as when it was saved.
         StoreUnavailableError: the store does not answer.
     """
     version = version_of(bundle)
-    recommender = Recommender.load(bundle)
+    if not (bundle / SMOKE_FILE).exists():
+        _log.info("the bundle was saved without a smoke set: whether it answers as then is not known")
+    recommender = Recommender.load(bundle, progress=False, checks_answers=True)
     if version_of(bundle) != version:  # it was replaced meanwhile: what was read is one or the other
         return load_live(bundle, store, settings)
     after = position_of(recommender.card.facts.get(EVENTS_FACT), store)

@@ -23,18 +23,20 @@ def status_report(service: Service) -> dict[str, Any]:
     samples = [sample for metric in service.telemetry.registry.collect() for sample in metric.samples]
     live = service.serving.live
     values = {sample.name: sample.value for sample in samples if not sample.labels}
+    workers = int(values.get("retrank_workers", 1))
     return {
         "version": __version__,
         "bundle": live.version,
-        "workers": values.get("retrank_workers", 1),
+        "workers": workers,
         "requests": totals(samples, "retrank_requests_total", "route", "status"),
         "seconds": histograms(samples, "retrank_request_seconds", "route"),
         "batch_size": histograms(samples, "retrank_batch_size")[""],
         "batch_seconds": histograms(samples, "retrank_batch_seconds")[""],
         "waiting": values.get("retrank_waiting", 0),
-        "queue": service.settings.limits.queue,
+        "queue": workers * service.settings.limits.queue,
         "events": totals(samples, "retrank_events_total", "type"),
         "reloads": totals(samples, "retrank_reloads_total", "result"),
+        "reload_error": service.reload_error,
         "store": {**_store(service), "known": live.position, "refused_changes": live.num_refused},
         "lost_impressions": values.get("retrank_lost_impressions_total", 0),
         **_recommender(live.recommender),

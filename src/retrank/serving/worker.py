@@ -30,6 +30,7 @@ from retrank.serving.telemetry import Telemetry, log_json, log_text
 __all__ = ["WorkerPlan", "main"]
 
 _FAREWELL: Final = 0.3  # seconds in which clients hear with an answer that their connection closes
+_KEEP_ALIVE: Final = 620  # seconds without a request: a balancer must hang up first, and some wait for 600
 _log = logging.getLogger("retrank.serving")
 
 
@@ -81,6 +82,7 @@ def main() -> int:
             access_log=False,
             server_header=False,
             lifespan="on",
+            timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=max(1, int(plan.seconds)),
         )
         del live  # the service's alone, so that it goes when another bundle comes

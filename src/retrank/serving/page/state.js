@@ -18,6 +18,7 @@ export function statePanel(status) {
     ["Position", store.answers ? `${count(store.position)}${lag > 0 ? `, ${count(lag)} to come in with the next answer` : ""}` : count(store.known)],
     ["Workers", count(status.workers)],
     ["Reloads", counters(status.reloads) || "none"],
+    ...(status.reload_error ? [["Last reload", pill(false, status.reload_error)]] : []),
     ["Events kept", counters(status.events) || "none"],
     ["Changes that do not fit", count(store.refused_changes)],
     ["Impressions lost", count(status.lost_impressions)],
