@@ -75,7 +75,7 @@ class BaselineParts:
             histories: what each query has, as the baseline reads it.
             k: the length of a list, at most the number of candidates.
             exclude: rows of the catalogue that each query must not get.
-            allow: `(candidates,)` bool, which rows any query may get; None allows all.
+            allow: `(candidates,)` bool, which rows any query may get, or `(queries, candidates)`; None allows all.
 
         Returns:
             The lists; missing places have row -1 and score -inf.
@@ -93,7 +93,7 @@ class BaselineParts:
                 raise DataError("scores that are numbers", "NaN", f"score of {type(self.baseline).__name__}")
             made = pad(made, (0, 1))[:, columns]
             if allow is not None:
-                made[:, ~allow[order]] = -torch.inf
+                made.masked_fill_(~(allow if allow.dim() == 1 else allow[some])[..., order], -torch.inf)
             gone = exclude.take(some)
             scores[some], found = best_by_score(made, gone.with_values(places[gone.values]), k)
             rows[some] = order[found].where(found >= 0, -1)

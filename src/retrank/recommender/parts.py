@@ -27,6 +27,7 @@ from retrank.recommender.frozen import FrozenModel
 from retrank.recommender.popularity import PopularCandidates
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.request import Key
+from retrank.recommender.rules import as_allowed
 from retrank.recommender.stages import ListScorer, QueryEncoder, list_scorer, query_encoder
 from retrank.recommender.transformed import replace_rows
 from retrank.training.model import Model
@@ -108,7 +109,7 @@ class Parts:
             histories: rows of the catalogue, at least one a list; repeats count once.
             k: the length of a list.
             exclude: rows that each list must not have.
-            allow: `(candidates,)` bool, which rows may be listed; None allows all.
+            allow: `(candidates,)` bool, which rows may be listed, or `(lists, candidates)`; None allows all.
 
         Returns:
             The lists, by the sum of the cosines with what is in a history.
@@ -118,7 +119,7 @@ class Parts:
             torch.unique(histories.values[first:last]) for first, last in histories.offsets.unfold(0, 2, 1).tolist()
         ]
         together = torch.stack([self.similar.embeddings(rows).sum(dim=0) for rows in pasts])
-        return Candidates(*self.similar.search_rows(together, k, exclude=exclude, allow=allow))
+        return Candidates(*self.similar.search_rows(together, k, exclude=exclude, allow=as_allowed(allow)))
 
     def with_candidates(self, table: pl.DataFrame) -> "Parts":
         """Append candidates; see `Recommender.with_candidates`."""
