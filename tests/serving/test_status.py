@@ -5,9 +5,11 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 from starlette.testclient import TestClient
+from tests.recommender.song_world import serve, tables
 from tests.serving.film_world import FILMS, USERS, film_service, recommender
 from tests.serving.running import ask, service
 
+import retrank as rr
 from retrank.core.errors import StoreUnavailableError
 from retrank.serving.status_report import histograms
 
@@ -71,6 +73,24 @@ def test_histograms_are_read_by_label():
         histogram.labels("a").observe(value)
     samples = [sample for metric in registry.collect() for sample in metric.samples]
     assert histograms(samples, "time", "route") == {"a": {"bounds": [1, 2], "counts": [1, 3, 4], "sum": 10.5}}
+
+
+def test_the_recall_of_an_index_is_told_from_the_card(tmp_path):
+    pytest.importorskip("faiss")
+    exact = serve("two towers")
+    facts = {"kind": "Faiss", "factory": "IVF4,SQ8", "recall@10": 0.995, "queries": 12}
+    embeddings = exact.retrieval.embed_candidates(exact.catalogue.batch)
+    for index, told in (
+        (None, {"kind": "Exact", "is_exact": True}),
+        (rr.index.Faiss(embeddings, exact.catalogue.keys, factory="IVF4,SQ8"), {**facts, "is_exact": False}),
+    ):
+        history, songs = tables()
+        made = rr.Recommender(
+            exact.retrieval, space=exact.space, catalogue=songs, history=history, index=index, progress=False
+        ).with_card(rr.recommender.Card("Songs", facts={"index": facts}))
+        _, app = film_service(tmp_path, made, logs_requests=False)
+        with TestClient(app) as client:
+            assert client.get("/status").json()["index"] == told
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client.samples import Sample
 
 from retrank.core.version import __version__
+from retrank.recommender.index_choice import FACT
 from retrank.recommender.recommender import Recommender
 from retrank.serving.service import Service
 
@@ -97,12 +98,14 @@ def _store(service: Service) -> dict[str, Any]:
 def _recommender(recommender: Recommender) -> dict[str, Any]:
     baseline, ranking = recommender.baseline, recommender.ranking
     stages = [baseline or recommender.retrieval, *([ranking] if ranking is not None else [])]
-    index = {} if baseline is not None else {
-        "kind": type(recommender.index).__name__, "is_exact": recommender.index.is_exact
-    }  # fmt: skip
+    index = None
+    if baseline is None:
+        facts = recommender.card.facts.get(FACT)
+        index = {"kind": type(recommender.index).__name__, "is_exact": recommender.index.is_exact}
+        index |= facts if isinstance(facts, dict) and not recommender.index.is_exact else {}
     return {
         "stages": [type(stage).__name__ for stage in stages],
-        "index": index or None,
+        "index": index,
         "num_candidates": len(recommender.catalogue),
         "num_queries": len(recommender.queries),
         "num_events": len(recommender.history.events),
