@@ -171,11 +171,11 @@ def _favored(
     for (_, moves_up), of in owners.items():
         mask = _mask(parts, of[0][1], "boost")
         favored = mask if moves_up else ~mask
-        allowed = favored if rules.allowed is None else favored & rules.allowed
         queries = list(dict.fromkeys(query for query, _ in of))
         index = torch.tensor(queries)
-        depth = max(depths[query] for query in queries)
-        some = answer(parts, asked.take(index), replace(rules.take(index), allowed=allowed, k=depth))
+        own, depth = rules.take(index), max(depths[query] for query in queries)
+        allowed = favored if own.allowed is None else favored & own.allowed
+        some = answer(parts, asked.take(index), replace(own, allowed=allowed, k=depth))
         for place, query in enumerate(queries):
             found.setdefault(query, []).append(_Pool.of(some, place, depths[query]))
     return found
