@@ -84,6 +84,15 @@ class MicroBatcher(Generic[Item, Result]):
             loop.call_soon(self._dispatch, loop)  # what arrives in the same turn of the loop comes along
         return future
 
+    async def between(self, function: Callable[[], object]) -> None:
+        """Do something else in the thread, if nothing is worked on now.
+
+        Args:
+            function: raises nothing.
+        """
+        if not (self._is_working or self._is_scheduled):
+            await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
     async def drain(self) -> None:
         """Wait until nothing waits and nothing is worked on."""
         await self._idle.wait()

@@ -105,6 +105,10 @@ class Service:
         made: Made = await self.answers.submit(Call(function))
         return made
 
+    async def keep_up(self) -> None:
+        """Bring in what is new while nobody asks: the next answer need not, and what is told of the service is true."""
+        await self.answers.between(self._follow)
+
     async def drain(self) -> None:
         """Answer what waits, and keep what was shown."""
         self.is_draining = True

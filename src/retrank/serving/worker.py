@@ -31,6 +31,7 @@ __all__ = ["WorkerPlan", "main"]
 
 _FAREWELL: Final = 0.3  # seconds in which clients hear with an answer that their connection closes
 _KEEP_ALIVE: Final = 620  # seconds without a request: a balancer must hang up first, and some wait for 600
+_LOOK: Final = 5.0  # seconds between two looks at the store while nobody asks
 _log = logging.getLogger("retrank.serving")
 
 
@@ -105,8 +106,9 @@ async def _serve(service: Service, bundle: Path, config: uvicorn.Config, listene
     control = _Control(Reloader(service, bundle, loop), lines, lambda: loop.call_soon_threadsafe(stopping.set))
     threading.Thread(target=control.run, name="control", daemon=True).start()
     lines.send({"event": "ready", "bundle": service.serving.live.version})
-    waiting = loop.create_task(stopping.wait())
+    waiting, keeping_up = loop.create_task(stopping.wait()), loop.create_task(_keep_up(service))
     await asyncio.wait([waiting, serving], return_when=asyncio.FIRST_COMPLETED)
+    keeping_up.cancel()
     await acceptor.close()
     service.is_draining = True
     # An answer that says so ends a connection with no request lost; one closed in silence may just have got a request.
@@ -118,6 +120,12 @@ async def _serve(service: Service, bundle: Path, config: uvicorn.Config, listene
         await asyncio.sleep(0.01)
     server.should_exit = True
     await serving
+
+
+async def _keep_up(service: Service) -> None:
+    while True:
+        await asyncio.sleep(_LOOK)
+        await service.keep_up()
 
 
 @final
@@ -155,9 +163,9 @@ class _Control:
                     _log.exception("a bundle could not be loaded")
                     self._lines.send({"event": "refused", "error": f"{type(error).__name__}: {error}"})
             case "take":
-                self._lines.send({"event": "taken", "bundle": self._reloader.take()})
+                self._lines.send({"event": "taken", "bundle": self._reloader.take(counts=message["counts"])})
             case "drop":
-                self._reloader.drop(message["error"])
+                self._reloader.drop(message["error"], counts=message["counts"])
 
 
 if __name__ == "__main__":
