@@ -78,7 +78,7 @@ def run(saved, tmp_path):
             finally:
                 await world.end()
 
-        asyncio.run(asyncio.wait_for(main(), 120))
+        asyncio.run(asyncio.wait_for(main(), 1200))
 
     return run
 
