@@ -20,7 +20,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,21 @@ def servers(bundle: Path, workers: Sequence[int]) -> list[Server]:
             environment="tfrs",
         ),
     ]
+
+
+def million(workers: Sequence[int]) -> list[Server]:
+    """Return our servers of a million candidates, with the index that is chosen for so many."""
+    import retrank as rr
+    from benchmarks.workloads.serving import CLUSTERS, MILLION, world
+
+    bundle = FOLDER / "data" / "million_bundle"
+    if not bundle.exists():
+        table, songs, (space, model) = world(200_000, 10_000, MILLION, clusters=CLUSTERS)
+        rr.Recommender(retrieval=model, space=space, catalogue=songs, history=table).save(bundle)
+    facts = rr.Recommender.load(bundle).card.facts["index"]
+    name = f"1,000,000 x 64, {facts['factory']}, recall@10 {facts['recall@10']}"
+    ours = (replace(one, body='{"query":%d,"k":10}', users=10_000, first=0) for one in servers(bundle, workers))
+    return [replace(one, name=f"{one.name}: {name}") for one in ours if one.command[1] == "retrank"]
 
 
 @contextmanager
@@ -183,6 +198,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--million", action="store_true", help="also a million candidates")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the page")
     arguments = parser.parse_args()
     file = RESULTS / "load.json"
@@ -202,6 +218,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     compared = servers(BUNDLE, arguments.workers)
     if arguments.no_peers or install(["tfrs"]):
         compared = [server for server in compared if server.environment == "retrank"]
+    compared += million(arguments.workers) if arguments.million else []
     rounds: dict[str, dict[str, list[dict[str, float]]]] = {}
     for turn in range(arguments.rounds):
         for server in compared:

@@ -79,7 +79,7 @@ def test_a_damaged_one_is_an_error_of_storage(content, tmp_path):
 
 
 def answer(keys, scores):
-    return RankedList(list(keys), scores, [0] * len(keys), "retrieval")
+    return RankedList(list(keys), scores, [0] * len(keys), "retrieval", [1.0] * len(keys))
 
 
 def test_rounding_is_no_other_answer():

@@ -132,6 +132,38 @@ def test_similar_candidates(make_client, recommender):
     assert pairs(answer) == list(zip(table["song"].to_list(), table["score"].to_list(), strict=True))
 
 
+def test_sessions_and_rules_are_those_of_python(make_client, recommender):
+    client = make_client()
+    caps = {"caps": {"artist": 1}, "diversity": 0.3, "boosts": [{"where": "year < 1980", "by": 1.5}]}
+    rerank = rr.recommender.Rerank(
+        caps={"artist": 1}, diversity=0.3, boosts=[rr.recommender.Boost(where="year < 1980", by=1.5)]
+    )
+
+    async def main():
+        bodies = [
+            ("/session/recommend", {"history": ["s1", "s5"], "k": 5}),
+            ("/session/recommend", {"history": ["s1"], "features": {"age": 20.0}, "where": "year > 1970"}),
+            ("/recommend", {"query": "u1", "rerank": caps}),
+        ]
+        return [(await client.post(*body)).json() for body in bodies]
+
+    session, described, ruled = run(main())
+    assert session["query"] is None
+    assert pairs(session) == expected(recommender, {}, 5, history=["s1", "s5"])
+    assert pairs(described) == expected(recommender, {"age": 20.0}, history=["s1"], where="year > 1970")
+    assert pairs(ruled) == expected(recommender, "u1", rerank=rerank) != expected(recommender, "u1")
+
+
+def test_an_explanation_is_of_the_list_that_comes_with_it(make_client, recommender):
+    client = make_client()
+    exploration = {"position": 2, "probability": 1.0}
+    body = {"query": "u1", "k": 4, "explain": True, "deny": ["s1"], "rerank": {"exploration": exploration}}
+    answers = [run(client.post("/recommend", body)).json() for _ in range(3)]
+    for answer in answers:
+        assert [one["key"] for one in answer["explanation"]["candidates"]] == [key for key, _ in pairs(answer)]
+    assert len({answer["items"][1]["key"] for answer in answers}) > 1  # chance
+
+
 BAD = [
     (b"{", 400), (b"\xff", 400), (b"", 400), (b"[]", 422), (b"null", 422), (b'{"query": NaN}', 400),
     (b'{"k": 3}', 422), (b'{"query": "u1", "k": 0}', 422), (b'{"query": "u1", "k": 1.5}', 422),

@@ -107,6 +107,13 @@ def test_items_are_found_by_title(client, search, titles):
     assert [item["details"]["title"] for item in items] == titles
 
 
+def test_items_are_described_by_key(client):
+    items = client.get("/items", params={"key": [HOSTILE[0], "f3", "gone"]}).json()["items"]
+    assert [item["key"] for item in items] == [HOSTILE[0], "f3", "gone"]
+    assert [item["details"] and item["details"]["title"] for item in items] == [HOSTILE[0], "Film 3", None]
+    assert client.get("/items", params={"key": ["f3"] * 101}).status_code == 422
+
+
 def test_keys_are_asked_for_where_there_are_keys(tmp_path):
     _, app = film_service(tmp_path, key_hashes=frozenset({digest_of("secret")}))
     with TestClient(app) as client:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from tests.recommender.song_world import KNOWN, serve
 
 import retrank as rr
+from retrank.core.directories import atomic_directory
 from retrank.core.errors import ConfigError, StorageError, StoreUnavailableError
 from retrank.serving import Service, Settings, create_app
 from retrank.serving.bundles import load_live, version_of
@@ -38,7 +39,8 @@ class World:
         self.publish("two towers")
 
     def publish(self, kind):
-        rr.Recommender.load(self.saved / kind).save(self.bundle)
+        with atomic_directory(self.bundle) as draft:
+            shutil.copytree(self.saved / kind, draft, dirs_exist_ok=True)
 
     async def start(self):
         settings = Settings()

@@ -1,5 +1,7 @@
 """What /status tells: numbers from the metrics, which only grow."""
 
+import time
+
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 from starlette.testclient import TestClient
@@ -75,6 +77,8 @@ def test_histograms_are_read_by_label():
 def test_the_numbers_of_workers_add_up(tmp_path):
     recommender().save(tmp_path / "bundle")
     with service(tmp_path / "bundle", "--workers", 2) as served:
+        while ask(served.url, "/status")[1]["workers"] < 2:
+            time.sleep(0.1)  # the first answers before the second is there
         for _ in range(30):
             assert ask(served.url, "/recommend", {"query": "ann"})[0] == 200
         status = ask(served.url, "/status")[1]

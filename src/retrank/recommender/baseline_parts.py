@@ -99,6 +99,16 @@ class BaselineParts:
             rows[some] = order[found].where(found >= 0, -1)
         return Candidates(scores, rows)
 
+    def candidate_ids(self, rows: Tensor) -> Tensor:
+        """Return `(n,)` int64 columns of the baseline, -1 for what it does not know.
+
+        Args:
+            rows: `(n,)` int64 of the catalogue, or -1.
+        """
+        places, columns = self._places_and_columns
+        found = columns[places[rows.clamp(min=0)]]
+        return torch.where((rows >= 0) & (found < len(self.rows)), found, -1)
+
     def scores_of(self, histories: Jagged, rows: Tensor) -> Tensor:
         """Score some candidates.
 

@@ -91,6 +91,17 @@ class Parts:
         """Scores lists by the ranking model; None without one."""
         return None if self.ranking is None else list_scorer(self.ranking, self.candidates.catalogue.batch)
 
+    def candidate_ids(self, rows: Tensor) -> Tensor:
+        """Return `(n,)` int64 ids of candidates in their vocabulary, 0 for row -1, if a query's lists are read by them.
+
+        Args:
+            rows: `(n,)` int64 of the catalogue, or -1.
+        """
+        if not self.queries.list_columns:
+            return torch.zeros_like(rows)
+        ids: Tensor = self.candidates.catalogue.batch[self.retrieval.model.candidate_id]
+        return torch.where(rows >= 0, ids[rows.clamp(min=0)], 0)
+
     def like(self, histories: Jagged, k: int, *, exclude: Jagged, allow: Tensor | None) -> Candidates:
         """List the candidates whose embeddings are most like those of some candidates together.
 

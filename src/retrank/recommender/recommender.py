@@ -220,13 +220,14 @@ class Recommender(Changes):
         """
         return answer_requests(self._parts, requests)
 
-    def explain(self, request: Request) -> Explanation:
+    def explain(self, request: Request, found: RankedList | None = None) -> Explanation:
         """Tell where the list of a request comes from, what speaks for each candidate, and what its rules leave out.
 
         It costs several requests.
 
         Args:
             request: the query and its rules.
+            found: what `answer` gave for it, if it is there already; needed where chance had a say in it.
 
         Returns:
             The list that `recommend` gives, explained.
@@ -237,7 +238,7 @@ class Recommender(Changes):
         """
         if not isinstance(request, Request):
             raise ConfigError("a rr.recommender.Request", repr(request), "explain")
-        return explain(self._parts, request)
+        return explain(self._parts, request, found)
 
     def similar(
         self,

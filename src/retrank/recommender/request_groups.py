@@ -16,6 +16,7 @@ from retrank.recommender.baseline_parts import AnyParts, BaselineParts
 from retrank.recommender.brought_histories import BroughtHistories
 from retrank.recommender.conditions import condition
 from retrank.recommender.plain_queries import PlainQuery, join_plain, plain_query
+from retrank.recommender.reading_histories import read_histories
 from retrank.recommender.request import Request
 from retrank.recommender.reranking import Wanted, answer_reranked, depth_of, identity_of, require_rerank
 from retrank.recommender.rules import condition_text
@@ -163,11 +164,12 @@ def joined(
         return join_plain(parts, plain, rows)
     others = [query for query in queries if isinstance(query, AskedQueries)]
     if len(queries) == 1:
-        return others[0]
-    return _concat([join_plain(parts, plain), *others] if plain else others, rows)
+        one = others[0]
+        return one if one.said is None else replace(one, histories=read_histories(parts, [one.said]), said=None)
+    return _concat(parts, [join_plain(parts, plain), *others] if plain else others, rows)
 
 
-def _concat(asked: Sequence[AskedQueries], rows: Sequence[int] | None) -> AskedQueries:
+def _concat(parts: AnyParts, asked: Sequence[AskedQueries], rows: Sequence[int] | None) -> AskedQueries:
     names = dict.fromkeys(name for one in asked for name in one.brought)
     return AskedQueries(
         pl.concat([one.keys for one in asked]),
@@ -175,16 +177,14 @@ def _concat(asked: Sequence[AskedQueries], rows: Sequence[int] | None) -> AskedQ
         torch.cat([one.events for one in asked]),
         {name: _column([one.brought.get(name) for one in asked], [len(one) for one in asked]) for name in names},
         rows,
-        _histories(asked),
+        _histories(parts, asked),
     )
 
 
-def _histories(asked: Sequence[AskedQueries]) -> BroughtHistories | None:
-    if all(one.histories is None for one in asked):
+def _histories(parts: AnyParts, asked: Sequence[AskedQueries]) -> BroughtHistories | None:
+    if all(one.said is None for one in asked):
         return None
-    return BroughtHistories.concat(
-        [BroughtHistories.none(len(one)) if one.histories is None else one.histories for one in asked]
-    )
+    return read_histories(parts, [said for one in asked for said in [one.said] * len(one)])
 
 
 def _column(values: Sequence[pl.Series | None], lengths: Sequence[int]) -> pl.Series:

@@ -25,6 +25,9 @@ _KEPT_BYTES: Final = 2**26  # of masks, a byte per candidate
 _OVERHEAD: Final = 1024  # of a mask and what it is found by
 _KEPT_LISTS: Final = 4
 _FEW: Final = 32
+_KEPT_TEXTS: Final = 1024
+_TEXTS: Final[OrderedDict[int, tuple[pl.Expr, bytes]]] = OrderedDict()
+_TEXTS_LOCK: Final = threading.Lock()
 _LONG: Final = 1_000  # keys; fewer are looked up as quickly
 
 
@@ -116,22 +119,17 @@ class _KeptMasks:
 
     def get(self, text: bytes) -> Tensor | None:
         with self._lock:
-            found = self._masks.get(_digest(text))
+            found = self._masks.get(text)
             if found is not None:
-                self._masks.move_to_end(_digest(text))
+                self._masks.move_to_end(text)
             return found
 
     def keep(self, text: bytes, mask: Tensor) -> Tensor:
         with self._lock:
-            self._masks[_digest(text)] = mask
+            self._masks[text] = mask
             if len(self._masks) > max(_KEPT_BYTES // (len(mask) + _OVERHEAD), 1):
                 self._masks.popitem(last=False)
         return mask
-
-
-def _digest(text: bytes) -> bytes:
-    """Stand for a condition in a cache: texts may be a hundred times as long."""
-    return hashlib.blake2b(text, digest_size=32).digest()
 
 
 @final
@@ -191,18 +189,27 @@ def _warn_of_unknown(count: int, asked: int, name: str) -> None:
 
 
 def condition_text(where: pl.Expr) -> bytes | None:
-    """Return what tells conditions apart.
+    """Return what tells conditions apart: a digest of how they are written down.
 
     Args:
-        where: the condition.
+        where: the condition; of one that comes again as the same object, the digest is remembered.
 
     Returns:
         None for a condition that cannot be written down, such as one with a Python function.
     """
+    with _TEXTS_LOCK:
+        found = _TEXTS.get(id(where))
+    if found is not None:
+        return found[1]
     try:
-        return where.meta.serialize()
+        text = hashlib.blake2b(where.meta.serialize(), digest_size=32).digest()
     except (pl.exceptions.PolarsError, TypeError, AttributeError, ValueError):
         return None
+    with _TEXTS_LOCK:
+        _TEXTS[id(where)] = where, text  # with the condition itself, or another could get its id
+        if len(_TEXTS) > _KEPT_TEXTS:
+            _TEXTS.popitem(last=False)
+    return text
 
 
 def as_allowed(mask: Tensor | None) -> Allowed | None:

@@ -45,7 +45,7 @@ def test_a_list_is_shown_beside_the_history(visit):
     page.wait_for_selector("#list .item")
     assert names(page, "#past") == [TITLES[film] for film in reversed(FILMS[6:12])]
     assert not set(names(page)) & set(names(page, "#past"))
-    assert re.search(r"\d ms, [\d.]+ ms of them in the service", page.inner_text("#latency"))
+    assert re.search(r"\d ms with reasons, [\d.]+ ms of them in the service", page.inner_text("#latency"))
     assert page.inner_text("#past-facts") == "6 events, the newest first"
     assert page.title() == "Films · retrank"
 
@@ -114,6 +114,7 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_sent(visit):
     page.press("#key", "Enter")
     ask(page, "bob")
     assert page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
+    assert page.is_hidden("#links")  # a link sends no key
     page.reload()
     page.wait_for_selector("#list .item")
 
@@ -144,11 +145,11 @@ def test_a_session_is_built_by_clicks_and_by_names(visit):
 def test_what_is_said_of_the_unknown_counts(visit):
     page = visit(served=serve("reranker")).page
     ask(page, "stranger")
-    assert "the popular ones" in page.inner_text("#list-facts")
+    assert "the popular candidates" in page.inner_text("#list-facts")
     assert page.get_attribute("#visitor input", "placeholder") == "e.g. 26"
     page.fill("#visitor input", "44")
     page.press("#visitor input", "Enter")
-    page.wait_for_function("() => document.querySelector('#list-facts').textContent.includes('ranking model')")
+    page.wait_for_function("() => document.querySelector('#list-facts').textContent.includes('Reranker')")
     page.get_by_role("radio", name="Anonymous session").check()
     page.wait_for_function("() => document.querySelector('#past-title').textContent === 'Session'")
     assert page.input_value("#visitor input") == "26"
@@ -167,3 +168,65 @@ def test_another_bundle_is_noticed(visit):
     ask(page, "bob")
     page.wait_for_function("() => document.title === 'Other films · retrank'")
     assert page.inner_text("#subtitle").endswith("bundle 111111111111")
+
+
+def test_reasons_are_named_and_open_to_scores(visit):
+    page = visit("/#user=bob").page
+    page.wait_for_selector("#list .why")
+    assert "ItemKNN" in page.inner_text("#list-facts")
+    past = set(names(page, "#past"))
+    for row in page.locator("#list .item").all():
+        if row.locator(".why strong").count():
+            assert set(row.locator(".why strong").all_inner_texts()) <= past
+    assert page.locator("#list .why strong").count()
+    why = page.locator("#list .why").first
+    why.focus()
+    page.keyboard.press("Enter")
+    assert why.get_attribute("aria-expanded") == "true"
+    chips = page.locator("#list .item").first.locator(".chips div").all_inner_texts()
+    assert page.locator("#list .item").first.locator(".number").inner_text().split()[-1] in " ".join(chips)
+    assert "6 seen already" in page.inner_text("#left-out summary")
+    page.click("#filters-toggle")
+    page.uncheck("[name=reasons]")
+    page.wait_for_function("() => !document.querySelector('#list .why')")
+    assert page.is_hidden("#left-out")
+
+
+def test_what_is_hidden_is_told_below_the_list(visit):
+    page = visit("/#user=bob").page
+    page.wait_for_selector("#list .item")
+    hidden = names(page)[0]
+    page.get_by_role("button", name=f"Hide: {hidden}").click()
+    page.wait_for_selector("#hidden-list .item")
+    page.click("#left-out summary")
+    assert re.search(r"6 seen already, 1 hidden", page.inner_text("#left-out summary"))
+    assert hidden in page.inner_text("#left-out .removed")
+
+
+def test_caps_and_diversity_are_obeyed(visit):
+    page = visit("/#user=u1", served=serve("reranker")).page
+    page.wait_for_selector("#list .item")
+    plain = names(page)
+    page.click("#filters-toggle")
+    page.select_option("[name=capColumn]", "genres")
+    page.wait_for_function("() => document.querySelector('#left-out').textContent.includes('by the cap')")
+    facts = "".join(page.locator("#list .facts").all_inner_texts())
+    assert facts.count("rock") == 2
+    assert max(facts.count(genre) for genre in ("jazz", "folk", "pop")) <= 2
+    page.fill("#diversity", "1")
+    page.wait_for_function("() => document.querySelector('#filters-toggle').textContent === 'Filters · 2'")
+    page.select_option("[name=capColumn]", "")
+    page.fill("#k", "4")
+    page.press("#k", "Enter")
+    page.wait_for_function("() => document.querySelector('#left-out').textContent.includes('by diversity')")
+    assert page.inner_text("#diversity-value") == "1.0"
+    assert len(names(page)) == 4
+    assert names(page) != plain[:4]
+
+
+def test_baselines_offer_no_diversity(visit):
+    page = visit("/#user=bob").page
+    page.wait_for_selector("#list .item")
+    page.click("#filters-toggle")
+    assert page.is_hidden("#diversity")
+    assert page.is_visible("[name=capColumn]")

@@ -1,6 +1,6 @@
 // Starts the page: what the service is, the two views, and the address that remembers what is shown.
 
-import { get, whenKeyIsWanted } from "./api.js";
+import { get, usesKey, whenKeyIsWanted } from "./api.js";
 import { describeBy } from "./catalogue.js";
 import { byId } from "./dom.js";
 import { showError } from "./notices.js";
@@ -43,6 +43,7 @@ function describe(about) {
 async function start() {
   const about = await get("about");
   describe(about);
+  byId("links").hidden = usesKey(); // a link sends none
   const people = new People(about, {
     moved: (who) => remember(who),
     reloaded: async () => describe(await get("about")),

@@ -4,6 +4,7 @@ import { get, newId, post } from "./api.js";
 import { titleOf } from "./catalogue.js";
 import { combobox } from "./combobox.js";
 import { announce, byId, make, replace } from "./dom.js";
+import { prepare } from "./explanation.js";
 import { Filters } from "./filters.js";
 import { asKey } from "./json.js";
 import { clearError, showError, toast } from "./notices.js";
@@ -94,7 +95,7 @@ export class People {
       post("recommend", message, signal),
       get(`users/${encodeURIComponent(this.user)}/history`, { limit: PAST }, signal),
     ]);
-    await this.#know(found.answer);
+    await this.#prepare(found.answer, signal);
     this.listId = found.answer.list_id;
     const isDescribed = Object.keys(history.features).some((name) => name in this.about.features);
     if (isDescribed) this.visitor.close();
@@ -128,7 +129,7 @@ export class People {
     const history = this.session.map((item) => item.key);
     const message = { history, features: this.visitor.valuesOf(SESSION), ...this.filters.message(), details: true };
     const found = await post("session/recommend", message, signal);
-    await this.#know(found.answer);
+    await this.#prepare(found.answer, signal);
     showRecommendations(found, {
       who: null,
       isEmptySession: !history.length,
@@ -136,10 +137,13 @@ export class People {
     });
   }
 
-  async #know({ bundle }) {
-    if (bundle === this.bundle) return;
-    this.bundle = bundle;
-    await this.reloaded();
+  // Get what the list needs beside itself.
+  async #prepare({ bundle, explanation }, signal) {
+    if (bundle !== this.bundle) {
+      this.bundle = bundle;
+      await this.reloaded();
+    }
+    await prepare(explanation, signal);
   }
 
   #likes(item) {
@@ -260,6 +264,7 @@ export class People {
     showNote("");
     replace(byId("list"));
     replace(byId("list-facts"));
+    byId("left-out").hidden = true;
     try {
       const users = await this.#users("", signal);
       const buttons = users.map(({ label }) =>
