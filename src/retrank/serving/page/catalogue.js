@@ -13,10 +13,12 @@ export function describeBy(found) {
 
 // Look up what candidates are called that are only known by their keys.
 export async function learnTitles(keys, signal) {
-  const unknown = [...new Set(keys.map(String))].filter((key) => !titles.has(key)).slice(0, MOST);
-  if (!unknown.length) return;
-  const { items } = await get("items", unknown.map((key) => ["key", key]), signal);
-  for (const item of items) titles.set(String(item.key), titleOf(item));
+  const unknown = [...new Set(keys.map(String))].filter((key) => !titles.has(key));
+  for (let at = 0; at < unknown.length; at += MOST) {
+    const some = unknown.slice(at, at + MOST).map((key) => ["key", key]);
+    const { items } = await get("items", some, signal);
+    for (const item of items) titles.set(String(item.key), titleOf(item));
+  }
 }
 
 export function titleOfKey(key) {
