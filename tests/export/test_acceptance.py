@@ -27,7 +27,7 @@ def some_queries(recommender):
     """Yield known queries, new ones with features, and both with histories of different lengths."""
     rng = np.random.default_rng(0)
     known = recommender.queries.stored_table
-    movies = recommender.catalogue.keys
+    movies, (past,) = recommender.catalogue.keys, recommender.queries.list_columns
     for place in range(QUERIES):
         row = known.row(int(rng.integers(len(known))), named=True)
         features = {name: value for name, value in row.items() if name != recommender.query}
@@ -35,8 +35,8 @@ def some_queries(recommender):
         yield [
             {recommender.query: row[recommender.query]},
             {recommender.query: f"new {place}", **features},
-            {recommender.query: f"new {place}", **features, "recent": history},
-            {recommender.query: row[recommender.query], "recent": history[:3]},
+            {recommender.query: f"new {place}", **features, past: history},
+            {recommender.query: row[recommender.query], past: history[:3]},
         ][place % 4]
 
 

@@ -41,7 +41,5 @@ def make_client(recommender, tmp_path):
 
     yield make
     for client in made:
-        client.service.answers.close()
-        client.service.writes.close()
-        client.service.impressions.close()
+        client.service.close()
         client.service.store.close()

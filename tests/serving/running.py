@@ -24,13 +24,15 @@ class Running:
     """A program whose lines on standard error are read as they come."""
 
     def __init__(self, command, **options):
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+        self.process = subprocess.Popen(command, text=True, **{"stderr": subprocess.PIPE, **options})
         self.lines, self._queue = [], queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         self._next = 0
 
     def _read(self):
+        if self.process.stderr is None:
+            return
         with self.process.stderr:
             for line in self.process.stderr:
                 self._queue.put(line)

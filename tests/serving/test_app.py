@@ -10,7 +10,7 @@ from tests.recommender.song_world import KNOWN, serve
 import retrank as rr
 from retrank.serving.keys import digest_of
 from retrank.serving.settings import Limits
-from retrank.serving.stores import open_store
+from retrank.serving.stores import Event, open_store
 
 ROUTES = ["/recommend", "/recommend/batch", "/session/recommend", "/rank", "/similar", "/events"]
 
@@ -319,3 +319,19 @@ def test_other_recommenders_are_served_alike(make_client, kind):
     for query in (KNOWN[0], "stranger"):
         assert run_pairs(client, query) == expected(recommender, query)
     assert rr.__version__
+
+
+def test_a_service_keeps_up_with_the_store_while_nobody_asks(make_client):
+    client = make_client()
+
+    async def main():
+        client.service.store.append_events([Event("e1", "u1", "s1", "click", 0)])
+        assert client.service.serving.live.position == 0
+        await client.service.look()
+        assert client.service.serving.live.position == 1
+        answer = asyncio.create_task(client.post("/recommend", {"query": "u1"}))
+        await asyncio.sleep(0)
+        await asyncio.gather(client.service.look(), answer)  # beside a batch, nothing breaks
+        assert "retrank_store_position 1.0" in client.service.telemetry.text().decode()
+
+    run(main())

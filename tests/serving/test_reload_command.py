@@ -63,3 +63,5 @@ def test_a_damaged_bundle_is_refused_and_said(recommenders, tmp_path):
             status, state = ask(one.url, "/readyz")
             assert (status, state["bundle"]) == (200, one.start["version"])
             assert "reload_error" in state
+        text = ask(one.url, "/metrics")[1].decode()
+        assert 'retrank_reloads_total{result="refused"} 2.0' in text  # by --watch and by the command, not by worker

@@ -78,7 +78,7 @@ def run(saved, tmp_path):
             finally:
                 await world.end()
 
-        asyncio.run(asyncio.wait_for(main(), 120))
+        asyncio.run(asyncio.wait_for(main(), 1200))
 
     return run
 
@@ -210,16 +210,19 @@ def test_a_store_that_is_down_is_waited_for_before_a_bundle_takes_over(run, monk
     async def test(world):
         world.publish("reranker")
         await asyncio.to_thread(world.reloader.load)
-        before = world.service.serving.live
-        follow, failures = type(before).follow, []
+        before, loaded = world.service.serving.live, world.reloader._loaded
+        event = {"query": "newcomer", "candidate": "s2", "type": "click"}
+        assert (await world.http.post("/events", json={"events": [event]})).status_code == 200
+        await world.ask("newcomer")  # the old bundle knows of it
+        bring, failures = Service.bring_up_to_date, []
 
-        def failing(live, store):
-            if len(failures) < 3:
+        def failing(service, live):
+            if live is loaded and len(failures) < 3:
                 failures.append(live)
                 raise StoreUnavailableError("a store", "none", "here")
-            follow(live, store)
+            return bring(service, live)
 
-        monkeypatch.setattr(type(before), "follow", failing)
+        monkeypatch.setattr(Service, "bring_up_to_date", failing)
         await asyncio.to_thread(world.reloader.take)
         assert len(failures) == 3
         assert world.service.serving.live is not before

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.batch import Batch, Column
+from retrank.core.errors import ConfigError
 from retrank.core.files import write_bytes, write_json
 from retrank.core.jagged import Jagged
 from retrank.data.events import EventLog
@@ -76,8 +77,14 @@ class QueryTables:
         }
 
     def sample(self) -> Batch:
-        """Return the features of some known queries."""
+        """Return the features of some known queries.
+
+        Raises:
+            ConfigError: there are none.
+        """
         keys = self._queries.stored_table[self._queries.query].head(_SAMPLE)
+        if not len(keys):
+            raise ConfigError("a recommender that knows a query", "none", "export", "build it with queries=")
         events = torch.from_numpy(self._events.queries.find(keys))
         asked = AskedQueries(keys, torch.arange(len(keys)), events, {}, range(len(keys)))
         return self._queries.read(asked)[0]

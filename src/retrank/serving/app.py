@@ -1,5 +1,6 @@
 """`create_app`: the ASGI application around a service."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -38,7 +39,9 @@ def create_app(service: Service) -> Front:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        looking = asyncio.create_task(service.keep_up())
         yield
+        looking.cancel()
         await service.drain()
 
     app = FastAPI(title="retrank", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)

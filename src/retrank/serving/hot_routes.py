@@ -127,7 +127,7 @@ class _HotRoutes:
         if len(message.events) > self._limits.requests:
             raise ConfigError(f"at most {self._limits.requests} events", str(len(message.events)), "events")
         events = checked_events(message.events, service.serving.live.recommender, service.settings.event_types)
-        is_new = cast("Sequence[bool]", await service.writes.submit(events))
+        is_new = cast("Sequence[bool]", await service.write(events))
         for event, new in zip(events, is_new, strict=True):
             if new:
                 service.telemetry.events.labels(event.type).inc()

@@ -60,8 +60,9 @@ def launch(
         "seconds": _SECONDS,
         "is_for_people": is_for_people,
         "start": {
-            "bundle": str(bundle),
             "url": f"{url}/",
+            "openapi": f"{url}/openapi.json",
+            "bundle": str(bundle),
             "store": _without_password(store),
             "workers": num_workers,
             "reload": f"retrank reload {bundle}",

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, final
 
 import msgspec
 import polars as pl
@@ -12,6 +12,7 @@ from retrank.recommender.recommender import Recommender
 from retrank.recommender.request import Key
 from retrank.serving.documents import with_documents
 from retrank.serving.event_times import HistoryClock
+from retrank.serving.feed import new_changes
 from retrank.serving.json_values import from_json
 from retrank.serving.settings import Effect
 from retrank.serving.stores.records import Change, Document, Event
@@ -19,7 +20,6 @@ from retrank.serving.stores.store import Store
 
 __all__ = ["Live"]
 
-_PAGE: Final = 10_000
 _log = logging.getLogger("retrank.serving")
 
 
@@ -57,14 +57,19 @@ class Live:
             store: where the changes are.
 
         Raises:
-            StoreUnavailableError: the store cannot be read.
+            StorageError: the store cannot be read, or is behind what was brought in.
         """
-        while store.position() > self.position:
-            changes = store.changes(self.position, _PAGE)
-            if not changes:
-                return
-            self._apply(changes)
-            self.position = changes[-1].position
+        while changes := new_changes(store, self.position)[1]:
+            self.bring_in(changes)
+
+    def bring_in(self, changes: Sequence[Change]) -> None:
+        """Bring in the changes that come next.
+
+        Args:
+            changes: of the store, at least one.
+        """
+        self._apply(changes)
+        self.position = changes[-1].position
 
     def hidden(self, key: Key) -> Sequence[Key]:
         """Return the candidates that a query does not want to see again, in the order in which it said so.
@@ -86,7 +91,7 @@ class Live:
     def _apply(self, changes: Sequence[Change]) -> None:
         """Bring in changes together; those that do not fit this bundle are found by halving, counted and logged."""
         try:
-            self._bring_in(changes)
+            self._bring_in_all(changes)
         except Exception as error:  # noqa: BLE001 (whatever a stored change leads to, requests go on)
             if len(changes) > 1:
                 middle = len(changes) // 2
@@ -98,7 +103,7 @@ class Live:
             message = "change %d of the store does not fit the bundle: %s"
             _log.warning(message, changes[0].position, error, exc_info=not is_ours)
 
-    def _bring_in(self, changes: Sequence[Change]) -> None:
+    def _bring_in_all(self, changes: Sequence[Change]) -> None:
         """Bring in changes, all or none of the recommender's; the rest may be brought in twice."""
         documents = [change.item for change in changes if isinstance(change.item, Document)]
         for document in documents:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Final, final
 
-from retrank.core.errors import ConfigError, StoreUnavailableError
+from retrank.core.errors import ConfigError, StorageError
 from retrank.recommender.recommender import Recommender
 from retrank.serving.batching import BusyError, DeadlineError
 from retrank.serving.bundles import load_live, version_of
@@ -61,11 +61,14 @@ class Reloader:
         self._loaded = live
         return live.version
 
-    def take(self) -> str:
+    def take(self, *, counts: bool = True) -> str:
         """Answer from what was loaded, from the next batch on.
 
         If the store has gone meanwhile, it is waited for: an answer that has known of an event is followed by none that
         does not.
+
+        Args:
+            counts: whether the metrics count it here; of several workers one does.
 
         Returns:
             The version from which the service answers now.
@@ -76,25 +79,27 @@ class Reloader:
                 asked.result()
                 self._loaded = None
                 self._service.reload_error = None
-                self._service.telemetry.reloads.labels("loaded").inc()
-            except (BusyError, DeadlineError, StoreUnavailableError) as error:
+                self._service.telemetry.reloads.labels("loaded").inc(counts)
+            except (BusyError, DeadlineError, StorageError) as error:
                 _log.warning("the new bundle is not taken yet: %s", error)
                 time.sleep(_PAUSE)
         return self._service.serving.live.version
 
-    def drop(self, error: str) -> None:
+    def drop(self, error: str, *, counts: bool = True) -> None:
         """Stay with the old bundle.
 
         Args:
             error: why.
+            counts: whether the metrics count it here.
         """
         self._loaded = None
         self._service.reload_error = error
-        self._service.telemetry.reloads.labels("refused").inc()
+        self._service.telemetry.reloads.labels("refused").inc(counts)
 
     async def _swap(self, live: Live) -> None:
-        def swap(_: Serving) -> None:
-            live.follow(service.store)  # it must know all that the old one knows
+        def swap(serving: Serving) -> None:
+            if live.position < serving.live.position:  # it must know all that the old one knows
+                service.bring_up_to_date(live)
             service.serving = Serving(live, remembers=service.settings.logs_impressions)
 
         service = self._service

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET
 from starlette.responses import Response
 
-from retrank.core.errors import RetrankError, StoreUnavailableError
+from retrank.core.errors import RetrankError, StorageError
 from retrank.serving.batching import BusyError, DeadlineError
 from retrank.serving.messages import ErrorAnswer, ErrorDetails
 
@@ -50,7 +50,7 @@ def status_of(error: Exception) -> int:
     """
     if isinstance(error, HttpError):
         return error.status
-    if isinstance(error, BusyError | StoreUnavailableError):
+    if isinstance(error, BusyError | StorageError):
         return 503
     if isinstance(error, DeadlineError):
         return 504

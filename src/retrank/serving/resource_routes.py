@@ -45,6 +45,9 @@ def resource_routes(service: Service) -> APIRouter:
     """
     router = APIRouter()
 
+    async def named(text: str, kind: Kind) -> Key:
+        return await service.call(lambda serving: _key(serving, text, kind))
+
     @router.get("/items/{key}", summary="A candidate as it is served")
     async def get_item(key: str) -> Response:
         """Return its columns of the catalogue, and whether it may be recommended."""
@@ -67,11 +70,12 @@ def resource_routes(service: Service) -> APIRouter:
         """Take the `features` that change, and whether it is `available`; the rest stays."""
         message = _item(await _json(request))
 
+        stored = await service.stored("candidate", await named(key, "candidate"))
+
         def checked(serving: Serving) -> Document:
             name = _key(serving, key, "candidate")
             known = _described(serving, name)
             features = None if message.features is None else {**known["features"], **message.features}
-            stored = _stored(service, "candidate", name)
             before = CandidateContent() if stored is None else msgspec.json.decode(stored, type=CandidateContent)
             available = known["available"] if message.available is None else message.available
             content = CandidateContent(before.features if features is None else features, available)
@@ -93,10 +97,10 @@ def resource_routes(service: Service) -> APIRouter:
     @router.get("/users/{key}", summary="The features of a query that the store has")
     async def get_user(key: str) -> Response:
         """Return the features that were set here; those of the bundle are not repeated."""
+        stored = await service.stored("query", await named(key, "query"))
 
         def read(serving: Serving) -> dict[str, Any]:
             name = _key(serving, key, "query")
-            stored = _stored(service, "query", name)
             is_known = serving.live.recommender.queries.index.place(name) >= 0
             if stored is None and not is_known:
                 raise HttpError(404, f"nothing is known of {name!r}")
@@ -108,10 +112,10 @@ def resource_routes(service: Service) -> APIRouter:
 
     async def set_user(key: str, request: Request, *, keep: bool) -> Response:
         features = _features(await _json(request))
+        before = (await service.stored("query", await named(key, "query")) if keep else None) or b"{}"
 
         def checked(serving: Serving) -> Document:
             name = _key(serving, key, "query")
-            before = (_stored(service, "query", name) if keep else None) or b"{}"
             both = {**msgspec.json.decode(before), **features}
             _check_query(serving, name, both)
             return Document("query", name, msgspec.json.encode(both))
@@ -131,7 +135,7 @@ def resource_routes(service: Service) -> APIRouter:
     @router.delete("/users/{key}", summary="Forget the features of a query that the store has")
     async def delete_user(key: str) -> Response:
         """Go back to what the bundle knows; events stay."""
-        name = await service.call(lambda serving: _key(serving, key, "query"))
+        name = await named(key, "query")
         return await _kept(service, Document("query", name, None))
 
     return router
@@ -168,13 +172,8 @@ def _check_query(serving: Serving, key: Key, features: dict[str, Any]) -> None:
     recommender.recommend(query, k=1)
 
 
-def _stored(service: Service, kind: Kind, key: Key) -> bytes | None:
-    found = service.store.get(kind, key)
-    return None if found is None else found.content
-
-
 async def _kept(service: Service, document: Document) -> Response:
-    await service.writes.submit(document)
+    await service.write(document)
     return json_reply({"key": document.key}, 200)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from prometheus_client.samples import Sample
 
-from retrank.core.errors import StoreUnavailableError
 from retrank.core.version import __version__
 from retrank.recommender.recommender import Recommender
 from retrank.serving.service import Service
@@ -18,7 +17,7 @@ def status_report(service: Service) -> dict[str, Any]:
     """Return numbers that only grow, so that who asks twice knows what happened between; and what is now.
 
     Args:
-        service: to tell of. Its store is asked, which may take a while.
+        service: to tell of.
     """
     samples = [sample for metric in service.telemetry.registry.collect() for sample in metric.samples]
     live = service.serving.live
@@ -87,11 +86,12 @@ def histograms(samples: Iterable[Sample], name: str, label: str | None = None) -
 
 
 def _store(service: Service) -> dict[str, Any]:
-    kind = type(service.store).__name__.removesuffix("Store")
-    try:
-        return {"kind": kind, "answers": True, "position": service.store.position()}
-    except StoreUnavailableError:
-        return {"kind": kind, "answers": False, "position": None}
+    answers = service.store_error is None
+    return {
+        "kind": type(service.store).__name__.removesuffix("Store"),
+        "answers": answers,
+        "position": service.feed.position if answers else None,
+    }
 
 
 def _recommender(recommender: Recommender) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def status_routes(service: Service) -> APIRouter:
     @router.get("/status", summary="How the service does, in numbers")
     async def status() -> Response:
         """Return what the page shows: counts and histograms since the start, of all workers together."""
+        await service.look()
         return json_reply(await run_in_threadpool(status_report, service))
 
     @router.get("/card", summary="The card of the bundle")

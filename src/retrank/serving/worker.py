@@ -155,9 +155,9 @@ class _Control:
                     _log.exception("a bundle could not be loaded")
                     self._lines.send({"event": "refused", "error": f"{type(error).__name__}: {error}"})
             case "take":
-                self._lines.send({"event": "taken", "bundle": self._reloader.take()})
+                self._lines.send({"event": "taken", "bundle": self._reloader.take(counts=message["counts"])})
             case "drop":
-                self._reloader.drop(message["error"])
+                self._reloader.drop(message["error"], counts=message["counts"])
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ export class People {
     this.listId = found.answer.list_id;
     const isDescribed = Object.keys(history.features).some((name) => name in this.about.features);
     if (isDescribed) this.visitor.close();
-    else this.visitor.open(`user ${this.user}`, false);
+    else this.visitor.open(`user ${this.user}`);
     showRecommendations(found, {
       who: this.user,
       isKnown: history.is_known,
@@ -249,7 +249,7 @@ export class People {
 
   #mark(isSession) {
     this.isSession = isSession;
-    if (isSession) this.visitor.open(SESSION, true);
+    if (isSession) this.visitor.open(SESSION);
     else this.visitor.close();
     byId("who").elements.mode.value = isSession ? "session" : "user";
     byId("who-label").textContent = isSession ? "Add to the session" : this.about.query.column;

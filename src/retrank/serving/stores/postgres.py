@@ -6,7 +6,7 @@ import select
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 from retrank.core.errors import ConfigError, StorageError, StoreUnavailableError
 from retrank.core.extras import optional
@@ -78,6 +78,8 @@ class PostgresStore(Store):
         StorageError: the schema is of another version, or something else.
         MissingExtraError: psycopg is not installed.
     """
+
+    is_server: ClassVar[bool] = True
 
     def __init__(self, url: str, timeout: float = 2.0) -> None:
         self._driver = optional("psycopg", extra="postgres")

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from heapq import merge
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 from retrank.core.errors import ConfigError, StorageError, StoreUnavailableError
 from retrank.core.extras import optional
@@ -48,6 +48,8 @@ class RedisStore(Store):
         StorageError: its store is of another version.
         MissingExtraError: the package redis is not installed.
     """
+
+    is_server: ClassVar[bool] = True
 
     def __init__(self, url: str, timeout: float = 2.0) -> None:
         driver = optional("redis", extra="redis")

@@ -4,9 +4,9 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 from retrank.core.errors import StoreUnavailableError
 from retrank.recommender.request import Key
@@ -29,6 +29,7 @@ _DOCUMENT: Final = """
 insert into documents values (?, ?, ?, ?)
 on conflict (kind, key) do update set position = excluded.position, content = excluded.content
 """
+_READING: Final = 0.1  # seconds that a reader waits, which is only for one who recovers or owns the whole file
 _PAUSE: Final = 0.001  # seconds between two looks at the lock; it is held for as long as a disk takes
 _PAGE: Final = 1_000  # impressions deleted while others wait
 
@@ -50,14 +51,16 @@ class SqliteStore(Store):
         StoreUnavailableError: it cannot be opened for writing.
     """
 
+    is_server: ClassVar[bool] = False
+
     def __init__(self, path: Path, timeout: float = 5.0) -> None:
         self._file = SqliteFile(path, timeout)
         self._timeout = timeout
-        self._pool = Pool(self._file.connect, self._file.where)
+        self._pool = Pool(lambda: self._file.connect(min(timeout, _READING)), self._file.where)
         # Threads of one process take turns to write; only processes compete for SQLite's lock.
         self._turn = threading.Lock()
-        self._writers = Pool(lambda: self._file.connect(waits=False), self._file.where)
-        with self._reading() as connection:
+        self._writers = Pool(lambda: self._file.connect(0.0), self._file.where)
+        with sqlite_errors(self._file.where), closing(self._file.connect(timeout)) as connection:
             self._identity = str(connection.execute("select identity from store").fetchone()[0])
 
     def append_events(self, events: Sequence[Event]) -> list[bool]:  # noqa: D102 (as Store says)
@@ -91,6 +94,7 @@ class SqliteStore(Store):
 
     def position(self) -> int:  # noqa: D102
         with self._reading() as connection:
+            self._file.require_same()  # a connection goes on with a file that was deleted, and never knows
             return _position(connection)
 
     def changes(self, after: int, limit: int = 10_000) -> list[Change]:  # noqa: D102

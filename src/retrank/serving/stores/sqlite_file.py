@@ -73,11 +73,11 @@ class SqliteFile:
         with sqlite_errors(self.where):
             self._create()
 
-    def connect(self, *, waits: bool = True) -> sqlite3.Connection:
+    def connect(self, timeout: float) -> sqlite3.Connection:
         """Open the file.
 
         Args:
-            waits: whether SQLite waits for locks; else it refuses at once, and the caller tries again.
+            timeout: seconds to wait for a lock once the file is open; with 0 the caller tries again itself.
 
         Returns:
             A connection without transactions of its own, each of whose commits is on the disk when it is done.
@@ -91,8 +91,7 @@ class SqliteFile:
             connection.execute("pragma synchronous = full")
             connection.execute("pragma fullfsync = on")  # macOS: not only as far as the memory of the drive
             _recognise(connection, self.where)
-            if not waits:
-                connection.execute("pragma busy_timeout = 0")
+            connection.execute(f"pragma busy_timeout = {int(timeout * 1_000)}")
         except BaseException:
             connection.close()
             raise

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from retrank.core.errors import ConfigError
 from retrank.recommender.request import Key
@@ -30,7 +30,12 @@ class Store(ABC):
     written, and the same call may be made again: the store reconnects by itself.
 
     A store is not carried through a fork: open it in the process that uses it.
+
+    Attributes:
+        is_server: whether it is another process, which may hang or be far away.
     """
+
+    is_server: ClassVar[bool]
 
     @abstractmethod
     def append_events(self, events: Sequence[Event]) -> list[bool]:
