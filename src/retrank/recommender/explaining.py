@@ -53,6 +53,7 @@ def explain(parts: AnyParts, request: Request, found: RankedList | None = None) 
     Raises:
         DataError: what `recommend` refuses.
     """
+    parts.require_own_process("an explanation")
     asked = joined(parts, [look_up(parts, request).query])
     found = _answered(parts, request) if found is None else found
     rows, origin = torch.tensor(found.rows, dtype=torch.int64), _ORIGINS.get(found.stage, MODELS)

@@ -39,8 +39,8 @@ class Recommender(Changes):
     """From a query to a list: retrieve candidates, filter them, rank them, keep the best k.
 
     A value: it owns private copies of the models in evaluation mode and a frozen feature space, so that threads need no
-    lock, and nothing done afterwards to what it was built from can reach it. `with_candidates`, `without_candidates`,
-    `with_events`, `with_card` and `without_ranking` return other recommenders that share what is the same.
+    lock, and nothing done afterwards to what it was built from can reach it. What begins with `with` or `without`, such
+    as `with_candidates` and `with_events`, returns another recommender that shares what is the same.
 
     A query gets the popular candidates where retrieval would read nothing of it but blanks and unknown keys, or it
     lacks a feature that the models need: one that is new and brings nothing, or one with an empty history and no other

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Final, NamedTuple, final
 
 import polars as pl
@@ -48,7 +49,7 @@ class Conditions:
     """
 
     def __init__(self, table: pl.DataFrame, available: Tensor | None = None) -> None:
-        self._table = table.with_columns(pl.selectors.float().fill_nan(None))
+        self._given = table
         self._available, self._all_masks = available, _KeptMasks()
         self._masks = self._all_masks if available is None else _KeptMasks()
 
@@ -82,6 +83,11 @@ class Conditions:
                 of_all = self._all_masks.keep(text, self._evaluated(where))
             found = of_all if self._available is None else self._masks.keep(text, self._within_available(of_all))
         return found
+
+    @cached_property
+    def _table(self) -> pl.DataFrame:
+        """The candidates, made when the first condition comes."""
+        return self._given.with_columns(pl.selectors.float().fill_nan(None))
 
     def _within_available(self, mask: Tensor) -> Tensor:
         return mask if self._available is None else mask & self._available
