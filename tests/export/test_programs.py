@@ -1,5 +1,7 @@
 """Models as tensor programs: which can be exported, and that they compute what the models do."""
 
+import sys
+
 import numpy as np
 import polars as pl
 import pytest
@@ -214,3 +216,14 @@ def test_a_feature_that_is_called_as_the_weights_of_another_is_refused():
     recommender = rr.Recommender(model, space=space, catalogue=plays.select("song").unique(), history=plays)
     with pytest.raises(rr.errors.ConfigError, match="inputs of different names"):
         rr.export.tensor_programs(recommender)
+
+
+def test_a_missing_extra_and_a_missing_compiler_are_named(tmp_path, monkeypatch):
+    recommender = world.serve()
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(rr.errors.ConfigError, match="C\\+\\+ compiler"):
+        rr.export.write_export(recommender, tmp_path / "export", ["torch"])
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(rr.errors.MissingExtraError, match=r"retrank\[export\]"):
+        rr.export.write_export(recommender, tmp_path / "export", ["onnx"])
+    assert list(tmp_path.iterdir()) == []

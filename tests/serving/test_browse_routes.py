@@ -28,6 +28,8 @@ def test_about_names_keys_columns_events_and_limits(client):
     assert about["group_columns"] == ["genres"]
     assert about["event_types"]["hide"] == "hide"
     assert about["max_k"] == 1_000
+    assert about["logs_impressions"]
+    assert not about["has_diversity"]
 
 
 def test_examples_of_conditions_are_accepted(client):

@@ -122,7 +122,7 @@ def rules_of(parts: AnyParts, request: Request) -> Rules:
         only = parts.candidates.allow_lists.mask(request.allow)
         allowed = only if allowed is None else only & allowed
     denied = Jagged.single(rows_of_keys(catalogue, request.deny)) if request.deny else NO_ROWS
-    return Rules(min(request.k, len(catalogue)), request.exclude_seen, allowed, denied, available)
+    return Rules(min(request.k, len(parts.candidates)), request.exclude_seen, allowed, denied, available)
 
 
 def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
@@ -235,7 +235,9 @@ def excluded_rows(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
     Returns:
         A list of rows per query; one may be there twice.
     """
-    found = [rules.denied if len(asked) == len(rules.denied) else rules.denied_of(torch.arange(len(asked)))]
+    found = []
+    if len(rules.denied.values):
+        found.append(rules.denied if len(asked) == len(rules.denied) else rules.denied_of(torch.arange(len(asked))))
     if rules.exclude_seen:
         found.append(parts.history.rows_of(parts.history.events.events(asked.events)))
         found += [
@@ -245,7 +247,7 @@ def excluded_rows(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
             found.append(asked.histories.candidate_rows())
     filled = [part for part in found if len(part.values)]
     if len(filled) < 2:
-        return filled[0] if filled else found[0]
+        return filled[0] if filled else Jagged.empty(len(asked))
     if len(asked) == 1:
         return Jagged.single(torch.cat([part.values for part in filled]))
     owners = torch.cat([part.row_index() for part in filled])

@@ -23,6 +23,7 @@ from retrank.recommender.rules import condition_text
 
 __all__ = ["AskedRequest", "answer_group", "groups", "joined", "look_up"]
 
+_SHORT: Final = 128
 _MOST_CANDIDATES: Final = 100_000  # of more, a mask for each query costs more than it saves
 
 
@@ -69,17 +70,18 @@ def groups(parts: AnyParts, requests: Mapping[int, AskedRequest]) -> list[list[i
     Returns:
         Places, each in one group, and in a group the short queries first.
     """
-    found: dict[object, list[int]] = {}
-    takes_own = _takes_own_masks(parts)
+    found: dict[object, tuple[list[int], list[int]]] = {}
+    takes_own, alike_from = _takes_own_masks(parts), _alike_from(parts)
     for place, asked in requests.items():
         request, rules = asked.request, asked.rules
-        depth = _depth(parts, depth_of(parts, rules.k, request.rerank))
+        depth = rules.k if request.rerank is None else depth_of(parts, rules.k, request.rerank)
+        # Where lists of different lengths may go together, those of very different ones do not: all are made as long.
+        deep = max(depth, alike_from) if alike_from is not None else max(depth - 1, _SHORT - 1).bit_length()
         is_restricted = rules.allowed is not rules.available
         restricted = is_restricted if takes_own else _restriction(request, place)
-        found.setdefault((depth, request.exclude_seen, restricted), []).append(place)
-    return [
-        sorted(places, key=lambda place: not isinstance(requests[place].query, PlainQuery)) for places in found.values()
-    ]
+        plain, others = found.setdefault((deep, request.exclude_seen, restricted), ([], []))
+        (plain if isinstance(asked.query, PlainQuery) else others).append(place)
+    return [plain + others for plain, others in found.values()]
 
 
 def answer_group(parts: AnyParts, group: Sequence[AskedRequest], rows: Sequence[int] | None) -> Answers:
@@ -102,7 +104,7 @@ def answer_group(parts: AnyParts, group: Sequence[AskedRequest], rows: Sequence[
     rules, masks = group[0].rules, [asked.rules.allowed for asked in group]
     if len(group) > 1:
         rules = replace(rules, k=max(lengths))
-        if any(mask is not masks[0] for mask in masks):
+        if _takes_own_masks(parts) and any(mask is not masks[0] for mask in masks):
             rules = replace(rules, allowed=_stacked(masks))
         if any(one is not NO_ROWS for one in denied):
             rules = replace(rules, denied=Jagged.concat(denied))
@@ -138,13 +140,13 @@ def _wanted(asked: AskedRequest) -> Wanted:
     return Wanted(asked.rules.k, request.rerank, identity_of(key, request.history))
 
 
-def _depth(parts: AnyParts, k: int) -> int | None:
-    """Return how deep a list is looked for; None if a list is the beginning of any longer one."""
+def _alike_from(parts: AnyParts) -> int | None:
+    """Return up to which length lists are looked for alike; None if each is the beginning of any longer one."""
     if isinstance(parts, BaselineParts):
         return None
     if parts.ranking is not None:
-        return max(k, parts.num_retrieved)
-    return None if parts.index.is_exact else k
+        return parts.num_retrieved
+    return None if parts.index.is_exact else 0
 
 
 def joined(

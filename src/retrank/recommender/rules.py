@@ -24,6 +24,7 @@ __all__ = ["AllowLists", "Conditions", "as_allowed", "condition_text", "rows_of_
 _KEPT_BYTES: Final = 2**26  # of masks, a byte per candidate
 _OVERHEAD: Final = 1024  # of a mask and what it is found by
 _KEPT_LISTS: Final = 4
+_FEW: Final = 32
 _KEPT_TEXTS: Final = 1024
 _TEXTS: Final[OrderedDict[int, tuple[pl.Expr, bytes]]] = OrderedDict()
 _TEXTS_LOCK: Final = threading.Lock()
@@ -245,5 +246,7 @@ def rows_of_keys(catalogue: Catalogue, keys: Iterable[Key]) -> Tensor:
     if not asked:
         return torch.empty(0, dtype=torch.int64)
     rows = catalogue.rows(asked)
+    if len(rows) <= _FEW:  # each call of torch costs more than all of this
+        return torch.tensor(sorted({row for row in rows.tolist() if row >= 0}), dtype=torch.int64)
     distinct: Tensor = torch.unique(rows[rows >= 0])
     return distinct

@@ -110,6 +110,7 @@ class _About:
             "conditions": summary.conditions,
             "event_types": dict(settings.event_types),
             "max_k": settings.limits.k,
+            "logs_impressions": settings.logs_impressions,
         }
 
 

@@ -38,6 +38,9 @@ function describe(about) {
   byId("subtitle").textContent =
     `retrank · ${plural(about.candidate.count, "candidate")} · ${plural(about.query.count, "user")} · bundle ${about.bundle}`;
   document.title = `${title} · retrank`;
+  byId("kept").textContent = about.logs_impressions
+    ? "Lists shown here are kept as impressions, and likes and hides as events, like those of any other client."
+    : "Likes and hides are kept as events, like those of any other client.";
 }
 
 async function start() {
