@@ -11,8 +11,8 @@ import retrank as rr
 from retrank.serving import Settings
 from retrank.serving.bundles import EVENTS_FACT, load_live
 from retrank.serving.settings import EVENT_TYPES
-from retrank.serving.stores import Document, Event, open_store
-from retrank.serving.updating import update_from_store
+from retrank.serving.stores import Document, Event, export_events, open_store
+from retrank.serving.updating import update_from_store, with_learned_position
 
 NAMES = {"query": "user", "candidate": "song", "time": "time"}
 START = 1_700_000_000
@@ -174,6 +174,15 @@ def test_positions_of_another_store_mean_nothing(recommender, store, tmp_path):
         again = updated(made, other)
         assert again.num_learned == 1
         assert again.recommender.card.facts[EVENTS_FACT]["store"] == other.identity()
+
+
+def test_a_bundle_that_was_trained_anew_on_exported_events(recommender, store, tmp_path):
+    store.append_events([event(1, "u1", "s03")])
+    position = export_events(store, tmp_path / "events.parquet")
+    store.append_events([event(2, "u2", "s04")])
+    anew = recommender.with_events(_rows([(1, "u1", "s03")]))
+    live = served(with_learned_position(anew, store, position), store, tmp_path)
+    assert history(live.recommender).equals(history(anew.with_events(_rows([(2, "u2", "s04")]))))
 
 
 def test_the_command(tmp_path, store):

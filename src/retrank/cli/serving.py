@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -91,6 +92,8 @@ def _serve(
     ] = False,
 ) -> None:
     """Serve a bundle over HTTP, with a page at /. SIGHUP, or `retrank reload`, loads a new one in its place."""
+    if sys.platform == "win32":
+        raise ConfigError("Linux or macOS", "Windows", "retrank serve", "run it in a container, or in WSL")
     launching, settings = (optional(f"retrank.serving.{name}", "serve") for name in ("launching", "settings"))
     known_keys = optional("retrank.serving.keys", "serve")
     wanted = settings.Settings(

@@ -98,8 +98,10 @@ class Reloader:
 
     async def _swap(self, live: Live) -> None:
         def swap(serving: Serving) -> None:
-            if live.position < serving.live.position:  # it must know all that the old one knows
+            if live.position < serving.live.position:
                 service.bring_up_to_date(live)
+            if live.position < serving.live.position:  # it must know all that the old one knows
+                raise BusyError("a bundle that is up to date", "one that is not yet", "reload")
             service.serving = Serving(live, remembers=service.settings.logs_impressions)
 
         service = self._service

@@ -18,7 +18,7 @@ from retrank.serving.settings import Effect
 from retrank.serving.stores.records import Change, Document, Event
 from retrank.serving.stores.store import Store
 
-__all__ = ["StoreUpdate", "update_from_store"]
+__all__ = ["StoreUpdate", "update_from_store", "with_learned_position"]
 
 _PAGE: Final = 10_000
 _ALL: Final = 2**63 - 1  # a position after all others
@@ -122,9 +122,23 @@ def update_from_store(
         )  # fmt: skip
     if len(kept):
         made = made.with_events(kept)
-    facts = {**made.card.facts, EVENTS_FACT: {"store": store.identity(), "position": position}}
-    made = made.with_card(replace(made.card, facts=facts))
+    made = with_learned_position(made, store, position)
     return StoreUpdate(made, position, len(learned), len(kept), num_refused)
+
+
+def with_learned_position(recommender: Recommender, store: Store, position: int) -> Recommender:
+    """Write on a card up to where a recommender has learned from a store, e.g. one trained anew on exported events.
+
+    Args:
+        recommender: whose history has these events.
+        store: that it will be served with.
+        position: which `export_events` has returned; a service brings in what came after.
+
+    Returns:
+        The same recommender with another card.
+    """
+    facts = {**recommender.card.facts, EVENTS_FACT: {"store": store.identity(), "position": position}}
+    return recommender.with_card(replace(recommender.card, facts=facts))
 
 
 def _changes(store: Store, until: int) -> Iterator[Change]:
