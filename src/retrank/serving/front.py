@@ -1,5 +1,6 @@
 """`Front`: what every request passes: its id, its key, its size, and the log; an error never leaves as a trace."""
 
+import asyncio
 import logging
 import re
 import secrets
@@ -91,15 +92,27 @@ class Front:
             raise HttpError(401, "send a key, as 'Authorization: Bearer KEY'", {"www-authenticate": "Bearer"})
 
     def _limited(self, receive: Receive) -> Receive:
-        left = self._settings.limits.body_bytes
+        limits = self._settings.limits
+        left, is_complete = limits.body_bytes, False
+        loop = asyncio.get_running_loop()
+        until = loop.time() + limits.patience
 
         async def receive_on() -> Message:
-            nonlocal left
-            message = await receive()
-            if message["type"] == "http.request":
-                left -= len(message.get("body", b""))
-                if left < 0:
-                    raise HttpError(413, f"a body has at most {self._settings.limits.body_bytes} bytes")
+            nonlocal left, is_complete
+            if is_complete:
+                return await receive()  # that the client has gone, whenever it goes
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                close = {"connection": "close"}
+                raise HttpError(408, f"send a body within {limits.patience:g} s", close) from None
+            if message["type"] != "http.request":
+                raise HttpError(499, "the client has gone")
+            is_complete = not message.get("more_body", False)
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HttpError(413, f"a body has at most {limits.body_bytes} bytes")
             return message
 
         return receive_on

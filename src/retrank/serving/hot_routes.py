@@ -28,7 +28,7 @@ from retrank.serving.messages import (
     SimilarRequest,
 )
 from retrank.serving.replies import HttpError, error_bytes, error_reply, json_reply
-from retrank.serving.service import Service, Serving
+from retrank.serving.service import Call, Service, Serving
 
 __all__ = ["hot_routes"]
 
@@ -66,9 +66,12 @@ class _HotRoutes:
         ask = ListAsk(message, self._limits)
         return cast("bytes", await awaited(self._service.answers.submit(ask), request))
 
-    async def recommend_batch(self, message: BatchRequest, _: Request) -> BatchAnswer:
+    async def recommend_batch(self, message: BatchRequest, request: Request) -> BatchAnswer:
         if len(message.requests) > self._limits.requests:
             raise ConfigError(f"at most {self._limits.requests} requests", str(len(message.requests)), "requests")
+        return cast("BatchAnswer", await awaited(asyncio.ensure_future(self._in_parts(message)), request))
+
+    async def _in_parts(self, message: BatchRequest) -> BatchAnswer:
         answers: list[bytes] = []
         size = self._limits.micro_batch
         for first in range(0, len(message.requests), size):  # others get their turn between two parts
@@ -84,7 +87,7 @@ class _HotRoutes:
             answers += [error_bytes(one) if isinstance(one, Exception) else one for one in found]
         return BatchAnswer([msgspec.Raw(answer) for answer in answers])
 
-    async def rank(self, message: RankRequest, _: Request) -> RankAnswer:
+    async def rank(self, message: RankRequest, request: Request) -> RankAnswer:
         if len(message.candidates) > self._limits.k:
             raise ConfigError(f"at most {self._limits.k} candidates", str(len(message.candidates)), "candidates")
 
@@ -104,9 +107,9 @@ class _HotRoutes:
             degraded = list(self._service.degraded) or msgspec.UNSET
             return RankAnswer(key, found.stage, items, unknown, live.version, degraded)
 
-        return await self._service.call(ranked)
+        return cast("RankAnswer", await awaited(self._service.answers.submit(Call(ranked)), request))
 
-    async def similar(self, message: SimilarRequest, _: Request) -> SimilarAnswer:
+    async def similar(self, message: SimilarRequest, request: Request) -> SimilarAnswer:
         ListAsk(RecommendRequest(message.candidate, k=message.k, allow=message.allow, deny=message.deny), self._limits)
 
         def listed(serving: Serving) -> SimilarAnswer:
@@ -120,7 +123,7 @@ class _HotRoutes:
             items = items_of(found, serving.details if message.details else None)
             return SimilarAnswer(message.candidate, items, serving.live.version)
 
-        return await self._service.call(listed)
+        return cast("SimilarAnswer", await awaited(self._service.answers.submit(Call(listed)), request))
 
     async def events(self, message: EventsRequest, _: Request) -> Accepted:
         service = self._service

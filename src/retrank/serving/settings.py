@@ -45,9 +45,12 @@ class Limits:
         queue: how many requests wait at once; others get 503.
         micro_batch: how many requests are answered together.
         deadline: seconds after which a waiting request is given up.
+        connections: the most connections of a worker.
+        patience: seconds in which the headers of a request must have come, then its body, and in which a client must
+            have read some more of its answer.
 
     Raises:
-        ConfigError: a limit below 1, or a deadline that is not above 0.
+        ConfigError: a limit below 1, or seconds that are not above 0.
     """
 
     k: int = 1_000
@@ -57,12 +60,15 @@ class Limits:
     queue: int = 1_024
     micro_batch: int = 64
     deadline: float = 2.0
+    connections: int = 4_096
+    patience: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("k", "keys", "requests", "body_bytes", "queue", "micro_batch"):
+        for name in ("k", "keys", "requests", "body_bytes", "queue", "micro_batch", "connections"):
             check_count(getattr(self, name), name, "limits")
-        if not self.deadline > 0:
-            raise ConfigError("seconds above 0", str(self.deadline), "limits, deadline")
+        for name in ("deadline", "patience"):
+            if not getattr(self, name) > 0:
+                raise ConfigError("seconds above 0", str(getattr(self, name)), f"limits, {name}")
 
 
 @final

@@ -20,6 +20,7 @@ from retrank.core.errors import RetrankError, RetrankWarning
 from retrank.serving.accepting import Acceptor
 from retrank.serving.app import create_app
 from retrank.serving.bundles import load_live
+from retrank.serving.connections import Connections
 from retrank.serving.reloading import Reloader
 from retrank.serving.service import Service
 from retrank.serving.settings import Settings
@@ -83,6 +84,7 @@ def main() -> int:
             server_header=False,
             lifespan="on",
             timeout_keep_alive=_KEEP_ALIVE,
+            ws="none",
             timeout_graceful_shutdown=max(1, int(plan.seconds)),
         )
         del live  # the service's alone, so that it goes when another bundle comes
@@ -101,7 +103,9 @@ async def _serve(service: Service, bundle: Path, config: uvicorn.Config, listene
         loop.add_signal_handler(kind, stopping.set)
     state = {"config": config, "server_state": server.server_state, "app_state": server.lifespan.state}
     protocol: Callable[..., asyncio.Protocol] = config.http_protocol_class
-    acceptor = Acceptor(listener, lambda: protocol(**state))
+    connections = Connections(lambda: protocol(**state), service.settings.limits)
+    watching = loop.create_task(connections.watch())
+    acceptor = Acceptor(listener, connections)
     control = _Control(Reloader(service, bundle, loop), lines, lambda: loop.call_soon_threadsafe(stopping.set))
     threading.Thread(target=control.run, name="control", daemon=True).start()
     lines.send({"event": "ready", "bundle": service.serving.live.version})
@@ -118,6 +122,7 @@ async def _serve(service: Service, bundle: Path, config: uvicorn.Config, listene
         await asyncio.sleep(0.01)
     server.should_exit = True
     await serving
+    watching.cancel()
 
 
 @final
