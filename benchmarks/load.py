@@ -30,7 +30,7 @@ from benchmarks.report import RESULTS
 
 PAGE = ROOT / "docs" / "load.md"
 CLIENTS = (1, 16, 64)
-SCRIPT = """
+SCRIPT = r"""
 local n = 0
 local headers = {["content-type"] = "application/json"}
 request = function()
@@ -160,7 +160,9 @@ def fire(server: Server, port: int, process: int, clients: int, seconds: float) 
         )
         used = seconds_used(process) - before
     told = re.search(r"answered (\d+) in (\d+) failed (\d+)", done.stdout)
-    requests, microseconds, failed = map(int, told.groups())  # type: ignore[union-attr]
+    if told is None:
+        raise RuntimeError(f"{server.name}: {done.stdout}{done.stderr}")
+    requests, microseconds, failed = map(int, told.groups())
     if failed:
         raise RuntimeError(f"{server.name}: {done.stdout}")
     latencies = {f"p{name}": int(value) * 1e-6 for name, value in re.findall(r"percentile (\d+) (\d+)", done.stdout)}
