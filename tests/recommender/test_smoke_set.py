@@ -16,7 +16,9 @@ from retrank.recommender.smoke_set import SMOKE_FILE, _is_same, check_smoke_set
 
 
 def entries_of(bundle):
-    return json.loads((bundle / SMOKE_FILE).read_text())
+    found = json.loads((bundle / SMOKE_FILE).read_text())
+    assert found["retrank"] == rr.__version__
+    return found["requests"]
 
 
 def rewritten(bundle, file, content):
@@ -68,8 +70,8 @@ def test_a_bundle_without_it_can_be_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"{}", b"[1]", b'[{"request": {"query": 1}, "keys": [], "scores": []}]',
-                b'[{"request": {"query": {}, "size": 1}, "keys": [], "scores": []}]']
+    "content", [b"{}", b"[1]", b'{"retrank": "1", "requests": [{"request": {"query": 1}, "keys": [], "scores": []}]}',
+                b'{"retrank": "1", "requests": [{"request": {"query": {}, "size": 1}, "keys": [], "scores": []}]}']
 )  # fmt: skip
 def test_a_damaged_one_is_an_error_of_storage(content, tmp_path):
     serve("baseline").save(tmp_path / "bundle")
@@ -105,4 +107,4 @@ def test_keys_and_features_that_json_has_not(tmp_path):
     entries = entries_of(tmp_path / "bundle")
     assert {"query": {"user": 3}} in [entry["request"] for entry in entries]  # the first that is nobody's
     assert any("a''b" in entry["request"].get("where", "") for entry in entries)
-    check_smoke_set(recommender._contents(), entries, "here")
+    check_smoke_set(recommender._contents(), {"retrank": "1", "requests": entries}, "here")

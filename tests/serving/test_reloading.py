@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import shutil
 import weakref
 
@@ -13,6 +14,7 @@ from tests.recommender.song_world import KNOWN, serve
 import retrank as rr
 from retrank.core.directories import atomic_directory
 from retrank.core.errors import ConfigError, StorageError, StoreUnavailableError
+from retrank.core.manifest import parse_manifest, write_manifest
 from retrank.serving import Service, Settings, create_app
 from retrank.serving.bundles import load_live, version_of
 from retrank.serving.reloading import Reloader
@@ -169,6 +171,30 @@ def test_a_bundle_of_another_kind_of_keys(run):
         other = rr.Recommender(baseline, catalogue=table.select("track").unique(), history=table, time="time")
         other.save(world.bundle)
         with pytest.raises(ConfigError, match="track"):
+            await asyncio.to_thread(world.reloader.load)
+
+    run(test)
+
+
+def test_only_another_version_may_answer_otherwise(run, caplog):
+    async def test(world):
+        await world.ask("u1")
+        world.publish("reranker")
+        file = world.bundle / "smoke.json"
+        payload = parse_manifest((world.bundle / "manifest.json").read_bytes(), "").payload
+        smoke = json.loads(file.read_text())
+        smoke["requests"][0]["scores"][0] += 1
+        file.write_text(json.dumps(smoke))
+        write_manifest(world.bundle, payload)
+        with pytest.raises(StorageError, match=r"smoke\.json, request 0"):
+            await asyncio.to_thread(world.reloader.load)
+        file.write_text(json.dumps({**smoke, "retrank": "0.0.1"}))
+        write_manifest(world.bundle, payload)
+        await world.reload()
+        assert "retrank 0.0.1 saved the bundle, and this version answers otherwise" in caplog.text
+        (world.bundle / "candidates.parquet").write_bytes(b"")
+        write_manifest(world.bundle, payload)
+        with pytest.raises(StorageError, match=r"candidates\.parquet"):
             await asyncio.to_thread(world.reloader.load)
 
     run(test)

@@ -6,19 +6,20 @@ versions of libraries, kernels for another processor, or a model whose class com
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, final
 
 import polars as pl
 from typing_extensions import TypedDict
 
 from retrank.core.errors import RetrankError, StorageError
 from retrank.core.values import checked
+from retrank.core.version import __version__
 from retrank.recommender.answered_requests import answer_requests
 from retrank.recommender.baseline_parts import AnyParts
 from retrank.recommender.ranked_list import RankedList
 from retrank.recommender.request import Key, Request
 
-__all__ = ["SMOKE_FILE", "check_smoke_set", "smoke_set"]
+__all__ = ["SMOKE_FILE", "SmokeSet", "check_smoke_set", "smoke_set"]
 
 SMOKE_FILE: Final = "smoke.json"
 """The file of a bundle."""
@@ -33,7 +34,15 @@ class _Entry(TypedDict):
     scores: list[float]
 
 
-def smoke_set(parts: AnyParts) -> list[dict[str, Any]]:
+@final
+class SmokeSet(TypedDict):
+    """What the file holds: the version of retrank that answered, and requests with their answers."""
+
+    retrank: str
+    requests: list[_Entry]
+
+
+def smoke_set(parts: AnyParts) -> SmokeSet:
     """Return requests with their answers, as JSON can have them.
 
     Args:
@@ -41,11 +50,12 @@ def smoke_set(parts: AnyParts) -> list[dict[str, Any]]:
     """
     asked = [request for request in _requests(parts) if _is_plain(request)]
     answers = answer_requests(parts, [Request(**request) for request in asked])
-    return [
-        {"request": request, "keys": answer.keys, "scores": answer.scores}
+    entries = [
+        _Entry(request=request, keys=answer.keys, scores=answer.scores)
         for request, answer in zip(asked, answers, strict=True)
         if isinstance(answer, RankedList) and _is_plain(answer.scores)
     ]
+    return SmokeSet(retrank=__version__, requests=entries)
 
 
 def check_smoke_set(parts: AnyParts, content: Any, where: str) -> None:
@@ -59,8 +69,9 @@ def check_smoke_set(parts: AnyParts, content: Any, where: str) -> None:
     Raises:
         StorageError: an answer is another, beyond what rounding explains.
     """
-    entries = checked(content, list[_Entry], where)
-    fix = "restore the bundle, or train it again with the versions that are installed here"
+    found = checked(content, SmokeSet, where)
+    entries = found["requests"]
+    fix = f"restore the bundle, or make it again here; retrank {found['retrank']} saved it, this is {__version__}"
     try:
         requests = [Request(**entry["request"]) for entry in entries]
     except (RetrankError, TypeError) as error:
