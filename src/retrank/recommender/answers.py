@@ -112,16 +112,14 @@ def rules_of(parts: AnyParts, request: Request) -> Rules:
     Raises:
         DataError: keys of another type, or a condition that cannot be applied.
     """
-    catalogue = parts.candidates.catalogue
-    if request.where is not None:
-        parts.require_own_process("a condition")
     allowed = available = parts.candidates.available
     if request.where is not None:
+        parts.require_own_process("a condition")
         allowed = parts.candidates.conditions.mask(condition(request.where, "where"))
     if request.allow is not None:
         only = parts.candidates.allow_lists.mask(request.allow)
         allowed = only if allowed is None else only & allowed
-    denied = Jagged.single(rows_of_keys(catalogue, request.deny)) if request.deny else NO_ROWS
+    denied = Jagged.single(rows_of_keys(parts.candidates.catalogue, request.deny)) if request.deny else NO_ROWS
     return Rules(min(request.k, len(parts.candidates)), request.exclude_seen, allowed, denied, available)
 
 

@@ -1,8 +1,8 @@
 """Requests that can be answered together, with one pass through the models."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, final
+from dataclasses import replace
+from typing import Final, NamedTuple, final
 
 import polars as pl
 import torch
@@ -28,11 +28,10 @@ _MOST_CANDIDATES: Final = 100_000  # of more, a mask for each query costs more t
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class AskedRequest:
+class AskedRequest(NamedTuple):
     """A request, looked up.
 
-    Args:
+    Attributes:
         request: as it came.
         query: its query, in short if it brings nothing but its key.
         rules: of its list.
