@@ -14,6 +14,7 @@ from retrank.core.errors import ConfigError, RetrankError
 from retrank.recommender.ranked_list import RankedList
 from retrank.recommender.request import Request as ListRequest
 from retrank.serving.asks import ListAsk, items_of, key_and_features
+from retrank.serving.bodies import read_json
 from retrank.serving.events import checked_events
 from retrank.serving.messages import (
     Accepted,
@@ -209,13 +210,9 @@ def _decoded(
 
     async def handler(request: Request) -> Response:
         try:
-            if not request.headers.get("content-type", "").startswith("application/json"):
-                raise HttpError(415, "send JSON, with the header 'content-type: application/json'")
-            return json_reply(await answer(decode(await request.body()), request))
+            return json_reply(await answer(await read_json(request, decode), request))
         except (HttpError, RetrankError, msgspec.MsgspecError) as error:
             return error_reply(error, request.scope["request_id"])
-        except RecursionError:
-            return error_reply(HttpError(400, "JSON that is nested too deeply"), request.scope["request_id"])
 
     handler.__name__ = answer.__name__
     return handler

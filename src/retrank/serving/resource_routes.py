@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from retrank.recommender.request import Key
 from retrank.serving.asks import typed
+from retrank.serving.bodies import read_json
 from retrank.serving.documents import CandidateContent, candidate_row
 from retrank.serving.json_values import to_json
 from retrank.serving.messages import Value
@@ -56,7 +57,7 @@ def resource_routes(service: Service) -> APIRouter:
     @router.put("/items/{key}", summary="Set a new or known candidate", openapi_extra=_body(ItemMessage))
     async def put_item(key: str, request: Request) -> Response:
         """Take `features`, which replace all that it had (missing ones are null), and whether it is `available`."""
-        message = _item(await _json(request))
+        message = await read_json(request, _item)
 
         def checked(serving: Serving) -> Document:
             name = _key(serving, key, "candidate")
@@ -68,7 +69,7 @@ def resource_routes(service: Service) -> APIRouter:
     @router.patch("/items/{key}", summary="Change a known candidate", openapi_extra=_body(ItemMessage))
     async def patch_item(key: str, request: Request) -> Response:
         """Take the `features` that change, and whether it is `available`; the rest stays."""
-        message = _item(await _json(request))
+        message = await read_json(request, _item)
 
         stored = await service.stored("candidate", await named(key, "candidate"))
 
@@ -111,7 +112,7 @@ def resource_routes(service: Service) -> APIRouter:
         return json_reply(await service.call(read))
 
     async def set_user(key: str, request: Request, *, keep: bool) -> Response:
-        features = _features(await _json(request))
+        features = await read_json(request, _features)
         before = (await service.stored("query", await named(key, "query")) if keep else None) or b"{}"
 
         def checked(serving: Serving) -> Document:
@@ -175,12 +176,6 @@ def _check_query(serving: Serving, key: Key, features: dict[str, Any]) -> None:
 async def _kept(service: Service, document: Document) -> Response:
     await service.write(document)
     return json_reply({"key": document.key}, 200)
-
-
-async def _json(request: Request) -> bytes:
-    if not request.headers.get("content-type", "").startswith("application/json"):
-        raise HttpError(415, "send JSON, with the header 'content-type: application/json'")
-    return await request.body()
 
 
 def _body(kind: Any) -> dict[str, Any]:
