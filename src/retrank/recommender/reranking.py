@@ -191,7 +191,7 @@ def _reranked(parts: AnyParts, wanted: Wanted, rerank: Rerank, best: _Pool, favo
     chosen = select(pool.scores, wanted.k, caps, rerank.diversity, embeddings)
     probabilities = [1.0] * len(chosen)
     if rerank.exploration is not None:
-        chosen, probabilities = explore(chosen, len(pool.rows), caps, rerank.exploration, wanted.identity)
+        chosen, probabilities = explore(chosen, len(pool.rows), wanted.k, caps, rerank.exploration, wanted.identity)
     return _List(pool.scores[chosen], pool.rows[chosen], probabilities)
 
 
