@@ -214,10 +214,16 @@ def main() -> None:
 
 def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure all servers in turns."""
+    import retrank as rr
     from benchmarks.workloads.serving import BUNDLE, save_bundles
 
     save_bundles()
     compared = servers(BUNDLE, arguments.workers)
+    two_tower = BUNDLE.with_name("serving_bundle_two_tower")
+    if not two_tower.exists():
+        rr.Recommender.load(BUNDLE).without_ranking().save(two_tower)
+    retrieval = servers(two_tower, [1])[0]
+    compared.insert(len(arguments.workers), replace(retrieval, name="retrank serve, 1 worker, two-tower alone"))
     if arguments.no_peers or install(["tfrs"]):
         compared = [server for server in compared if server.environment == "retrank"]
     compared += million(arguments.workers) if arguments.million else []
