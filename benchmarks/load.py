@@ -20,7 +20,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from benchmarks.report import RESULTS
 
 PAGE = ROOT / "docs" / "load.md"
 CLIENTS = (1, 16, 64)
-SCRIPT = """
+SCRIPT = r"""
 local n = 0
 local headers = {["content-type"] = "application/json"}
 request = function()
@@ -81,6 +81,21 @@ def servers(bundle: Path, workers: Sequence[int]) -> list[Server]:
             environment="tfrs",
         ),
     ]
+
+
+def million(workers: Sequence[int]) -> list[Server]:
+    """Return our servers of a million candidates, with the index that is chosen for so many."""
+    import retrank as rr
+    from benchmarks.workloads.serving import CLUSTERS, MILLION, world
+
+    bundle = FOLDER / "data" / "million_bundle"
+    if not bundle.exists():
+        table, songs, (space, model) = world(200_000, 10_000, MILLION, clusters=CLUSTERS)
+        rr.Recommender(retrieval=model, space=space, catalogue=songs, history=table).save(bundle)
+    facts = rr.Recommender.load(bundle).card.facts["index"]
+    name = f"1,000,000 x 64, {facts['factory']}, recall@10 {facts['recall@10']}"
+    ours = (replace(one, body='{"query":%d,"k":10}', users=10_000, first=0) for one in servers(bundle, workers))
+    return [replace(one, name=f"{one.name}: {name}") for one in ours if one.command[1] == "retrank"]
 
 
 @contextmanager
@@ -145,7 +160,9 @@ def fire(server: Server, port: int, process: int, clients: int, seconds: float) 
         )
         used = seconds_used(process) - before
     told = re.search(r"answered (\d+) in (\d+) failed (\d+)", done.stdout)
-    requests, microseconds, failed = map(int, told.groups())  # type: ignore[union-attr]
+    if told is None:
+        raise RuntimeError(f"{server.name}: {done.stdout}{done.stderr}")
+    requests, microseconds, failed = map(int, told.groups())
     if failed:
         raise RuntimeError(f"{server.name}: {done.stdout}")
     latencies = {f"p{name}": int(value) * 1e-6 for name, value in re.findall(r"percentile (\d+) (\d+)", done.stdout)}
@@ -183,6 +200,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--million", action="store_true", help="also a million candidates")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the page")
     arguments = parser.parse_args()
     file = RESULTS / "load.json"
@@ -196,12 +214,19 @@ def main() -> None:
 
 def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure all servers in turns."""
+    import retrank as rr
     from benchmarks.workloads.serving import BUNDLE, save_bundles
 
     save_bundles()
     compared = servers(BUNDLE, arguments.workers)
+    two_tower = BUNDLE.with_name("serving_bundle_two_tower")
+    if not two_tower.exists():
+        rr.Recommender.load(BUNDLE).without_ranking().save(two_tower)
+    retrieval = servers(two_tower, [1])[0]
+    compared.insert(len(arguments.workers), replace(retrieval, name="retrank serve, 1 worker, two-tower alone"))
     if arguments.no_peers or install(["tfrs"]):
         compared = [server for server in compared if server.environment == "retrank"]
+    compared += million(arguments.workers) if arguments.million else []
     rounds: dict[str, dict[str, list[dict[str, float]]]] = {}
     for turn in range(arguments.rounds):
         for server in compared:

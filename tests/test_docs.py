@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import sys
 from functools import reduce
 from pathlib import Path
 
@@ -22,6 +23,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_snippets_run(page, fake_movielens_data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     text = page.read_text()
     names = {"__name__": f"docs_{page.stem}"}
     for snippet in SNIPPET.finditer(text):

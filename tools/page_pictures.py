@@ -44,11 +44,13 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(**CHROMIUM)
         for name, screen in SCREENS.items():
-            page = browser.new_context(**screen).new_page()
+            page = browser.new_context(**screen, reduced_motion="reduce").new_page()
             page.goto(f"{given.address}/#user={given.user}")
             page.wait_for_selector("#list .item")
             page.reload()  # what is asked for first is never what it costs
             page.wait_for_selector("#list .item")
+            page.click("#list .why >> nth=0")
+            page.mouse.move(0, 0)
             if name == "page-operations":
                 page.click("#tab-operations")
                 page.evaluate(ASK, [given.user, REQUESTS])

@@ -2,12 +2,14 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
+_SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -66,7 +68,7 @@ def example_environment():
 def manifests():
     """Return all objects for Kubernetes, by kind and name."""
     found = {}
-    for path in sorted(KUBERNETES.glob("*.yaml")):
+    for path in sorted(KUBERNETES.rglob("*.yaml")):
         for each in yaml.safe_load_all(path.read_text()):
             if each["kind"] != "Kustomization":
                 key = each["kind"], each["metadata"]["name"]
@@ -81,6 +83,15 @@ def pods(objects):
     for (kind, name), each in objects.items():
         if kind in ("Deployment", "StatefulSet"):
             found[kind, name] = each["spec"]["template"]
+        elif kind == "Pod":
+            found[kind, name] = each
         elif kind == "CronJob":
             found[kind, name] = each["spec"]["jobTemplate"]["spec"]["template"]
     return found
+
+
+def lines_for_the_shell(page):
+    """Return the commands in a page's blocks for the shell, as words."""
+    lines = "".join(_SHELL.findall(page.read_text())).replace("\\\n", "").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [each for each in words if each]

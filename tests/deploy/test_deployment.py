@@ -1,6 +1,7 @@
 """The files of a deployment agree with each other and with what the service really has."""
 
 import http.server
+import itertools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from tests.deploy.files import (
     environment,
     example_environment,
     health_check,
+    lines_for_the_shell,
     manifests,
     pods,
     said,
@@ -186,7 +188,9 @@ def test_a_container_is_not_healthy_where_nobody_listens():
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "Dockerfile", ROOT / "compose.yaml", *sorted(KUBERNETES.glob("*.yaml"))], ids=lambda path: path.name
+    "path",
+    [ROOT / "Dockerfile", ROOT / "compose.yaml", *sorted(KUBERNETES.rglob("*.yaml"))],
+    ids=lambda path: path.name,
 )
 def test_variables_of_retrank_exist(path):
     options = {each.envvar for each in get_command(app).commands["serve"].params}
@@ -230,7 +234,7 @@ def test_nothing_is_named_that_is_not_there():
 def test_the_database_is_out_of_reach_from_outside():
     services = COMPOSE["services"]
     assert COMPOSE["networks"]["back"]["internal"] is True
-    assert services["postgres"]["networks"] == ["back"]
+    assert services["postgres"]["networks"] == services["update"]["networks"] == ["back"]
     assert [name for name, service in services.items() if "ports" in service] == ["balancer"]
     assert "back" not in services["balancer"]["networks"]
 
@@ -264,6 +268,15 @@ def test_the_database_is_the_one_that_is_asked():
         assert url == f"postgresql://{postgres['POSTGRES_USER']}@postgres/{postgres['POSTGRES_DB']}"
 
 
+def test_the_update_learns_into_the_bundle_that_is_served():
+    update, served = OURS["update"], OURS["retrank"]["environment"]
+    options = command({}, update["command"], update["entrypoint"])
+    assert str(options["bundle"]) == served["RETRANK_SERVE_BUNDLE"]
+    assert options["store"] == served["RETRANK_SERVE_STORE"]
+    assert "./runs:/bundles" in update["volumes"]
+    assert update["profiles"]
+
+
 def test_the_balancer_finds_the_replicas_that_are_ready():
     text = (ROOT / "deploy" / "compose" / "haproxy.cfg").read_text()
     [(name, port)] = re.findall(r"server-template replica \d+ (\S+):(\d+)$", text, re.MULTILINE)
@@ -289,13 +302,14 @@ def test_the_balancer_understands_its_configuration():
 
 def test_all_files_are_applied_but_the_secrets():
     listed = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())
-    names = {path.name for path in KUBERNETES.iterdir()}
+    names = {path.name for path in KUBERNETES.glob("*.yaml")}
     assert {*listed["resources"], "kustomization.yaml", "secret.template.yaml"} == names
     assert len(set(listed["resources"])) == len(listed["resources"])
     assert {image["name"] for image in listed["images"]} == {"retrank"}
     assert ("Namespace", listed["namespace"]) in OBJECTS
     secrets = [each for (kind, _), each in OBJECTS.items() if kind == "Secret"]
-    assert {each["metadata"]["namespace"] for each in secrets} == {listed["namespace"]}
+    by_hand = [*secrets, OBJECTS["Pod", "copy"]]
+    assert {each["metadata"]["namespace"] for each in by_hand} == {listed["namespace"]}
 
 
 @pytest.mark.parametrize("place", PODS, ids=str)
@@ -313,7 +327,7 @@ def test_pods_may_do_nothing_that_they_need_not(place):
         }
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
         assert "memory" in container["resources"]["limits"]
-        if container["image"] == "retrank":
+        if container["image"].partition(":")[0] == "retrank":
             assert f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" in said(
                 IMAGE, "USER"
             )
@@ -367,6 +381,19 @@ def test_replicas_serve_what_the_map_says():
     assert "/tmp" in mounts
 
 
+def test_the_nightly_job_learns_into_the_bundle_that_is_served():
+    [served] = PODS["Deployment", "retrank"]["spec"]["containers"]
+    [container] = PODS["CronJob", "retrank-update"]["spec"]["containers"]
+    variables = variables_in(container)
+    arguments = [re.sub(r"\$\((\w+)\)", lambda found: variables[found[1]], each) for each in container["args"]]
+    options = command({}, arguments, container["command"])
+    assert str(options["bundle"]) == variables_in(served)["RETRANK_SERVE_BUNDLE"]
+    assert options["store"] == variables_in(served)["RETRANK_SERVE_STORE"]
+    [mount] = [each for each in container["volumeMounts"] if each["mountPath"] == str(options["bundle"].parent)]
+    assert not mount.get("readOnly")
+    assert OBJECTS["CronJob", "retrank-update"]["spec"]["concurrencyPolicy"] == "Forbid"
+
+
 def test_a_pod_has_time_to_end():
     pod = PODS["Deployment", "retrank"]["spec"]
     [container] = pod["containers"]
@@ -377,7 +404,8 @@ def test_a_pod_has_time_to_end():
 
 
 def test_selectors_find_what_they_are_for():
-    labels = {place: template["metadata"]["labels"] for place, template in PODS.items()}
+    labels = {place: template["metadata"].get("labels", {}) for place, template in PODS.items()}
+    ours = {("Deployment", "retrank"), ("CronJob", "retrank-update")}
 
     def found(selector):
         return {place for place, has in labels.items() if selector.items() <= has.items()}
@@ -389,10 +417,10 @@ def test_selectors_find_what_they_are_for():
     for place in (service, postgres):
         assert found(OBJECTS[place]["spec"]["selector"]["matchLabels"]) == {place}
     policies = {name: each["spec"] for (kind, name), each in OBJECTS.items() if kind == "NetworkPolicy"}
-    assert found(policies["retrank"]["podSelector"]["matchLabels"]) == labels.keys() - {postgres}
+    assert found(policies["retrank"]["podSelector"]["matchLabels"]) == ours
     assert found(policies["postgres"]["podSelector"]["matchLabels"]) == {postgres}
     [asks] = policies["postgres"]["ingress"][0]["from"]
-    assert found(asks["podSelector"]["matchLabels"]) == labels.keys() - {postgres}
+    assert found(asks["podSelector"]["matchLabels"]) == ours
 
 
 def test_as_many_replicas_as_the_load_needs():
@@ -414,3 +442,33 @@ def test_no_secret_is_filled_in():
     for (kind, _), each in OBJECTS.items():
         if kind == "Secret":
             assert all("<" in value for value in each["stringData"].values())
+
+
+# The page.
+
+
+@pytest.mark.parametrize("words", lines_for_the_shell(ROOT / "docs" / "deployment.md"), ids=" ".join)
+def test_the_lines_of_the_page_mean_something_that_is_there(words):
+    program, *rest = words
+    if program == "retrank":
+        command({}, rest, ["retrank"])
+    elif words[:2] == ["docker", "run"]:
+        place = rest.index("retrank", 1 + (rest.index("--entrypoint") + 1 if "--entrypoint" in rest else 0))
+        entrypoint = ["retrank"] if "--entrypoint" in rest else json.loads(said(IMAGE, "ENTRYPOINT")[0])
+        command(environment(IMAGE), rest[place + 1 :], entrypoint)
+    elif program == "kubectl":
+        for before, path in itertools.pairwise(rest):
+            if before in ("--filename", "--kustomize"):
+                assert (ROOT / path).exists()
+            if before == "--namespace":
+                assert ("Namespace", path) in OBJECTS
+        if "generic" in rest:
+            secret = OBJECTS["Secret", rest[rest.index("generic") + 1]]
+            [literal] = [each for each in rest if each.startswith("--from-literal=")]
+            assert literal.split("=")[1] in secret["stringData"]
+        if "cp" in rest:
+            pod, _, target = rest[-1].partition(":")
+            assert ("Pod", pod) in OBJECTS
+            assert target == OBJECTS["ConfigMap", "retrank"]["data"]["RETRANK_SERVE_BUNDLE"]
+    elif program == "cp" and rest[0] != "-r":
+        assert (ROOT / rest[0]).exists()

@@ -1,5 +1,7 @@
 """Models as tensor programs: which can be exported, and that they compute what the models do."""
 
+import sys
+
 import numpy as np
 import polars as pl
 import pytest
@@ -93,6 +95,12 @@ def parts_of(space):
     return ids_of(space), {"dense_features": [space.schema["income"], space.schema["year"]]}
 
 
+TABLES = {
+    "quotient and remainder": lambda schema: rr.embeddings.QuotientRemainderTable(schema, 4, divisor=5),
+    "hashed": lambda schema: rr.embeddings.HashedTable(schema, 4, num_buckets=7),
+    "mixed dimensions": lambda schema: rr.embeddings.MixedDimensionTable(schema, 8, boundaries=[5], dims=[8, 2]),
+    "bfloat16": lambda schema: rr.EmbeddingTable(schema, 8, dtype="bfloat16"),
+}
 ZOO = {
     "dlrm": lambda space: rr.models.Ranking(parts_of(space)[0], **parts_of(space)[1]),
     "dcn_v2": lambda space: rr.models.dcn_v2(parts_of(space)[0], layers=[8], **parts_of(space)[1]),
@@ -101,6 +109,22 @@ ZOO = {
     "autoint": lambda space: rr.models.autoint(parts_of(space)[0], **parts_of(space)[1]),
     "finalmlp": lambda space: rr.models.finalmlp(parts_of(space)[0], **parts_of(space)[1]),
     "wide_and_deep": lambda space: rr.models.wide_and_deep(ids_of(space), ids_of(space, 1), layers=[8]),
+    "ncf": lambda space: rr.models.ncf(space.schema["user"], space.schema["song"], dim=8, layers=[16, 8]),
+    "tasks": lambda space: rr.models.TaskScore(
+        rr.models.MultiTaskRanking(ids_of(space), {"click": rr.tasks.Ranking(), "stars": rr.tasks.Ranking()}),
+        {"click": 1.0, "stars": 0.2},
+    ),
+    "unified embedding": lambda space: rr.models.dcn_v2(
+        rr.embeddings.UnifiedEmbedding(dict.fromkeys(IDS, 2), buckets_per_table=50, dim_per_table=4, num_tables=2),
+        layers=[8],
+    ),
+    **{
+        kind: lambda space, kind=kind: rr.models.dcn_v2(
+            rr.EmbeddingCollection({name: TABLES[kind](space.schema[name]) for name in IDS}), layers=[8]
+        )
+        for kind in TABLES
+    },
+    "a byte a number": lambda space: rr.embeddings.quantized(rr.models.dcn_v2(ids_of(space, 8), layers=[8])),
     "reranker without history": lambda space: rr.models.Reranker(space, ["age", "song"], candidate_id="song"),
 }
 
@@ -120,10 +144,11 @@ def test_ranking_models_are_exported(name, tmp_path):
     space, history, songs = space_and_tables()
     model = ZOO[name](space)
     for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.3)
+        torch.nn.init.normal_(weight.data, std=0.3)
     exported(ranker(model, model.features, *sampled(space, history, songs)), tmp_path)
 
 
+@pytest.mark.slow
 def test_matrix_factorization_is_exported(tmp_path):
     space, history, songs = space_and_tables()
     model = rr.models.MatrixFactorization(space.schema["user"], space.schema["song"], rr.tasks.Retrieval(), dim=4)
@@ -191,3 +216,14 @@ def test_a_feature_that_is_called_as_the_weights_of_another_is_refused():
     recommender = rr.Recommender(model, space=space, catalogue=plays.select("song").unique(), history=plays)
     with pytest.raises(rr.errors.ConfigError, match="inputs of different names"):
         rr.export.tensor_programs(recommender)
+
+
+def test_a_missing_extra_and_a_missing_compiler_are_named(tmp_path, monkeypatch):
+    recommender = world.serve()
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(rr.errors.ConfigError, match="C\\+\\+ compiler"):
+        rr.export.write_export(recommender, tmp_path / "export", ["torch"])
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(rr.errors.MissingExtraError, match=r"retrank\[export\]"):
+        rr.export.write_export(recommender, tmp_path / "export", ["onnx"])
+    assert list(tmp_path.iterdir()) == []

@@ -22,8 +22,7 @@ def recommender(request):
 def test_lists_are_those_of_the_recommender(recommender, eager_runner):
     runner, rng = eager_runner(recommender), np.random.default_rng(1)
     stages = set()
-    for _ in range(50):
-        query = world.draw_query(rng)
+    for query in [{"user": "nobody"}, *(world.draw_query(rng) for _ in range(50))]:
         wanted = recommender.recommend(query, k=7)
         assert same_list(wanted, runner.recommend(query, k=7)), query
         stages |= set(wanted["stage"])
@@ -56,6 +55,18 @@ def test_events_and_candidates_that_came_later_count(eager_runner):
         wanted = recommender.recommend(user, k=90)
         assert same_list(wanted, runner.recommend(user, k=90))
     assert "s5" not in [item["key"] for item in runner.recommend("someone", k=90)]
+
+
+@pytest.mark.parametrize("ranking", [None, "reranker"])
+def test_candidates_that_are_not_available_are_in_no_list(ranking, eager_runner):
+    gone = world.KEYS[::2]
+    recommender = world.serve(ranking).with_unavailable(gone)
+    runner, rng = eager_runner(recommender), np.random.default_rng(5)
+    for rules in ({}, {"allow": world.KEYS[:30]}, {"deny": world.KEYS[1:9]}, {"exclude_seen": False}):
+        for query in ({"user": "nobody"}, world.draw_query(rng), world.draw_query(rng)):
+            found = runner.recommend(query, k=60, **rules)
+            assert same_list(recommender.recommend(query, k=60, **rules), found)
+            assert not {item["key"] for item in found} & set(gone)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +102,19 @@ def test_what_the_recommender_refuses_the_runner_refuses(query, eager_runner):
         recommender.recommend(query)
     with pytest.raises(ValueError):
         eager_runner(recommender).recommend(query)
+
+
+def test_a_query_is_embedded_as_retrieval_does(eager_runner):
+    recommender = world.serve()
+    runner = eager_runner(recommender)
+    wanted = recommender.recommend("u3", k=5)
+    vectors = {
+        key: vector for keys, made, _ in rr.export.vectors(recommender) for key, vector in zip(keys, made, strict=True)
+    }
+    scores = [float(vectors[key] @ runner.embed("u3")) for key in wanted["song"]]
+    assert scores == pytest.approx(wanted["score"].to_list(), abs=1e-5)
+    with pytest.raises(ValueError, match="something is known"):
+        runner.embed("stranger")
 
 
 def test_k_below_1_is_refused(eager_runner):

@@ -12,7 +12,7 @@ from tests.export import world
 
 import retrank as rr
 from retrank.export.feature_tables import write_features
-from retrank.export.runner_features import Features, Lists, kind_of_value
+from retrank.export.runner_features import _TRANSFORMS, Features, Lists, kind_of_value
 from retrank.recommender.typed_columns import kind_of_values
 
 
@@ -85,6 +85,15 @@ def test_a_value_becomes_the_same(name, space, features, data):
     if wanted.weights is not None:
         assert found.weights.dtype == np.float32
         np.testing.assert_allclose(found.weights, wanted.weights.numpy(), rtol=1e-6)
+
+
+def test_all_kinds_are_known_to_the_runner_and_tried_here():
+    kinds = {getattr(rr.features, name) for name in rr.features.__all__}
+    concrete = {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, rr.features.Feature)}
+    concrete = {kind for kind in concrete if not kind.__abstractmethods__}
+    assert {kind.__name__ for kind in concrete} == set(_TRANSFORMS)
+    every = world.QUERY_KINDS | world.CANDIDATE_KINDS
+    assert {type(every[name]) for name in VALUES} | {rr.features.Normalized} == concrete
 
 
 @given(age=st.integers(0, 100), site=st.text())

@@ -25,6 +25,12 @@ def test_batches_are_the_catalogue(recommender, batch_size):
     np.testing.assert_allclose(vectors @ vectors[0], similarity(recommender), atol=1e-5)
 
 
+def test_candidates_that_are_not_available_are_left_out(recommender, tmp_path):
+    without = recommender.with_unavailable(world.KEYS[3:40])
+    keys = [key for batch in rr.export.vectors(without, batch_size=9) for key in batch.keys]
+    assert keys == world.KEYS[:3] + world.KEYS[40:]
+
+
 def similarity(recommender):
     """Cosines to the first candidate; the vectors of this model have length 1."""
     found = recommender.similar("s0", k=len(recommender.catalogue)).select("song", "score")

@@ -13,7 +13,7 @@ from retrank.core.errors import ConfigError, DataError, RetrankError
 from retrank.recommender.condition_parser import ALLOWED
 from retrank.recommender.condition_tokens import tokens_of
 from retrank.recommender.conditions import condition
-from retrank.recommender.rules import Conditions
+from retrank.recommender.rules import _TEXTS, Conditions, condition_text
 
 NUMBERS = [None, -3, 0, 1, 2, 7, 1990, 2000]
 PLAIN = pl.DataFrame(
@@ -296,12 +296,25 @@ def test_any_types_meet_in_a_refusal_or_a_condition(left, right, form):
 
 def test_a_million_conditions_take_bounded_memory():
     table = Conditions(pl.DataFrame({"year": list(range(1000))}))
-    table._all_masks.keep(b"x" * 10_000, table.mask(pl.col("year") > 3))
+    for number in range(2_000):  # texts are kept as digests, whatever their length
+        table.mask(condition(f"year IN ({', '.join(map(str, range(number, number + 100)))})", "where"))
     assert all(len(key) == 32 for key in table._all_masks._masks)
+    assert len(_TEXTS) <= 1024
     for number in range(40_000):
         table._all_masks.keep(str(number).encode(), pl.Series([True]).to_numpy())
     kept = len(table._all_masks)
     assert kept * 1025 <= 2**26
+
+
+def test_conditions_are_told_apart_whatever_object_they_are():
+    texts = {}
+    for number in range(3_000):  # more than are remembered, and objects whose memory is used again
+        texts[condition_text(pl.col("year") > number)] = number
+        assert condition_text(pl.col("year") > number % 7) == condition_text(pl.col("year") > number % 7)
+    assert len(texts) == 3_000
+    text = "year > 5"
+    assert condition(text, "where") is condition(text, "here")
+    assert condition_text(condition(text, "where")) == condition_text(pl.col("year") > 5)
 
 
 def test_a_request_keeps_the_condition_that_it_was_given():

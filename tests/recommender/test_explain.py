@@ -147,6 +147,51 @@ def test_what_speaks_for_a_candidate_of_a_baseline_adds_up_to_its_score(maker, h
                 assert value == pytest.approx(dict(alone.select("song", "score").iter_rows())[one.key], rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["two towers", "reranker", "baseline"])
+@settings(max_examples=15)
+@given(data=st.data())
+def test_business_rules_are_named_and_what_they_leave_out_is_counted(kind, data):
+    recommender, Rerank = made(kind), rr.recommender.Rerank
+    caps = data.draw(st.sampled_from([{}, {"artist": 1}, {"genres": 2, "artist": 3}]))
+    diversity = 0.0 if kind == "baseline" else data.draw(st.sampled_from([0.0, 0.6]))
+    boosts = data.draw(st.sampled_from([(), (rr.recommender.Boost("year < 1980", by=2.0),)]))
+    exploration = data.draw(st.sampled_from([None, rr.recommender.Exploration(2, 0.7, seed=5)]))
+    user, k = data.draw(st.sampled_from(["u1", "u2", "nobody"])), data.draw(st.sampled_from([3, 8]))
+
+    def request(**rules):
+        return Request({"user": user}, k, rerank=Rerank(**rules))
+
+    rules = {"caps": caps, "diversity": diversity, "boosts": boosts}
+    asked = request(**rules, exploration=exploration)
+    (found,) = recommender.answer([asked])
+    why = recommender.explain(asked)
+    assert [(one.key, one.score) for one in why.candidates] == list(zip(found.keys, found.scores, strict=True))
+    named = [*([f"caps on {', '.join(caps)}"] if caps else []), *(["diversity"] if diversity else [])]
+    named += [*(["boosts"] if boosts else []), *(["exploration"] if exploration else [])]
+    assert why.says.endswith(f"reranked by {', '.join(named)}")
+    (certain,) = recommender.answer([request(**rules)])
+    for rule, value in rules.items():
+        if not value:
+            assert rule not in why.left_out
+            continue
+        (others,) = recommender.answer([request(**{name: other for name, other in rules.items() if name != rule})])
+        missing = {*others.keys} - {*certain.keys}
+        assert why.left_out[rule] == len(missing)
+        assert {key for key, left_out in why.removed.items() if rule in left_out} <= missing
+    if boosts and found.stage == "ranking":
+        usual = recommender.explain(Request({"user": user}, SONGS))
+        scores = {one.key: one.ranking_score for one in usual.candidates}
+        assert [one.ranking_score for one in why.candidates] == [scores[one.key] for one in why.candidates]
+
+
+def test_a_list_that_chance_has_made_is_explained_as_it_is():
+    recommender = made("two towers")
+    exploration = rr.recommender.Exploration(1, 0.99)
+    request = Request({"user": "u1"}, 3, rerank=rr.recommender.Rerank(exploration=exploration))
+    for found in recommender.answer([request] * 5):
+        assert [one.key for one in recommender.explain(request, found).candidates] == found.keys
+
+
 def test_who_says_so():
     said = {kind: made(kind).explain(Request({"user": "u1"})).says for kind in ("two towers", "reranker", "baseline")}
     assert said == {

@@ -71,8 +71,8 @@ def keys_where(recommender, condition):
     return set(recommender.candidates.filter(pl.sql_expr(condition))["song"])
 
 
-def oracle(recommender, request):
-    """Make the list step by step, in plain Python; return keys, scores, and the value that each place was given for."""
+def oracle(recommender, request, found):
+    """Make the list step by step, in plain Python; of what is equally good but for rounding, take what was found."""
     rerank, all_keys = request.rerank, set(recommender.candidates["song"])
     standard = 100 if recommender.baseline is not None else RETRIEVED
     depth, columns = min(max(request.k, standard), SONGS), {name: values_of(recommender, name) for name in rerank.caps}
@@ -93,13 +93,13 @@ def oracle(recommender, request):
                 for key in set(recommender.candidates.filter(boost.where)["song"]) & pool.keys():
                     pool[key] += boost.by * deviation
         order = sorted(pool, key=lambda key: -np.float32(pool[key]))
-        chosen = greedy(recommender, order, pool, request.k, rerank, columns)
+        chosen = greedy(recommender, order, pool, request.k, rerank, columns, found)
         if len(chosen) == request.k or len(base.keys) < depth or depth == SONGS:
             return chosen, [pool[key] for key in chosen]
         depth = min(2 * depth, SONGS)
 
 
-def greedy(recommender, order, pool, k, rerank, columns):
+def greedy(recommender, order, pool, k, rerank, columns, found):
     low, high = (min(pool.values()), max(pool.values())) if pool else (0, 0)
     relevance = {key: 1.0 if low == high else (pool[key] - low) / (high - low) for key in order}
     vectors = {}
@@ -111,7 +111,8 @@ def greedy(recommender, order, pool, k, rerank, columns):
     chosen, taken = [], {name: {} for name in columns}
     while len(chosen) < k:
         best, best_value = None, -np.inf
-        for key in order:
+        hoped = found[len(chosen)] if rerank.diversity and len(chosen) < len(found) else None
+        for key in sorted(order, key=lambda key: key != hoped):
             if key in chosen or any(
                 taken[name].get(value, 0) >= most for name, most in rerank.caps.items() for value in columns[name][key]
             ):
@@ -137,7 +138,7 @@ def test_lists_are_those_of_a_slow_oracle(recommender, data):
     plain = draw_fine(data, recommender)
     request = with_rerank(plain, data.draw(reranks(diverse=not is_baseline)))
     found = one(recommender, request)
-    keys, scores = oracle(recommender, request)
+    keys, scores = oracle(recommender, request, found.keys)
     assert found.scores == pytest.approx(scores, rel=1e-5, abs=1e-5)
     assert found.keys == keys
     assert found.rows == recommender.catalogue.rows(keys).tolist()

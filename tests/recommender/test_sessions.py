@@ -54,6 +54,7 @@ BASELINES = {
 }
 READING = ["two towers", "reranker", "seen", "item-kNN", "EASE, recent first"]
 MADE = {}
+PLAYED = HISTORY["song"].unique().sort().to_list()
 
 
 def made(kind):
@@ -248,6 +249,48 @@ def test_what_is_no_history_and_what_says_it_twice_is_refused():
         recommender.recommend({"user": None}, history=["s1"])
     with pytest.raises(DataError, match="'size'"):
         recommender.recommend({"size": 3}, history=["s1"])
+
+
+@pytest.mark.parametrize("ranking", [False, True])
+def test_what_an_anonymous_query_lacks_is_blank(ranking):
+    """Age and kind may not be null: without a history, such a query gets what is popular."""
+    rows = rr.data.with_recent_candidates(HISTORY, query="user", candidate="song", time="time", length=5)
+    rows = rows.with_columns(kind=pl.when(pl.col("age") > 25).then(pl.lit("old")).otherwise(pl.lit("young")))
+    kinds = {"user": F.Categorical(), "song": F.Categorical(), "age": F.Normalized(), "kind": F.Categorical()}
+    space = rr.FeatureSpace({**kinds, "recent": F.Recent("song", decay=0.3)}).fit(rows)
+    torch.manual_seed(0)
+    names = ["user", "age", "kind", "recent"]
+    model = rr.models.TwoTower(
+        rr.models.Tower(space, names, layers=[8]), rr.models.Tower(space, ["song"], layers=[8]), rr.tasks.Retrieval()
+    )
+    ranker = rr.models.Reranker(space, ["kind", "song"], candidate_id="song", recent="recent") if ranking else None
+    recommender = rr.Recommender(
+        retrieval=model, ranking=ranker, space=space, catalogue=SONGS.select("song"), history=HISTORY, queries=rows,
+        time="time", progress=False,
+    )  # fmt: skip
+    played = PLAYED[:3]
+    found = recommender.recommend({}, k=60, history=played, exclude_seen=False)
+    assert set(found["stage"]) == {"ranking" if ranking else "retrieval"}
+    (ids,) = space.transform(pl.DataFrame({"recent": [played]}), ["recent"])["recent"].to_lists()
+    weights = torch.exp(-0.3 * torch.tensor([2.0, 1.0, 0.0]))
+    batch = rr.Batch(
+        {
+            "user": torch.tensor([1]),
+            "age": torch.zeros(1),
+            "kind": torch.tensor([0]),
+            "recent": rr.Jagged(torch.tensor(ids), torch.tensor([0, 3]), weights),
+        }
+    )
+    with torch.inference_mode():
+        candidates = recommender.retrieval.embed_candidates(recommender.catalogue.batch)
+        scores = (recommender.retrieval.query_embeddings(batch) @ candidates.T)[0]
+    flat = recommender.without_ranking().recommend({}, k=60, history=played, exclude_seen=False)
+    np.testing.assert_allclose(flat["score"], [scores[KEYS.index(key)] for key in flat["song"]], atol=1e-5)
+    assert set(recommender.recommend("nobody")["stage"]) == {"popularity"}
+    assert set(recommender.recommend({}, history=["nothing"])["stage"]) == {"popularity"}
+    asked = [Request({}, history=played), Request({"user": "nobody"}), Request({"user": "u1"}, history=played)]
+    alone = [recommender.recommend(one.query, history=one.history).select(LISTED) for one in asked]
+    assert same_lists(recommender.recommend_many(asked).select(LISTED), pl.concat(alone))
 
 
 def test_features_of_an_anonymous_query_count():

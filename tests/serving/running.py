@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import retrank as rr
 
-__all__ = ["Running", "ask", "children", "service"]
+__all__ = ["Load", "Running", "ask", "children", "service"]
 
 SECONDS = 60  # for what takes a moment on an idle machine
 
@@ -24,13 +24,15 @@ class Running:
     """A program whose lines on standard error are read as they come."""
 
     def __init__(self, command, **options):
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+        self.process = subprocess.Popen(command, text=True, **{"stderr": subprocess.PIPE, **options})
         self.lines, self._queue = [], queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         self._next = 0
 
     def _read(self):
+        if self.process.stderr is None:
+            return
         with self.process.stderr:
             for line in self.process.stderr:
                 self._queue.put(line)
@@ -76,12 +78,37 @@ def running(command, **options):
         one.reader.join(20)  # to the end of the pipe, which workers hold open too
 
 
+class Load(threading.Thread):
+    """Asks again and again on one connection, as long as it may; a connection that was ended is made anew."""
+
+    def __init__(self, url):
+        super().__init__()
+        self.place, self.stop, self.answers, self.failures = urlsplit(url), threading.Event(), [], []
+
+    def run(self):
+        connection = http.client.HTTPConnection(self.place.hostname, self.place.port, timeout=60)
+        with contextlib.closing(connection):
+            while not self.stop.is_set():
+                try:
+                    if connection.sock is None:  # at first, and when an answer has said that the connection ends
+                        connection.connect()
+                except ConnectionError:
+                    return  # nobody accepts any more
+                query = {"query": f"u{len(self.answers) % 12}"}
+                try:
+                    self.answers.append(ask(self.place.geturl(), "/recommend", query, connection))
+                except (OSError, http.client.HTTPException) as error:
+                    self.failures.append(error)
+                    connection.close()
+
+
 @contextlib.contextmanager
 def service(bundle, *options):
     """Run `retrank serve`; `url` is where it answers."""
     source = str(Path(rr.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "retrank", "serve", str(bundle), "--port", "0", *map(str, options)]
+    plain = ["--port", "0", "--deadline", str(SECONDS)]  # no request fails because the machine is busy
+    command = [sys.executable, "-m", "retrank", "serve", str(bundle), *plain, *map(str, options)]
     with running(command, env=environment, stdout=subprocess.DEVNULL) as one:
         one.start = one.heard("serving")
         one.url = one.start["url"]

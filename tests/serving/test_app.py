@@ -10,7 +10,7 @@ from tests.recommender.song_world import KNOWN, serve
 import retrank as rr
 from retrank.serving.keys import digest_of
 from retrank.serving.settings import Limits
-from retrank.serving.stores import open_store
+from retrank.serving.stores import Event, open_store
 
 ROUTES = ["/recommend", "/recommend/batch", "/session/recommend", "/rank", "/similar", "/events"]
 
@@ -130,6 +130,38 @@ def test_similar_candidates(make_client, recommender):
     answer = run(client.post("/similar", {"candidate": "s3", "k": 4, "where": "year > 1970"})).json()
     table = recommender.similar("s3", 4, where="year > 1970")
     assert pairs(answer) == list(zip(table["song"].to_list(), table["score"].to_list(), strict=True))
+
+
+def test_sessions_and_rules_are_those_of_python(make_client, recommender):
+    client = make_client()
+    caps = {"caps": {"artist": 1}, "diversity": 0.3, "boosts": [{"where": "year < 1980", "by": 1.5}]}
+    rerank = rr.recommender.Rerank(
+        caps={"artist": 1}, diversity=0.3, boosts=[rr.recommender.Boost(where="year < 1980", by=1.5)]
+    )
+
+    async def main():
+        bodies = [
+            ("/session/recommend", {"history": ["s1", "s5"], "k": 5}),
+            ("/session/recommend", {"history": ["s1"], "features": {"age": 20.0}, "where": "year > 1970"}),
+            ("/recommend", {"query": "u1", "rerank": caps}),
+        ]
+        return [(await client.post(*body)).json() for body in bodies]
+
+    session, described, ruled = run(main())
+    assert session["query"] is None
+    assert pairs(session) == expected(recommender, {}, 5, history=["s1", "s5"])
+    assert pairs(described) == expected(recommender, {"age": 20.0}, history=["s1"], where="year > 1970")
+    assert pairs(ruled) == expected(recommender, "u1", rerank=rerank) != expected(recommender, "u1")
+
+
+def test_an_explanation_is_of_the_list_that_comes_with_it(make_client, recommender):
+    client = make_client()
+    exploration = {"position": 2, "probability": 1.0}
+    body = {"query": "u1", "k": 4, "explain": True, "deny": ["s1"], "rerank": {"exploration": exploration}}
+    answers = [run(client.post("/recommend", body)).json() for _ in range(3)]
+    for answer in answers:
+        assert [one["key"] for one in answer["explanation"]["candidates"]] == [key for key, _ in pairs(answer)]
+    assert len({answer["items"][1]["key"] for answer in answers}) > 1  # chance
 
 
 BAD = [
@@ -287,3 +319,19 @@ def test_other_recommenders_are_served_alike(make_client, kind):
     for query in (KNOWN[0], "stranger"):
         assert run_pairs(client, query) == expected(recommender, query)
     assert rr.__version__
+
+
+def test_a_service_keeps_up_with_the_store_while_nobody_asks(make_client):
+    client = make_client()
+
+    async def main():
+        client.service.store.append_events([Event("e1", "u1", "s1", "click", 0)])
+        assert client.service.serving.live.position == 0
+        await client.service.look()
+        assert client.service.serving.live.position == 1
+        answer = asyncio.create_task(client.post("/recommend", {"query": "u1"}))
+        await asyncio.sleep(0)
+        await asyncio.gather(client.service.look(), answer)  # beside a batch, nothing breaks
+        assert "retrank_store_position 1.0" in client.service.telemetry.text().decode()
+
+    run(main())

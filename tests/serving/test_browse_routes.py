@@ -28,6 +28,8 @@ def test_about_names_keys_columns_events_and_limits(client):
     assert about["group_columns"] == ["genres"]
     assert about["event_types"]["hide"] == "hide"
     assert about["max_k"] == 1_000
+    assert about["logs_impressions"]
+    assert not about["has_diversity"]
 
 
 def test_examples_of_conditions_are_accepted(client):
@@ -105,6 +107,13 @@ def test_every_key_can_be_in_a_path(client, user):
 def test_items_are_found_by_title(client, search, titles):
     items = client.get("/items", params={"search": search, "limit": 100}).json()["items"]
     assert [item["details"]["title"] for item in items] == titles
+
+
+def test_items_are_described_by_key(client):
+    items = client.get("/items", params={"key": [HOSTILE[0], "f3", "gone"]}).json()["items"]
+    assert [item["key"] for item in items] == [HOSTILE[0], "f3", "gone"]
+    assert [item["details"] and item["details"]["title"] for item in items] == [HOSTILE[0], "Film 3", None]
+    assert client.get("/items", params={"key": ["f3"] * 101}).status_code == 422
 
 
 def test_keys_are_asked_for_where_there_are_keys(tmp_path):

@@ -57,7 +57,8 @@ def test_every_example_is_true_for_some_candidates(name, values):
 def test_groups_are_the_columns_whose_values_are_shared():
     table = {
         "id": range(4), "text": ["a", "a", "b", "b"], "own": list("abcd"), "lists": [["x"], ["x", "y"], ["y"], None],
-        "year": [1, 1, 1, None], "number": [1, 2, 3, 4], "size": [1.0, 1.0, 1.0, 1.0], "flag": [True, False, True, True],
+        "year": [1, 1, 1, None],
+        "number": [1, 2, 3, 4], "size": [1.0, 1.0, 1.0, 1.0], "flag": [True, False, True, True],
         "empty": pl.Series([None] * 4, dtype=pl.Int64),
     }  # fmt: skip
     assert CatalogueSummary.of(pl.DataFrame(table), "id").groups == ("text", "lists", "year", "flag")

@@ -1,16 +1,12 @@
 """`retrank serve` as it is run: processes, signals, connections."""
 
-import contextlib
-import http.client
 import os
 import signal
-import threading
 import time
-from urllib.parse import urlsplit
 
 import pytest
-from tests.recommender.song_world import KNOWN, serve
-from tests.serving.running import ask, children, service
+from tests.recommender.song_world import serve
+from tests.serving.running import Load, ask, children, service
 
 _COUNT = 'retrank_requests_total{route="/recommend"'
 
@@ -33,30 +29,6 @@ def pair(saved):
 def total(text, name):
     lines = [line for line in text.decode().splitlines() if line.startswith(name)]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-
-class Load(threading.Thread):
-    """Asks again and again on one connection, as long as it may; a connection that was ended is made anew."""
-
-    def __init__(self, url):
-        super().__init__()
-        self.place, self.stop, self.answers, self.failures = urlsplit(url), threading.Event(), [], []
-
-    def run(self):
-        connection = http.client.HTTPConnection(self.place.hostname, self.place.port, timeout=60)
-        with contextlib.closing(connection):
-            while not self.stop.is_set():
-                try:
-                    if connection.sock is None:  # at first, and when an answer has said that the connection ends
-                        connection.connect()
-                except ConnectionError:
-                    return  # nobody accepts any more
-                query = {"query": KNOWN[len(self.answers) % len(KNOWN)]}
-                try:
-                    self.answers.append(ask(self.place.geturl(), "/recommend", query, connection))
-                except (OSError, http.client.HTTPException) as error:
-                    self.failures.append(error)
-                    connection.close()
 
 
 def test_metrics_of_all_workers_add_up(pair):

@@ -49,8 +49,8 @@ def test_all_options(saved, launched, tmp_path):
     result = retrank(
         "serve", saved, "--port", 0, "--host", "localhost", "--workers", 3, "--store", "sqlite:////tmp/x.db", "--keys",
         tmp_path / "keys", "--origin", "https://a.example", "--origin", "http://b.example:81", "--event-type",
-        "share=interaction", "--event-type", "dislike=record", "--no-log-requests", "--no-impressions", "--max-k", 7,
-        "--max-body", 999, "--queue", 5, "--deadline", 0.5, "--watch",
+        "share=interaction", "--event-type", "dislike=record", "--no-log-requests", "--no-impressions", "--no-page",
+        "--max-k", 7, "--max-body", 999, "--queue", 5, "--deadline", 0.5, "--watch",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     (call,) = launched
@@ -59,6 +59,7 @@ def test_all_options(saved, launched, tmp_path):
     assert settings.key_hashes == {digest_of("one")}
     assert settings.origins == ("https://a.example", "http://b.example:81")
     assert not settings.logs_impressions
+    assert not settings.shows_page
     assert not settings.logs_requests
     limits = settings.limits
     assert (limits.k, limits.body_bytes, limits.queue, limits.deadline) == (7, 999, 5, 0.5)

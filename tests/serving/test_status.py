@@ -1,10 +1,15 @@
 """What /status tells: numbers from the metrics, which only grow."""
 
+import time
+
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 from starlette.testclient import TestClient
-from tests.serving.film_world import FILMS, USERS, film_service
+from tests.recommender.song_world import serve, tables
+from tests.serving.film_world import FILMS, USERS, film_service, recommender
+from tests.serving.running import ask, service
 
+import retrank as rr
 from retrank.core.errors import StoreUnavailableError
 from retrank.serving.status_report import histograms
 
@@ -68,3 +73,36 @@ def test_histograms_are_read_by_label():
         histogram.labels("a").observe(value)
     samples = [sample for metric in registry.collect() for sample in metric.samples]
     assert histograms(samples, "time", "route") == {"a": {"bounds": [1, 2], "counts": [1, 3, 4], "sum": 10.5}}
+
+
+def test_the_recall_of_an_index_is_told_from_the_card(tmp_path):
+    pytest.importorskip("faiss")
+    exact = serve("two towers")
+    facts = {"kind": "Faiss", "factory": "IVF4,SQ8", "recall@10": 0.995, "queries": 12}
+    embeddings = exact.retrieval.embed_candidates(exact.catalogue.batch)
+    for index, told in (
+        (None, {"kind": "Exact", "is_exact": True}),
+        (rr.index.Faiss(embeddings, exact.catalogue.keys, factory="IVF4,SQ8"), {**facts, "is_exact": False}),
+    ):
+        history, songs = tables()
+        made = rr.Recommender(
+            exact.retrieval, space=exact.space, catalogue=songs, history=history, index=index, progress=False
+        ).with_card(rr.recommender.Card("Songs", facts={"index": facts}))
+        _, app = film_service(tmp_path, made, logs_requests=False)
+        with TestClient(app) as client:
+            assert client.get("/status").json()["index"] == told
+
+
+@pytest.mark.slow
+def test_the_numbers_of_workers_add_up(tmp_path):
+    recommender().save(tmp_path / "bundle")
+    with service(tmp_path / "bundle", "--workers", 2) as served:
+        while ask(served.url, "/status")[1]["workers"] < 2:
+            time.sleep(0.1)  # the first answers before the second is there
+        for _ in range(30):
+            assert ask(served.url, "/recommend", {"query": "ann"})[0] == 200
+        status = ask(served.url, "/status")[1]
+    assert status["workers"] == 2
+    assert status["requests"]["/recommend 200"] == 30
+    assert status["seconds"]["/recommend"]["counts"][-1] == 30
+    assert status["queue"] == 2 * 1_024

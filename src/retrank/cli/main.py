@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
-from retrank.cli import bulk, cleaning, commands, exporting, serving
+from retrank.cli import bulk, cleaning, commands, exporting, serving, stored
 from retrank.cli.config import DataConfig, RunConfig, load_config, quickstart_config
 from retrank.cli.doctor import doctor as tell
 from retrank.core.errors import ConfigError, RetrankError
@@ -131,7 +131,13 @@ def clean(
 @app.command()
 def update(
     bundle: Bundle,
-    interactions: Annotated[Path, typer.Option(help="New interactions, Parquet or CSV.")],
+    interactions: Annotated[Path | None, typer.Option(help="New interactions, Parquet or CSV.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="In place of files, the store of a service: what it has kept since the bundle.")
+    ] = None,
+    event_type: Annotated[
+        list[str], typer.Option(help="NAME=EFFECT, with a store, as `retrank serve` has it; may be repeated.")
+    ] = [],  # noqa: B006
     candidates: Annotated[Path | None, typer.Option(help="New candidates, and known ones that have changed.")] = None,
     queries: Annotated[Path | None, typer.Option(help="New queries, and known ones that have changed.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the updated bundle goes; in place of the old one.")] = None,
@@ -141,11 +147,36 @@ def update(
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a bundle on with new interactions, instead of from scratch."""
-    commands.update_bundle(
-        bundle, interactions, candidates=candidates, queries=queries, out=bundle if out is None else out, epochs=epochs,
-        replay=replay, ranking_epochs=ranking_epochs, seed=seed, as_json=as_json,
-    )  # fmt: skip
+    """Train a bundle on with new interactions, from files or from the store of a service, instead of from scratch."""
+    place = bundle if out is None else out
+    how: dict[str, Any] = {"epochs": epochs, "replay": replay, "ranking_epochs": ranking_epochs, "seed": seed}
+    if (interactions is None) == (store is None):
+        got = "neither" if store is None else "both"
+        raise ConfigError("either --interactions or --store", got, "update", "write e.g. --interactions new.parquet")
+    if interactions is not None:
+        if event_type:
+            raise ConfigError("--event-type with --store alone", "with --interactions", "update")
+        commands.update_bundle(
+            bundle, interactions, candidates=candidates, queries=queries, out=place, as_json=as_json, **how
+        )
+    elif store is not None:
+        if candidates is not None or queries is not None:
+            raise ConfigError("--candidates and --queries with --interactions alone", "with --store", "update")
+        stored.update_from_store(
+            bundle, store, effects=serving.effects_of(event_type), out=place, as_json=as_json, **how
+        )
+
+
+@app.command()
+def events(
+    store: Annotated[str, typer.Argument(help="A file of SQLite, or a URL as `retrank serve --store` takes it.")],
+    out: Annotated[Path, typer.Option(help="The Parquet file.")],
+    impressions: Annotated[bool, typer.Option("--impressions", help="Which lists were shown, not events.")] = False,
+    after: Annotated[int, typer.Option(min=0, help="Leave out what came up to this position.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write what a service has kept as a Parquet file."""
+    stored.export_store(store, out, impressions=impressions, after=after, as_json=as_json)
 
 
 serving.add_commands(app)

@@ -2,9 +2,10 @@
 
 import re
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -12,7 +13,7 @@ from retrank.cli.output import print_json
 from retrank.core.errors import ConfigError
 from retrank.core.extras import optional
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "effects_of"]
 
 _ORIGIN: Final = re.compile(r"https?://[^/\s*]+")
 
@@ -72,6 +73,10 @@ def _serve(
     impressions: Annotated[
         bool, typer.Option(help="Keep in the store which lists were shown.", envvar=_variable("IMPRESSIONS"))
     ] = True,
+    page: Annotated[
+        bool,
+        typer.Option(help="Show the page at /, and tell who is known and what they did.", envvar=_variable("PAGE")),
+    ] = True,
     max_k: Annotated[int, typer.Option(min=1, help="The longest list.", envvar=_variable("MAX_K"))] = 1_000,
     max_body: Annotated[
         int, typer.Option(min=1, help="The largest body of a request, in bytes.", envvar=_variable("MAX_BODY"))
@@ -87,13 +92,16 @@ def _serve(
     ] = False,
 ) -> None:
     """Serve a bundle over HTTP, with a page at /. SIGHUP, or `retrank reload`, loads a new one in its place."""
+    if sys.platform == "win32":
+        raise ConfigError("Linux or macOS", "Windows", "retrank serve", "run it in a container, or in WSL")
     launching, settings = (optional(f"retrank.serving.{name}", "serve") for name in ("launching", "settings"))
     known_keys = optional("retrank.serving.keys", "serve")
     wanted = settings.Settings(
         limits=settings.Limits(k=max_k, body_bytes=max_body, queue=queue, deadline=deadline),
-        event_types={**settings.EVENT_TYPES, **_effects(event_type)},
+        event_types={**settings.EVENT_TYPES, **effects_of(event_type)},
         logs_impressions=impressions,
         logs_requests=log_requests,
+        shows_page=page,
         key_hashes=frozenset() if keys is None else known_keys.read_key_hashes(keys),
         origins=_origins(origin),
     )
@@ -142,7 +150,15 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _effects(options: Sequence[str]) -> dict[str, Any]:
+def effects_of(options: Sequence[str]) -> dict[str, str]:
+    """Read what types of events do.
+
+    Args:
+        options: NAME=EFFECT each.
+
+    Raises:
+        ConfigError: something else, or two effects of one type.
+    """
     effects: dict[str, str] = {}
     for option in options:
         name, separator, effect = option.partition("=")

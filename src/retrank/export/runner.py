@@ -88,6 +88,7 @@ class Runner:
         self.candidates: list[Any] = keys
         self._row_of = {key: row for row, key in enumerate(keys)}
         self._vectors = np.load(folder / "candidates" / "vectors.npy")
+        self._available = np.load(folder / "candidates" / "available.npy")
         self._counts = np.load(folder / "candidates" / "counts.npy")
         self._popular = np.argsort(-self._counts, kind="stable")
         self._of_candidates = _load(folder / "candidates" / "features.npz")
@@ -122,18 +123,19 @@ class Runner:
         if k < 1:
             raise ValueError(f"expected k >= 1, got {k}")
         asked, k = self._look_up(query), min(k, len(self.candidates))
-        allowed, unseen = np.ones(len(self.candidates), dtype=bool), np.ones(len(self.candidates), dtype=bool)
+        allowed, unseen = self._available.copy(), self._available.copy()
         unseen[asked.seen] = False
         if allow is not None:
             allowed[:] = False
-            allowed[self._rows(allow)] = True
+            rows = self._rows(allow)
+            allowed[rows] = self._available[rows]
         allowed[self._rows(deny)] = False
-        is_standard = exclude_seen and bool(allowed.all())
+        is_standard = exclude_seen and np.array_equal(allowed, self._available)
         allowed &= unseen | (not exclude_seen)
         if not asked.is_usable:
             rows = self._popular[allowed[self._popular]][:k]
             return self._listed(_Found(self._counts[rows].astype(np.float32), rows), k, "popularity")
-        scores = self._vectors @ self.embed(asked.features)
+        scores = self._vectors @ self._embedding(asked.features)
         if self._rank is None:
             return self._listed(_best(scores, allowed, k), k, "retrieval")
         depth = min(self._about["num_retrieved"], len(self.candidates))
@@ -141,15 +143,24 @@ class Runner:
         standard = _Found(*(part[:depth] for part in (found if is_standard else _best(scores, unseen, depth))))
         return self._listed(self._ranked(asked.features, found, standard), k, "ranking")
 
-    def embed(self, features: Mapping[str, Value]) -> np.ndarray:
-        """Embed a query.
+    def embed(self, query: Mapping[str, Any] | str | int) -> np.ndarray:
+        """Embed one query, to be compared with the vectors of candidates wherever those are.
 
         Args:
-            features: transformed, by name.
+            query: as in `recommend`.
 
         Returns:
-            `(dim,)` float32.
+            `(dim,)` float32; the score of a candidate is the dot product of this and its vector.
+
+        Raises:
+            ValueError: a query that is not what it must be, or of which nothing is known.
         """
+        asked = self._look_up(query)
+        if not asked.is_usable:
+            raise ValueError(f"expected a query of which something is known, got {query!r}")
+        return self._embedding(asked.features)
+
+    def _embedding(self, features: Mapping[str, Value]) -> np.ndarray:
         inputs = {own["name"]: _padded(own["name"], features) for own in self._inputs["query_tower"]}
         embedding: np.ndarray = self._embed(inputs)[0]
         return embedding

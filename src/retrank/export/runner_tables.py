@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from retrank.core.batch import Batch, Column
+from retrank.core.errors import ConfigError
 from retrank.core.files import write_bytes, write_json
 from retrank.core.jagged import Jagged
 from retrank.data.events import EventLog
@@ -28,7 +29,7 @@ _SAMPLE: Final = 64
 
 
 def write_candidates(folder: Path, recommender: Recommender, features: Sequence[str]) -> None:
-    """Write keys, vectors, popularity and features of the candidates.
+    """Write keys, vectors, availability, popularity and features of the candidates.
 
     Args:
         folder: of the candidates; it is made.
@@ -38,6 +39,8 @@ def write_candidates(folder: Path, recommender: Recommender, features: Sequence[
     catalogue = recommender.catalogue
     write_json(folder / "keys.json", catalogue.keys.tolist())
     _write_array(folder / "vectors.npy", recommender.retrieval.embed_candidates(catalogue.batch).cpu().numpy())
+    is_available = ~recommender.candidates[recommender.candidate].is_in(recommender.unavailable.implode())
+    _write_array(folder / "available.npy", is_available.to_numpy())
     _write_array(folder / "counts.npy", recommender.history.counts.numpy())
     _write_arrays(folder / "features.npz", _arrays({name: catalogue.batch[name] for name in features}))
 
@@ -74,8 +77,14 @@ class QueryTables:
         }
 
     def sample(self) -> Batch:
-        """Return the features of some known queries."""
+        """Return the features of some known queries.
+
+        Raises:
+            ConfigError: there are none.
+        """
         keys = self._queries.stored_table[self._queries.query].head(_SAMPLE)
+        if not len(keys):
+            raise ConfigError("a recommender that knows a query", "none", "export", "build it with queries=")
         events = torch.from_numpy(self._events.queries.find(keys))
         asked = AskedQueries(keys, torch.arange(len(keys)), events, {}, range(len(keys)))
         return self._queries.read(asked)[0]

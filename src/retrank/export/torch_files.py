@@ -1,5 +1,6 @@
 """Programs as `torch.export` archives and as AOTInductor packages."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,6 +24,9 @@ def write_torch(program: Program, folder: Path) -> None:
     Raises:
         ConfigError: there is no C++ compiler, or the files do not compute what the model does.
     """
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        fix = "install g++, or use the onnx layout"
+        raise ConfigError("a C++ compiler, for AOTInductor", "none", "torch layout of an export", fix)
     folder.mkdir(parents=True, exist_ok=True)
     compiled = folder / f"{program.name}.aoti.pt2"
     with quiet():
@@ -34,13 +38,6 @@ def write_torch(program: Program, folder: Path) -> None:
 
 
 def _compile(program: Program, file: Path) -> None:
-    if shutil.which("g++") is None and shutil.which("clang++") is None:
-        raise ConfigError(
-            "a C++ compiler, for AOTInductor",
-            "none",
-            "torch layout of an export",
-            "install g++, or use the onnx layout",
-        )
     with tempfile.TemporaryDirectory() as scratch:  # Inductor wants to name the file itself
         made = torch._inductor.aoti_compile_and_package(
             program.exported, package_path=str(Path(scratch) / "package.pt2")

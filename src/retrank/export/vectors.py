@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, final
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import torch
 from polars.io.plugins import register_io_source
 
 from retrank.core.arguments import check_count
@@ -42,7 +43,7 @@ def vectors(recommender: Recommender, *, batch_size: int = 1024) -> Iterator[Vec
         batch_size: how many at a time.
 
     Yields:
-        All candidates, in the order of the catalogue.
+        All candidates that are available, in the order of the catalogue.
 
     Raises:
         ConfigError: a baseline, which has no vectors, or a size below 1.
@@ -63,10 +64,10 @@ def vectors(recommender: Recommender, *, batch_size: int = 1024) -> Iterator[Vec
     """
     check_count(batch_size, "batch_size", "export.vectors")
     catalogue, table, key = recommender.catalogue, recommender.candidates, recommender.candidate
-    for first in range(0, len(catalogue), batch_size):
-        rows = slice(first, first + batch_size)
-        made = recommender.retrieval.embed_candidates(catalogue.batch[rows]).cpu().numpy()
-        some = table[rows]
+    is_available = ~table[key].is_in(recommender.unavailable.implode())
+    for rows in torch.split(torch.from_numpy(is_available.to_numpy(writable=True)).nonzero()[:, 0], batch_size):
+        made = recommender.retrieval.embed_candidates(catalogue.batch.take(rows)).cpu().numpy()
+        some = table[rows.numpy()]
         yield VectorBatch(some[key], made, some.drop(key))
 
 
@@ -75,7 +76,8 @@ def write_vectors(recommender: Recommender, path: str | Path, *, batch_size: int
 
     Args:
         recommender: one with models.
-        path: the file. It has the columns of the catalogue and `vector`, arrays of float32.
+        path: the file. It has the columns of the catalogue and `vector`, arrays of float32, and those candidates alone
+            that are available.
         batch_size: how many candidates at a time.
 
     Raises:

@@ -181,6 +181,7 @@ class Structure:
         Returns:
             `(batch, depth)` int64 rows, -1 where fewer were found.
         """
+        self._faiss.omp_set_num_threads(torch.get_num_threads())  # one, where there are many threads that search
         if self.is_graph:
             settings = self._faiss.SearchParametersHNSW(efSearch=max(effort, depth), **self._chosen(allowed))
             return torch.from_numpy(self._index.search(vectors.numpy(), depth, params=settings)[1])
@@ -268,7 +269,6 @@ class Structure:
         found, unused = torch.empty(len(vectors), depth, dtype=torch.int64), torch.empty(len(vectors), depth)
         arrays = [tensor.contiguous().numpy() for tensor in (vectors, lists, scores, unused, found)]
         x, chosen, closeness, scored, rows = map(self._faiss.swig_ptr, arrays)  # `arrays` holds the memory
-        self._faiss.omp_set_num_threads(torch.get_num_threads())  # where each thread searches for itself, that is one
         # The function of the same name without `_c` takes no settings, and so no candidates to leave out.
         self._index.search_preassigned_c(len(vectors), x, depth, chosen, closeness, scored, rows, False, settings)
         return found

@@ -17,7 +17,7 @@ from retrank.recommender.baseline_parts import AnyParts, BaselineParts
 from retrank.recommender.conditions import condition
 from retrank.recommender.history_queries import HISTORY
 from retrank.recommender.request import Key, Request
-from retrank.recommender.rules import rows_of_keys
+from retrank.recommender.rules import as_allowed, rows_of_keys
 from retrank.recommender.stages import rank
 
 __all__ = [
@@ -70,7 +70,8 @@ class Rules:
     Args:
         k: the length of the lists, at most the number of candidates.
         exclude_seen: whether to leave out what a query interacted with.
-        allowed: `(candidates,)` bool, which available rows the condition and the allow-list leave; None for all.
+        allowed: `(candidates,)` bool, which available rows the condition and the allow-list leave, or `(queries,
+            candidates)` for queries that differ in that; None for all.
         denied: rows that must not be recommended, one row of them per query or one for all queries.
         available: `(candidates,)` bool, which rows anyone may get; None for all.
     """
@@ -87,7 +88,9 @@ class Rules:
 
     def take(self, index: Tensor) -> "Rules":
         """Return the rules of some queries."""
-        return replace(self, denied=self.denied_of(index))
+        is_shared = self.allowed is None or self.allowed.dim() == 1
+        allowed = self.allowed if is_shared or self.allowed is None else self.allowed[index]
+        return replace(self, allowed=allowed, denied=self.denied if len(self.denied) == 1 else self.denied_of(index))
 
     def standard(self, num_retrieved: int) -> "Rules":
         """Return the rules of standard lists, which hold what was not seen and no request has a say in."""
@@ -109,17 +112,15 @@ def rules_of(parts: AnyParts, request: Request) -> Rules:
     Raises:
         DataError: keys of another type, or a condition that cannot be applied.
     """
-    catalogue = parts.candidates.catalogue
-    if request.where is not None:
-        parts.require_own_process("a condition")
     allowed = available = parts.candidates.available
     if request.where is not None:
+        parts.require_own_process("a condition")
         allowed = parts.candidates.conditions.mask(condition(request.where, "where"))
     if request.allow is not None:
         only = parts.candidates.allow_lists.mask(request.allow)
         allowed = only if allowed is None else only & allowed
-    denied = Jagged.single(rows_of_keys(catalogue, request.deny)) if request.deny else NO_ROWS
-    return Rules(min(request.k, len(catalogue)), request.exclude_seen, allowed, denied, available)
+    denied = Jagged.single(rows_of_keys(parts.candidates.catalogue, request.deny)) if request.deny else NO_ROWS
+    return Rules(min(request.k, len(parts.candidates)), request.exclude_seen, allowed, denied, available)
 
 
 def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
@@ -159,7 +160,9 @@ def answer(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Answers:
     for origin in torch.unique(origins).tolist():
         some = (origins == origin).nonzero()[:, 0]
         of_some = None if batch is None else batch.take(some)
-        scores[some], rows[some] = _of_origin(origin, parts, asked.take(some), of_some, exclude.take(some), rules)
+        scores[some], rows[some] = _of_origin(
+            origin, parts, asked.take(some), of_some, exclude.take(some), rules.take(some)
+        )
     return Answers(scores, rows, origins)
 
 
@@ -203,12 +206,12 @@ def _of_origin(
 def _personal(parts: AnyParts, asked: AskedQueries, batch: Batch, exclude: Jagged, rules: Rules) -> Candidates:
     if isinstance(parts, BaselineParts):
         return parts.best(batch[HISTORY], rules.k, exclude=exclude, allow=rules.allowed)
-    embeddings = parts.query_encoder(batch)
+    embeddings, allow = parts.query_encoder(batch), as_allowed(rules.allowed)
     if parts.list_scorer is None:
-        return Candidates(*parts.index.search_rows(embeddings, rules.k, exclude=exclude, allow=rules.allowed))
+        return Candidates(*parts.index.search_rows(embeddings, rules.k, exclude=exclude, allow=allow))
     num_standard = min(parts.num_retrieved, len(parts.candidates))
     depth = max(rules.k, num_standard)
-    lists = Candidates(*parts.index.search_rows(embeddings, depth, exclude=exclude, allow=rules.allowed))
+    lists = Candidates(*parts.index.search_rows(embeddings, depth, exclude=exclude, allow=allow))
     if rules.are_standard and (depth == num_standard or parts.index.is_exact):  # else a longer search may find others
         standard = Candidates(lists.scores[:, :num_standard], lists.rows[:, :num_standard])
     else:
@@ -230,7 +233,9 @@ def excluded_rows(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
     Returns:
         A list of rows per query; one may be there twice.
     """
-    found = [rules.denied if len(asked) == len(rules.denied) else rules.denied_of(torch.arange(len(asked)))]
+    found = []
+    if len(rules.denied.values):
+        found.append(rules.denied if len(asked) == len(rules.denied) else rules.denied_of(torch.arange(len(asked))))
     if rules.exclude_seen:
         found.append(parts.history.rows_of(parts.history.events.events(asked.events)))
         found += [
@@ -240,7 +245,7 @@ def excluded_rows(parts: AnyParts, asked: AskedQueries, rules: Rules) -> Jagged:
             found.append(asked.histories.candidate_rows())
     filled = [part for part in found if len(part.values)]
     if len(filled) < 2:
-        return filled[0] if filled else found[0]
+        return filled[0] if filled else Jagged.empty(len(asked))
     if len(asked) == 1:
         return Jagged.single(torch.cat([part.values for part in filled]))
     owners = torch.cat([part.row_index() for part in filled])

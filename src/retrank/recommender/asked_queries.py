@@ -23,7 +23,8 @@ class AskedQueries:
         events: `(n,)` int64 places among the queries of the event log, -1 for those without events.
         brought: feature columns that they bring, `(n,)` each, null where a query brings nothing.
         rows: `(n,)` what each is called in messages: its row in the caller's table; None for a single query.
-        histories: what they have done, as some say themselves; None if none does.
+        histories: what they have done, as some say themselves; None if none does, or it was not looked up yet.
+        said: of a single query that brings a history, its keys, which are yet to be looked up.
     """
 
     keys: pl.Series
@@ -32,6 +33,7 @@ class AskedQueries:
     brought: Mapping[str, pl.Series]
     rows: Sequence[int] | None
     histories: BroughtHistories | None = None
+    said: Sequence[str | int | bool] | None = None
 
     def __len__(self) -> int:
         return len(self.places)

@@ -1,25 +1,22 @@
 """Queries that ask, looked up and held to the types of training."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
 from retrank.core.errors import DataError
-from retrank.core.jagged import Jagged
 from retrank.data.checks import require_columns, require_no_nulls
-from retrank.data.keys import KeyType, as_key, as_keys
+from retrank.data.keys import as_key, as_keys
 from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.baseline_parts import AnyParts
-from retrank.recommender.brought_histories import BroughtHistories
+from retrank.recommender.reading_histories import history_keys
 from retrank.recommender.request import Key
 from retrank.recommender.typed_columns import as_trained, column_of
 
 __all__ = ["ask_one", "ask_table", "named"]
-
-_PLAIN: Final[dict[KeyType, type]] = {"string": str, "integer": int, "boolean": bool}
 
 
 def named(parts: AnyParts, query: Mapping[str, Any] | Key) -> Mapping[str, Any]:
@@ -57,8 +54,8 @@ def ask_one(parts: AnyParts, query: Mapping[str, Any], history: Iterable[Key] | 
         key = as_key(query[queries.query], queries.key_type, f"column '{queries.query}' of the query")
     if len(query) > 1:
         parts.require_own_process("a query that brings features")
-    histories = None if history is None else _history(parts, history)
-    twice = [name for name in queries.list_columns if query.get(name) is not None] if histories is not None else []
+    said = None if history is None else history_keys(parts, history)
+    twice = [name for name in queries.list_columns if query.get(name) is not None] if said is not None else []
     if twice:
         expected = f"a history, or the columns {twice} that are read from it, not both"
         raise DataError(expected, "both", "query", "leave one of them out")
@@ -74,31 +71,11 @@ def ask_one(parts: AnyParts, query: Mapping[str, Any], history: Iterable[Key] | 
         torch.tensor([-1 if key is None else log.queries.place(key)]),
         {name: column for name, column in brought.items() if not column.null_count()},
         None,
-        histories,
+        said=said,
     )
     if asked.brought:
         queries.require_whole(asked)
     return asked
-
-
-def _history(parts: AnyParts, history: Iterable[Key]) -> BroughtHistories:
-    """Look up what a query says that it has done; keys that neither models, log nor catalogue know fall out."""
-    parts.require_own_process("a query that brings a history")
-    catalogue, candidates = parts.candidates.catalogue, parts.history.events.candidates
-    keys = pl.Series(catalogue.key, _of_type(history, catalogue.key_type), dtype=candidates.dtype)
-    rows, places = catalogue.rows(keys), torch.from_numpy(candidates.find(keys))
-    ids, is_known = parts.queries.history_ids(keys)
-    is_kept = is_known | (rows >= 0) | (places >= 0)
-    others = torch.where(rows >= 0, rows, len(catalogue) + ids)
-    codes = torch.where(places >= 0, places, len(candidates) + others)
-    return BroughtHistories(torch.tensor([True]), Jagged.single(codes[is_kept]), rows[is_kept], ids[is_kept])
-
-
-def _of_type(history: Iterable[Key], kind: KeyType) -> list[Key]:
-    keys = list(history)
-    if kind != "integer" and set(map(type, keys)) <= {_PLAIN[kind]}:  # an integer may have more than 64 bits
-        return keys
-    return [as_key(key, kind, f"history, position {place}") for place, key in enumerate(keys)]
 
 
 def ask_table(parts: AnyParts, table: pl.DataFrame) -> AskedQueries:

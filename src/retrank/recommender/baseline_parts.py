@@ -75,7 +75,7 @@ class BaselineParts:
             histories: what each query has, as the baseline reads it.
             k: the length of a list, at most the number of candidates.
             exclude: rows of the catalogue that each query must not get.
-            allow: `(candidates,)` bool, which rows any query may get; None allows all.
+            allow: `(candidates,)` bool, which rows any query may get, or `(queries, candidates)`; None allows all.
 
         Returns:
             The lists; missing places have row -1 and score -inf.
@@ -93,11 +93,21 @@ class BaselineParts:
                 raise DataError("scores that are numbers", "NaN", f"score of {type(self.baseline).__name__}")
             made = pad(made, (0, 1))[:, columns]
             if allow is not None:
-                made[:, ~allow[order]] = -torch.inf
+                made.masked_fill_(~(allow if allow.dim() == 1 else allow[some])[..., order], -torch.inf)
             gone = exclude.take(some)
             scores[some], found = best_by_score(made, gone.with_values(places[gone.values]), k)
             rows[some] = order[found].where(found >= 0, -1)
         return Candidates(scores, rows)
+
+    def candidate_ids(self, rows: Tensor) -> Tensor:
+        """Return `(n,)` int64 columns of the baseline, -1 for what it does not know.
+
+        Args:
+            rows: `(n,)` int64 of the catalogue, or -1.
+        """
+        places, columns = self._places_and_columns
+        found = columns[places[rows.clamp(min=0)]]
+        return torch.where((rows >= 0) & (found < len(self.rows)), found, -1)
 
     def scores_of(self, histories: Jagged, rows: Tensor) -> Tensor:
         """Score some candidates.

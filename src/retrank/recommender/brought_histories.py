@@ -1,6 +1,5 @@
 """`BroughtHistories`: what queries have done, as they say themselves, in place of what the log says."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -39,22 +38,6 @@ class BroughtHistories:
 
     def __len__(self) -> int:
         return len(self.is_brought)
-
-    @classmethod
-    def none(cls, count: int) -> "BroughtHistories":
-        """Return that of so many queries none brings a history."""
-        nothing = torch.zeros(0, dtype=torch.int64)
-        return cls(torch.zeros(count, dtype=torch.bool), Jagged.empty(count), nothing, nothing)
-
-    @classmethod
-    def concat(cls, parts: Sequence["BroughtHistories"]) -> "BroughtHistories":
-        """Put the histories of some queries after those of others."""
-        return cls(
-            torch.cat([part.is_brought for part in parts]),
-            Jagged.concat([part.codes for part in parts]),
-            torch.cat([part.rows for part in parts]),
-            torch.cat([part.ids for part in parts]),
-        )
 
     def take(self, index: Tensor) -> "BroughtHistories":
         """Return the histories of some of the queries, in an order."""

@@ -27,6 +27,7 @@ from retrank.recommender.building import build_parts
 from retrank.recommender.card import Card
 from retrank.recommender.frozen import FrozenModel
 from retrank.recommender.parts import Parts
+from retrank.recommender.smoke_set import SMOKE_FILE, check_smoke_set, smoke_set
 from retrank.recommender.stored_events import parse_events, write_events
 from retrank.training.model import Model
 
@@ -70,24 +71,33 @@ def write_bundle(directory: str | Path, parts: AnyParts) -> None:
         write_events(draft / "history", parts.history.events)
         write_json(draft / _CARD_FILE, parts.card.to_dict())
         write_text(draft / "README.md", parts.card.to_markdown())
+        write_json(draft / SMOKE_FILE, smoke_set(parts))
         write_manifest(draft, _BASELINE if isinstance(parts, BaselineParts) else _MODELS)
-        read_bundle(draft)
+        read_bundle(draft, checks_answers=True)
 
 
-def read_bundle(directory: str | Path) -> AnyParts:
+def read_bundle(directory: str | Path, *, checks_answers: bool = False) -> AnyParts:
     """Read a bundle, every file of it checked.
 
     Args:
         directory: what `write_bundle` wrote, now or in version 1.
+        checks_answers: whether to ask the requests of its smoke set, if it has one.
 
     Returns:
         Its parts, models in evaluation mode on the CPU, or those of a baseline.
 
     Raises:
         StorageError: a file is missing, damaged, half written, of another version, or names a model's class that is not
-            known here.
+            known here; or it answers otherwise than when it was saved.
     """
-    return read_directory(directory, _parse_available)
+
+    def parse(snapshot: Snapshot) -> AnyParts:
+        parts = _parse_available(snapshot)
+        if checks_answers and SMOKE_FILE in snapshot:
+            check_smoke_set(parts, snapshot.json(SMOKE_FILE), snapshot.where(SMOKE_FILE))
+        return parts
+
+    return read_directory(directory, parse)
 
 
 def _write_models(draft: Path, parts: Parts) -> None:

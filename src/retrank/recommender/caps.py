@@ -1,6 +1,6 @@
 """`Caps`: how many more candidates of each value a list may take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import final
 
 import numpy as np
@@ -32,7 +32,7 @@ class Caps:
     """
 
     def __init__(self, limits: Mapping[str, int], members: Mapping[str, Jagged], rows: Rows) -> None:
-        self._columns = [(most, _lists(members[name], rows), dict[int, int]()) for name, most in limits.items()]
+        self._columns = [(most, _Values(members[name], rows), dict[int, int]()) for name, most in limits.items()]
 
     def admits(self, place: int) -> bool:
         """Return whether one more candidate would break no cap."""
@@ -52,6 +52,14 @@ class Caps:
                 taken[value] = taken.get(value, 0) + by
 
 
-def _lists(members: Jagged, rows: Rows) -> Sequence[Sequence[int]]:
-    offsets, values = members.offsets.numpy(), members.values.numpy()
-    return [values[first:last].tolist() for first, last in zip(offsets[rows], offsets[rows + 1], strict=True)]
+@final
+class _Values:
+    """The values of the candidates of a list, looked up when they are asked for: most never are."""
+
+    def __init__(self, members: Jagged, rows: Rows) -> None:
+        offsets, self._values = members.offsets.numpy(), members.values.numpy()
+        self._firsts, self._lasts = offsets[rows].tolist(), offsets[rows + 1].tolist()
+
+    def __getitem__(self, place: int) -> list[int]:
+        found: list[int] = self._values[self._firsts[place] : self._lasts[place]].tolist()
+        return found

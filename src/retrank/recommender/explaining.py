@@ -7,22 +7,25 @@ import torch
 from torch import Tensor
 
 from retrank.core.jagged import Jagged
-from retrank.recommender.answers import MODELS, NO_ROWS, POPULAR, Rules, answer, excluded_rows
+from retrank.recommender.answered_requests import answer_requests
+from retrank.recommender.answers import MODELS, NO_ROWS, POPULAR, SIMILAR, Rules, answer, excluded_rows
 from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.baseline_parts import AnyParts, BaselineParts
 from retrank.recommender.conditions import condition
 from retrank.recommender.explanation import ExplainedCandidate, Explanation
 from retrank.recommender.history_queries import HISTORY
-from retrank.recommender.lists import stage_of
 from retrank.recommender.parts import Parts
+from retrank.recommender.ranked_list import RankedList
 from retrank.recommender.request import Key, Request
-from retrank.recommender.request_groups import answer_group, joined, look_up
+from retrank.recommender.request_groups import joined, look_up
+from retrank.recommender.rerank import Rerank
 from retrank.recommender.rules import rows_of_keys
 
 __all__ = ["explain"]
 
 _MOST_REASONS: Final = 3
 _LATEST: Final = 100  # of what a query has done, for a baseline: each is scored on its own
+_ORIGINS: Final = {"popularity": POPULAR, "similar": SIMILAR}
 _WITHOUT_RULES: Final = 100  # candidates of a baseline; of models, as many as are retrieved
 
 
@@ -39,20 +42,21 @@ class _Past(NamedTuple):
     values: Tensor
 
 
-def explain(parts: AnyParts, request: Request) -> Explanation:
+def explain(parts: AnyParts, request: Request, found: RankedList | None = None) -> Explanation:
     """Explain the list of a request; see `Recommender.explain`.
 
     Args:
         parts: the recommender.
         request: the query and its rules.
+        found: its list, if it is there already.
 
     Raises:
         DataError: what `recommend` refuses.
     """
-    looked_up = look_up(parts, request)
-    asked = joined(parts, [looked_up.query])
-    found = answer_group(parts, [looked_up], None)
-    rows, origin = found.rows[0][found.rows[0] >= 0], int(found.origins[0])
+    parts.require_own_process("an explanation")
+    asked = joined(parts, [look_up(parts, request).query])
+    found = _answered(parts, request) if found is None else found
+    rows, origin = torch.tensor(found.rows, dtype=torch.int64), _ORIGINS.get(found.stage, MODELS)
     retrieval = parts.without_ranking()
     of_retrieval = None if origin == POPULAR else _scores(retrieval, asked, rows)
     of_ranking = _scores(parts, asked, rows) if origin == MODELS and parts.ranking is not None else None
@@ -69,15 +73,13 @@ def explain(parts: AnyParts, request: Request) -> Explanation:
             int(popularity[row]),
             _reasons(past, place, key),
         )
-        for place, (key, score, row) in enumerate(
-            zip(all_keys[rows.numpy()].tolist(), found.scores[0].tolist(), rows.tolist(), strict=False)
-        )
+        for place, (key, score, row) in enumerate(zip(found.keys, found.scores, found.rows, strict=True))
     )
     forbidden = _forbidden(parts, asked, request)
     return Explanation(
         candidates,
-        stage_of(parts, origin),
-        _says(parts, origin),
+        found.stage,
+        _says(parts, origin, request.rerank),
         {rule: int(mask.sum()) for rule, mask in forbidden.items()},
         {
             all_keys[row : row + 1].tolist()[0]: rules
@@ -87,7 +89,26 @@ def explain(parts: AnyParts, request: Request) -> Explanation:
     )
 
 
-def _says(parts: AnyParts, origin: int) -> str:
+def _answered(parts: AnyParts, request: Request) -> RankedList:
+    (found,) = answer_requests(parts, [request])
+    if isinstance(found, RankedList):
+        return found
+    raise found
+
+
+def _says(parts: AnyParts, origin: int, rerank: Rerank | None) -> str:
+    if rerank is None:
+        return _made_by(parts, origin)
+    named = {
+        f"caps on {', '.join(rerank.caps)}": rerank.caps,
+        "diversity": rerank.diversity,
+        "boosts": rerank.boosts,
+        "exploration": rerank.exploration,
+    }
+    return f"{_made_by(parts, origin)}, reranked by {', '.join(name for name, rule in named.items() if rule)}"
+
+
+def _made_by(parts: AnyParts, origin: int) -> str:
     if origin == POPULAR:
         return "the popular candidates, since too little is known of the query"
     if isinstance(parts, BaselineParts):
@@ -146,6 +167,17 @@ def _forbidden(parts: AnyParts, asked: AskedQueries, request: Request) -> dict[s
         forbidden["where"] = ~table.conditions.within(None).mask(condition(request.where, "where"))
     if table.available is not None:
         forbidden["unavailable"] = ~table.available
+    if request.rerank is not None:
+        certain = replace(request.rerank, exploration=None)
+        kept = _answered(parts, replace(request, rerank=certain)).rows
+        for rule, is_asked_for, others in (
+            ("caps", certain.caps, replace(certain, caps={})),
+            ("diversity", certain.diversity, replace(certain, diversity=0.0)),
+            ("boosts", certain.boosts, replace(certain, boosts=())),
+        ):
+            if is_asked_for:
+                without = _answered(parts, replace(request, rerank=others)).rows
+                forbidden[rule] = listed(torch.tensor(sorted({*without} - {*kept}), dtype=torch.int64))
     return forbidden
 
 

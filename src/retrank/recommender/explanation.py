@@ -55,9 +55,9 @@ class Explanation:
         stage: which stage gave the scores.
         says: who made the list, in words.
         left_out: how many candidates each rule of the request leaves out on its own: "seen", "deny", "allow", "where",
-            "unavailable".
-        removed: of the candidates that would be best without rules, those that are not allowed: each key with the rules
-            that forbid it, best first.
+            "unavailable"; and by "caps", "diversity" and "boosts" how many of the list that there would be without.
+        removed: of the candidates that would be best without rules, those that are left out: each key with the rules
+            that do so, best first.
 
     Example:
         >>> import polars as pl, retrank as rr

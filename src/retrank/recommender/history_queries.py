@@ -78,6 +78,11 @@ class HistoryQueries:
         """True: nothing else is read of a query."""
         return True
 
+    @property
+    def reads_in_order_of_log(self) -> bool:
+        """False: what a query has is read in the order of the baseline's candidates."""
+        return False
+
     def history_ids(self, keys: pl.Series) -> tuple[Tensor, Tensor]:
         """Look up candidates of histories that queries bring.
 

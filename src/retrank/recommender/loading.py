@@ -11,22 +11,23 @@ from retrank.recommender.bundle import read_bundle
 __all__ = ["load_parts"]
 
 
-def load_parts(directory: str | Path, *, progress: bool) -> AnyParts:
+def load_parts(directory: str | Path, *, progress: bool, checks_answers: bool) -> AnyParts:
     """Read the parts of a bundle.
 
     Args:
         directory: where it is.
         progress: whether to show on a terminal that it takes longer than a second.
+        checks_answers: whether to ask the requests that it was saved with.
 
     Returns:
         The parts.
 
     Raises:
-        StorageError: there is no bundle, or it is damaged.
+        StorageError: there is no bundle, it is damaged, or it answers otherwise than when it was saved.
     """
     try:
         with Working(f"loading {directory}", enabled=progress):
-            return read_bundle(directory)
+            return read_bundle(directory, checks_answers=checks_answers)
     except StorageError as error:
         place = Path(directory)
         if (place / MANIFEST).exists():

@@ -27,6 +27,7 @@ from retrank.recommender.frozen import FrozenModel
 from retrank.recommender.popularity import PopularCandidates
 from retrank.recommender.query_features import QueryFeatures
 from retrank.recommender.request import Key
+from retrank.recommender.rules import as_allowed
 from retrank.recommender.stages import ListScorer, QueryEncoder, list_scorer, query_encoder
 from retrank.recommender.transformed import replace_rows
 from retrank.training.model import Model
@@ -90,6 +91,17 @@ class Parts:
         """Scores lists by the ranking model; None without one."""
         return None if self.ranking is None else list_scorer(self.ranking, self.candidates.catalogue.batch)
 
+    def candidate_ids(self, rows: Tensor) -> Tensor:
+        """Return `(n,)` int64 ids of candidates in their vocabulary, 0 for row -1, if a query's lists are read by them.
+
+        Args:
+            rows: `(n,)` int64 of the catalogue, or -1.
+        """
+        if not self.queries.list_columns:
+            return torch.zeros_like(rows)
+        ids: Tensor = self.candidates.catalogue.batch[self.retrieval.model.candidate_id]
+        return torch.where(rows >= 0, ids[rows.clamp(min=0)], 0)
+
     def like(self, histories: Jagged, k: int, *, exclude: Jagged, allow: Tensor | None) -> Candidates:
         """List the candidates whose embeddings are most like those of some candidates together.
 
@@ -97,7 +109,7 @@ class Parts:
             histories: rows of the catalogue, at least one a list; repeats count once.
             k: the length of a list.
             exclude: rows that each list must not have.
-            allow: `(candidates,)` bool, which rows may be listed; None allows all.
+            allow: `(candidates,)` bool, which rows may be listed, or `(lists, candidates)`; None allows all.
 
         Returns:
             The lists, by the sum of the cosines with what is in a history.
@@ -107,7 +119,7 @@ class Parts:
             torch.unique(histories.values[first:last]) for first, last in histories.offsets.unfold(0, 2, 1).tolist()
         ]
         together = torch.stack([self.similar.embeddings(rows).sum(dim=0) for rows in pasts])
-        return Candidates(*self.similar.search_rows(together, k, exclude=exclude, allow=allow))
+        return Candidates(*self.similar.search_rows(together, k, exclude=exclude, allow=as_allowed(allow)))
 
     def with_candidates(self, table: pl.DataFrame) -> "Parts":
         """Append candidates; see `Recommender.with_candidates`."""

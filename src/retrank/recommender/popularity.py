@@ -43,14 +43,14 @@ class PopularCandidates:
         Args:
             k: the length of a list.
             exclude: rows of the catalogue that a query must not get; its length is the number of queries.
-            allow: `(candidates,)` bool, which rows any query may get; None allows all.
+            allow: `(candidates,)` bool, which rows any query may get, or `(queries, candidates)`; None allows all.
 
         Returns:
             The lists, with counts as scores; equal counts come in the order of `ties`. Missing places have row -1.
         """
         rows = torch.full((len(exclude), k), -1)
         for query, excluded in enumerate(exclude.offsets.unfold(0, 2, 1).tolist()):
-            found = self._first(k, exclude.values[excluded[0] : excluded[1]], allow)
+            found = self._first(k, exclude.values[excluded[0] : excluded[1]], _of(allow, query))
             rows[query, : len(found)] = found
         scores = self.counts[rows.clamp(min=0)].float().masked_fill(rows < 0, -torch.inf)
         return Candidates(scores, rows)
@@ -67,3 +67,7 @@ class PopularCandidates:
             if len(found) == k or depth >= len(self.order):
                 return found
             depth *= 2
+
+
+def _of(allow: Tensor | None, query: int) -> Tensor | None:
+    return allow if allow is None or allow.dim() == 1 else allow[query]

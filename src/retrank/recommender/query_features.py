@@ -22,7 +22,7 @@ from retrank.features.recent import Recent
 from retrank.features.space import FeatureSpace
 from retrank.recommender.asked_queries import AskedQueries
 from retrank.recommender.brought_histories import BroughtHistories
-from retrank.recommender.transformed import blank, is_telling, replace_rows, transform_known, transform_rows
+from retrank.recommender.transformed import blank, is_telling, replace_rows, take_rows, transform_known, transform_rows
 
 __all__ = ["QueryFeatures"]
 
@@ -123,6 +123,11 @@ class QueryFeatures:
         """Whether retrieval reads what a query did, as a list of candidates."""
         return any(name in self._lists for name in self._telling)
 
+    @property
+    def reads_in_order_of_log(self) -> bool:
+        """Whether a list that has no order is read in the order in which the log has candidates."""
+        return any(not isinstance(kind, Recent) for kind in self._lists.values())
+
     def history_ids(self, keys: pl.Series) -> tuple[Tensor, Tensor]:
         """Look up candidates of histories that queries bring.
 
@@ -208,7 +213,8 @@ class QueryFeatures:
     def usable(self, asked: AskedQueries) -> Tensor:
         """Return `(n,)` bool, which queries can be embedded.
 
-        Those that are known or bring something, and lack nothing that may not be null.
+        Those that are known or bring something, and lack nothing that may not be null; and those that bring a history,
+        which says enough: what they lack is blank.
 
         Args:
             asked: the queries.
@@ -219,9 +225,6 @@ class QueryFeatures:
             name: torch.from_numpy(column.is_not_null().to_numpy(writable=True))
             for name, column in asked.brought.items()
         }
-        if asked.histories is not None:
-            for name in self.list_columns:
-                there[name] = there.get(name, False) | asked.histories.is_brought
         for brings in there.values():
             usable |= brings
         for name in self._required:
@@ -229,7 +232,7 @@ class QueryFeatures:
             if name in self._absent:
                 stored = is_known & ~self._absent[name][asked.places.clamp(min=0)]
             usable &= stored | there[name] if name in there else stored
-        return usable
+        return usable if asked.histories is None else usable | asked.histories.is_brought
 
     def _one_known(self, place: int, event: Tensor) -> tuple[Batch, Tensor]:
         """Collect the features of one known query that brings nothing: views, nothing is gathered."""
@@ -327,7 +330,7 @@ class QueryFeatures:
         stored, places = self._stored[name], asked.places
         unknown = (places < 0).nonzero()[:, 0]
         if not len(unknown):
-            return _take(stored, places)
+            return take_rows(stored, places)
         kind, schema = self._kinds[name], self._schema[name]
         if self._columns[name] == self.query and schema.kind == "ids" and not schema.is_jagged:
             nothing: Column = torch.full((len(unknown),), UNKNOWN_ID)  # of a query without a key, too
@@ -338,13 +341,9 @@ class QueryFeatures:
             nothing = blank(schema, len(unknown))
         if not len(self.index):
             return nothing
-        return replace_rows(_take(stored, places.clamp(min=0)), nothing, unknown)
+        return replace_rows(take_rows(stored, places.clamp(min=0)), nothing, unknown)
 
 
 def _past(events: EventLog, kind: CandidateLists, places: Tensor) -> Jagged:
     """Return what queries did, as a kind of feature wants it: places of candidates in the log."""
     return events.latest(places, kind.num_recent) if isinstance(kind, Recent) else events.distinct(places)
-
-
-def _take(column: Column, rows: Tensor) -> Column:
-    return column.take(rows) if isinstance(column, Jagged) else column.index_select(0, rows)

@@ -39,8 +39,8 @@ class Recommender(Changes):
     """From a query to a list: retrieve candidates, filter them, rank them, keep the best k.
 
     A value: it owns private copies of the models in evaluation mode and a frozen feature space, so that threads need no
-    lock, and nothing done afterwards to what it was built from can reach it. `with_candidates`, `without_candidates`,
-    `with_events`, `with_card` and `without_ranking` return other recommenders that share what is the same.
+    lock, and nothing done afterwards to what it was built from can reach it. What begins with `with` or `without`, such
+    as `with_candidates` and `with_events`, returns another recommender that shares what is the same.
 
     A query gets the popular candidates where retrieval would read nothing of it but blanks and unknown keys, or it
     lacks a feature that the models need: one that is new and brings nothing, or one with an empty history and no other
@@ -220,13 +220,14 @@ class Recommender(Changes):
         """
         return answer_requests(self._parts, requests)
 
-    def explain(self, request: Request) -> Explanation:
+    def explain(self, request: Request, found: RankedList | None = None) -> Explanation:
         """Tell where the list of a request comes from, what speaks for each candidate, and what its rules leave out.
 
         It costs several requests.
 
         Args:
             request: the query and its rules.
+            found: what `answer` gave for it, if it is there already; needed where chance had a say in it.
 
         Returns:
             The list that `recommend` gives, explained.
@@ -237,7 +238,7 @@ class Recommender(Changes):
         """
         if not isinstance(request, Request):
             raise ConfigError("a rr.recommender.Request", repr(request), "explain")
-        return explain(self._parts, request)
+        return explain(self._parts, request, found)
 
     def similar(
         self,
@@ -278,21 +279,23 @@ class Recommender(Changes):
         write_bundle(directory, self._parts)
 
     @classmethod
-    def load(cls, directory: str | Path, *, progress: bool = True) -> Self:
+    def load(cls, directory: str | Path, *, progress: bool = True, checks_answers: bool = False) -> Self:
         """Read a recommender; nothing in the directory is executed.
 
         Args:
             directory: what `save` wrote.
             progress: whether to show on a terminal that it takes longer than a second.
+            checks_answers: whether to ask some twenty requests that were saved with their answers, in `smoke.json`, and
+                to refuse a bundle that answers otherwise here. One of an earlier version of retrank has none.
 
         Returns:
             A recommender with the same results.
 
         Raises:
             StorageError: a file is missing, damaged, half written or of another version; or a model's class is not
-                known here: import the module that defines it first.
+                known here: import the module that defines it first; or it answers otherwise than when it was saved.
         """
-        return cls._of(load_parts(directory, progress=progress))
+        return cls._of(load_parts(directory, progress=progress, checks_answers=checks_answers))
 
     def _contents(self) -> AnyParts:
         return self._parts

@@ -104,14 +104,13 @@ def answer_reranked(parts: AnyParts, asked: AskedQueries, rules: Rules, wanted: 
     depths = [depth_of(parts, one.k, one.rerank) for one in wanted]
     found, lists = _made(parts, asked, rules, wanted, depths)
     width = min(max((one.k for one in wanted), default=1), len(parts.candidates))
-    scores, rows = torch.full((len(wanted), width), -torch.inf), torch.full((len(wanted), width), -1)
-    probabilities = torch.ones(len(wanted), width, dtype=torch.float64)
+    scores = np.full((len(wanted), width), -np.inf, np.float32)
+    rows, probabilities = np.full((len(wanted), width), -1), np.ones((len(wanted), width))
     for query, one in enumerate(lists):
         length = len(one.rows)
-        scores[query, :length] = torch.from_numpy(one.scores)
-        rows[query, :length] = torch.from_numpy(one.rows)
-        probabilities[query, :length] = torch.tensor(one.probabilities, dtype=torch.float64)
-    return Answers(scores, rows, found.origins, probabilities)
+        scores[query, :length], rows[query, :length] = one.scores, one.rows
+        probabilities[query, :length] = one.probabilities
+    return Answers(torch.from_numpy(scores), torch.from_numpy(rows), found.origins, torch.from_numpy(probabilities))
 
 
 class _List(NamedTuple):
@@ -125,10 +124,9 @@ def _made(
 ) -> tuple[Answers, list[_List]]:
     """Make lists from what is found at some depth, or deeper."""
     found = answer(parts, asked, replace(rules, k=max(depths, default=1)))
-    favored = _favored(parts, asked, rules, wanted, depths)
+    favored, pools = _favored(parts, asked, rules, wanted, depths), _pools(found, depths)
     made, short = list[_List](), list[int]()
-    for query, (one, depth) in enumerate(zip(wanted, depths, strict=True)):
-        best = _Pool.of(found, query, depth)
+    for query, (one, depth, best) in enumerate(zip(wanted, depths, pools, strict=True)):
         if one.rerank is None:
             made.append(_List(best.scores[: one.k], best.rows[: one.k], [1.0] * len(best.rows[: one.k])))
             continue
@@ -150,11 +148,12 @@ class _Pool(NamedTuple):
     scores: npt.NDArray[np.float32]
     rows: npt.NDArray[np.int64]
 
-    @classmethod
-    def of(cls, answers: Answers, query: int, depth: int) -> "_Pool":
-        rows = answers.rows[query, :depth]
-        length = int((rows >= 0).sum())  # missing places are at the end
-        return cls(answers.scores[query, :length].numpy(), rows[:length].numpy())
+
+def _pools(answers: Answers, depths: Sequence[int]) -> list[_Pool]:
+    scores, rows = answers.scores.numpy(), answers.rows.numpy()
+    there = (rows >= 0).sum(axis=1).tolist()  # missing places are at the end
+    lengths = map(min, there, depths)
+    return [_Pool(scores[query, :length], rows[query, :length]) for query, length in enumerate(lengths)]
 
 
 def _favored(
@@ -171,13 +170,13 @@ def _favored(
     for (_, moves_up), of in owners.items():
         mask = _mask(parts, of[0][1], "boost")
         favored = mask if moves_up else ~mask
-        allowed = favored if rules.allowed is None else favored & rules.allowed
         queries = list(dict.fromkeys(query for query, _ in of))
         index = torch.tensor(queries)
-        depth = max(depths[query] for query in queries)
-        some = answer(parts, asked.take(index), replace(rules.take(index), allowed=allowed, k=depth))
-        for place, query in enumerate(queries):
-            found.setdefault(query, []).append(_Pool.of(some, place, depths[query]))
+        own, depth = rules.take(index), max(depths[query] for query in queries)
+        allowed = favored if own.allowed is None else favored & own.allowed
+        some = answer(parts, asked.take(index), replace(own, allowed=allowed, k=depth))
+        for query, pool in zip(queries, _pools(some, [depths[query] for query in queries]), strict=True):
+            found.setdefault(query, []).append(pool)
     return found
 
 
@@ -192,7 +191,7 @@ def _reranked(parts: AnyParts, wanted: Wanted, rerank: Rerank, best: _Pool, favo
     chosen = select(pool.scores, wanted.k, caps, rerank.diversity, embeddings)
     probabilities = [1.0] * len(chosen)
     if rerank.exploration is not None:
-        chosen, probabilities = explore(chosen, len(pool.rows), caps, rerank.exploration, wanted.identity)
+        chosen, probabilities = explore(chosen, len(pool.rows), wanted.k, caps, rerank.exploration, wanted.identity)
     return _List(pool.scores[chosen], pool.rows[chosen], probabilities)
 
 

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Final, NamedTuple, final
 
 import polars as pl
@@ -14,14 +15,20 @@ import torch
 from torch import Tensor
 
 from retrank.core.errors import DataError, RetrankWarning
+from retrank.core.jagged import Jagged
 from retrank.features.catalogue import Catalogue
+from retrank.ops.best_candidates import Allowed
 from retrank.recommender.request import Key
 
-__all__ = ["AllowLists", "Conditions", "condition_text", "rows_of_keys"]
+__all__ = ["AllowLists", "Conditions", "as_allowed", "condition_text", "rows_of_keys"]
 
 _KEPT_BYTES: Final = 2**26  # of masks, a byte per candidate
 _OVERHEAD: Final = 1024  # of a mask and what it is found by
 _KEPT_LISTS: Final = 4
+_FEW: Final = 32
+_KEPT_TEXTS: Final = 1024
+_TEXTS: Final[OrderedDict[int, tuple[pl.Expr, bytes]]] = OrderedDict()
+_TEXTS_LOCK: Final = threading.Lock()
 _LONG: Final = 1_000  # keys; fewer are looked up as quickly
 
 
@@ -42,7 +49,7 @@ class Conditions:
     """
 
     def __init__(self, table: pl.DataFrame, available: Tensor | None = None) -> None:
-        self._table = table.with_columns(pl.selectors.float().fill_nan(None))
+        self._given = table
         self._available, self._all_masks = available, _KeptMasks()
         self._masks = self._all_masks if available is None else _KeptMasks()
 
@@ -76,6 +83,11 @@ class Conditions:
                 of_all = self._all_masks.keep(text, self._evaluated(where))
             found = of_all if self._available is None else self._masks.keep(text, self._within_available(of_all))
         return found
+
+    @cached_property
+    def _table(self) -> pl.DataFrame:
+        """The candidates, made when the first condition comes."""
+        return self._given.with_columns(pl.selectors.float().fill_nan(None))
 
     def _within_available(self, mask: Tensor) -> Tensor:
         return mask if self._available is None else mask & self._available
@@ -113,22 +125,17 @@ class _KeptMasks:
 
     def get(self, text: bytes) -> Tensor | None:
         with self._lock:
-            found = self._masks.get(_digest(text))
+            found = self._masks.get(text)
             if found is not None:
-                self._masks.move_to_end(_digest(text))
+                self._masks.move_to_end(text)
             return found
 
     def keep(self, text: bytes, mask: Tensor) -> Tensor:
         with self._lock:
-            self._masks[_digest(text)] = mask
+            self._masks[text] = mask
             if len(self._masks) > max(_KEPT_BYTES // (len(mask) + _OVERHEAD), 1):
                 self._masks.popitem(last=False)
         return mask
-
-
-def _digest(text: bytes) -> bytes:
-    """Stand for a condition in a cache: texts may be a hundred times as long."""
-    return hashlib.blake2b(text, digest_size=32).digest()
 
 
 @final
@@ -188,18 +195,44 @@ def _warn_of_unknown(count: int, asked: int, name: str) -> None:
 
 
 def condition_text(where: pl.Expr) -> bytes | None:
-    """Return what tells conditions apart.
+    """Return what tells conditions apart: a digest of how they are written down.
 
     Args:
-        where: the condition.
+        where: the condition; of one that comes again as the same object, the digest is remembered.
 
     Returns:
         None for a condition that cannot be written down, such as one with a Python function.
     """
+    with _TEXTS_LOCK:
+        found = _TEXTS.get(id(where))
+    if found is not None:
+        return found[1]
     try:
-        return where.meta.serialize()
+        text = hashlib.blake2b(where.meta.serialize(), digest_size=32).digest()
     except (pl.exceptions.PolarsError, TypeError, AttributeError, ValueError):
         return None
+    with _TEXTS_LOCK:
+        _TEXTS[id(where)] = where, text  # with the condition itself, or another could get its id
+        if len(_TEXTS) > _KEPT_TEXTS:
+            _TEXTS.popitem(last=False)
+    return text
+
+
+def as_allowed(mask: Tensor | None) -> Allowed | None:
+    """Return what an index takes.
+
+    Args:
+        mask: `(candidates,)` bool for all queries, or `(queries, candidates)`; None for all candidates.
+
+    Example:
+        >>> import torch
+        >>> from retrank.recommender.rules import as_allowed
+        >>> as_allowed(torch.tensor([[True, False, True], [False, False, True]])).to_lists()
+        [[0, 2], [2]]
+    """
+    if mask is None or mask.dim() == 1:
+        return mask
+    return Jagged.from_lengths(mask.nonzero()[:, 1], mask.sum(dim=1))
 
 
 def rows_of_keys(catalogue: Catalogue, keys: Iterable[Key]) -> Tensor:
@@ -219,5 +252,7 @@ def rows_of_keys(catalogue: Catalogue, keys: Iterable[Key]) -> Tensor:
     if not asked:
         return torch.empty(0, dtype=torch.int64)
     rows = catalogue.rows(asked)
+    if len(rows) <= _FEW:  # each call of torch costs more than all of this
+        return torch.tensor(sorted({row for row in rows.tolist() if row >= 0}), dtype=torch.int64)
     distinct: Tensor = torch.unique(rows[rows >= 0])
     return distinct

@@ -120,11 +120,27 @@ def rank(scorer: ListScorer, queries: Batch, retrieved: Candidates, standard: Ca
         DataError: a score is not finite.
     """
     with torch.inference_mode():
-        k, num_standard = retrieved.rows.shape[1], standard.rows.shape[1]
-        if torch.equal(retrieved.rows[:, :num_standard], standard.rows):
+        num_standard = standard.rows.shape[1]
+        begins_alike = (retrieved.rows[:, :num_standard] == standard.rows).all(dim=1)
+        if bool(begins_alike.all()):
             return _ordered(scorer(queries, retrieved, num_standard), retrieved.rows)
-        both = Candidates(*(torch.cat(sides, dim=1) for sides in zip(standard, retrieved, strict=True)))
-        return _ordered(scorer(queries, both, num_standard)[:, -k:], retrieved.rows)
+        if not bool(begins_alike.any()):
+            return _ordered(_scored_beside(scorer, queries, retrieved, standard), retrieved.rows)
+        scores = torch.empty_like(retrieved.scores)
+        some, others = begins_alike.nonzero()[:, 0], (~begins_alike).nonzero()[:, 0]
+        scores[some] = scorer(queries.take(some), _take(retrieved, some), num_standard)
+        scores[others] = _scored_beside(scorer, queries.take(others), _take(retrieved, others), _take(standard, others))
+        return _ordered(scores, retrieved.rows)
+
+
+def _scored_beside(scorer: ListScorer, queries: Batch, retrieved: Candidates, standard: Candidates) -> Tensor:
+    """Score lists that do not begin with what is standard."""
+    both = Candidates(*(torch.cat(sides, dim=1) for sides in zip(standard, retrieved, strict=True)))
+    return scorer(queries, both, standard.rows.shape[1])[:, -retrieved.rows.shape[1] :]
+
+
+def _take(lists: Candidates, index: Tensor) -> Candidates:
+    return Candidates(lists.scores[index], lists.rows[index])
 
 
 def _ordered(scores: Tensor, rows: Tensor) -> Candidates:

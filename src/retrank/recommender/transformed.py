@@ -12,7 +12,7 @@ from retrank.core.jagged import Jagged
 from retrank.core.schema import NUM_SPECIAL_IDS, ColumnSchema
 from retrank.features.kinds import Feature
 
-__all__ = ["blank", "is_telling", "replace_rows", "transform_known", "transform_rows"]
+__all__ = ["blank", "is_telling", "replace_rows", "take_rows", "transform_known", "transform_rows"]
 
 
 def transform_rows(kind: Feature, name: str, values: pl.DataFrame, rows: Sequence[int] | None) -> Column:
@@ -102,6 +102,16 @@ def is_telling(column: Column, schema: ColumnSchema) -> Tensor:
     telling = torch.zeros(len(column), dtype=torch.bool)
     telling[column.row_index()[column.values >= NUM_SPECIAL_IDS]] = True
     return telling
+
+
+def take_rows(column: Column, rows: Tensor) -> Column:
+    """Return some rows of a column.
+
+    Args:
+        column: `(n, ...)`.
+        rows: `(m,)` int64.
+    """
+    return column.take(rows) if isinstance(column, Jagged) else column.index_select(0, rows)
 
 
 def replace_rows(column: Column, others: Column, rows: Tensor) -> Column:

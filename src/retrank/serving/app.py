@@ -11,12 +11,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from retrank.core.errors import RetrankError
 from retrank.core.version import __version__
 from retrank.serving.browse_routes import browse_routes
 from retrank.serving.front import Front
-from retrank.serving.hot_routes import hot_routes
+from retrank.serving.hot_routes import HotPath, hot_routes
 from retrank.serving.openapi import OpenApi
 from retrank.serving.page_routes import page_routes
 from retrank.serving.replies import HttpError, error_reply
@@ -57,14 +58,15 @@ def create_app(service: Service) -> Front:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(RequestValidationError, _invalid)
+    quick: ASGIApp = HotPath(app, hot)
     if service.settings.origins:
-        app.add_middleware(
-            CORSMiddleware,
+        quick = CORSMiddleware(
+            quick,
             allow_origins=service.settings.origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["authorization", "content-type", "x-request-id"],
         )
-    return Front(app, service.settings, service.telemetry, frozenset(route.path for route in hot))
+    return Front(quick, service.settings, service.telemetry, frozenset(route.path for route in hot))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

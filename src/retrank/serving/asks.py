@@ -19,6 +19,7 @@ from retrank.serving.details import Details
 from retrank.serving.json_values import from_json, to_json
 from retrank.serving.live import Live
 from retrank.serving.messages import (
+    ExplorationRule,
     ListAnswer,
     ListItem,
     Query,
@@ -86,7 +87,7 @@ class ListAsk:
             where=message.where,
             allow=message.allow,
             deny=[*message.deny, *hidden] if hidden else message.deny,
-            **({} if message.rerank is None else {"rerank": _rerank(message.rerank)}),  # STUB
+            rerank=None if message.rerank is None else _rerank(message.rerank),
             history=history,
         )
 
@@ -193,7 +194,7 @@ class ListWriter:
             time=time.time_ns() // 1_000,
             keys=tuple(found.keys),
             scores=tuple(found.scores),
-            probabilities=tuple(getattr(found, "probabilities", None) or (1.0,) * len(found.keys)),
+            probabilities=tuple(found.probabilities or (1.0,) * len(found.keys)),
             bundle=self.version,
         )
         return _encode(answer), shown
@@ -206,12 +207,15 @@ def _list_ids() -> Iterator[str]:
 
 
 def _rerank(rules: RerankRules) -> Rerank:
-    exploration = rules.exploration
     return Rerank(
         caps=rules.caps,
         diversity=rules.diversity,
         boosts=[Boost(where=boost.where, by=boost.by) for boost in rules.boosts],
-        exploration=None
-        if exploration is None
-        else Exploration(position=exploration.position, probability=exploration.probability, seed=exploration.seed),
+        exploration=None if rules.exploration is None else _exploration(rules.exploration),
     )
+
+
+def _exploration(rule: ExplorationRule) -> Exploration:
+    """Return the rule with a seed, so that a list and its explanation draw alike."""
+    seed = secrets.randbits(32) if rule.seed is None else rule.seed
+    return Exploration(position=rule.position, probability=rule.probability, seed=seed)

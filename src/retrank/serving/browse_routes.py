@@ -22,6 +22,7 @@ __all__ = ["browse_routes"]
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Text = Annotated[str, Query(max_length=200)]
+Keys = Annotated[list[str] | None, Query(max_length=100)]
 
 
 def browse_routes(service: Service) -> APIRouter:
@@ -48,15 +49,17 @@ def browse_routes(service: Service) -> APIRouter:
         """Return its latest events, newest first, what it does not want to see, and its features."""
         return json_reply(await service.call(lambda serving: _history(serving, key, limit)))
 
-    @router.get("/items", summary="Candidates by name")
-    async def get_items(search: Text = "", limit: Limit = 20) -> Response:
-        """Return the first candidates whose title, or else key, contains some text."""
-        serving = service.serving
-        recommender = serving.live.recommender
+    @router.get("/items", summary="Candidates by name or key")
+    async def get_items(search: Text = "", limit: Limit = 20, key: Keys = None) -> Response:
+        """Return the first candidates whose title, or else key, contains some text; or those of some keys."""
+        recommender = service.serving.live.recommender
+        if key is not None:
+            keys = [key_in_path(recommender, text, "candidate") for text in key]
+            return json_reply({"items": _all_described(recommender, keys)})
         column = about.summary(recommender).title or recommender.candidate
         rows = await run_in_threadpool(find_candidates, recommender, column, search, limit)
-        keys = recommender.candidates[recommender.candidate]
-        return json_reply({"items": [_described(recommender, keys[row], row) for row in rows]})
+        names = recommender.candidates[recommender.candidate]
+        return json_reply({"items": [_described(recommender, names[row], row) for row in rows]})
 
     return router
 
@@ -103,9 +106,11 @@ class _About:
             "title_column": summary.title,
             "columns": dict(summary.columns),
             "group_columns": summary.groups,
+            "has_diversity": recommender.baseline is None,
             "conditions": summary.conditions,
             "event_types": dict(settings.event_types),
             "max_k": settings.limits.k,
+            "logs_impressions": settings.logs_impressions,
         }
 
 

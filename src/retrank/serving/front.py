@@ -1,6 +1,7 @@
 """`Front`: what every request passes: its id, its key, its size, and the log; an error never leaves as a trace."""
 
 import asyncio
+import itertools
 import logging
 import re
 import secrets
@@ -39,6 +40,8 @@ class Front:
 
     def __init__(self, app: App, settings: Settings, telemetry: Telemetry, paths: frozenset[str]) -> None:
         self._app, self._settings, self._telemetry = app, settings, telemetry
+        start = secrets.token_hex(6)
+        self._ids = (f"{start}-{number:x}" for number in itertools.count())
         self._known = paths  # never any other path: strangers may make up a million of them
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +58,7 @@ class Front:
         started, status, has_begun = time.perf_counter(), 500, False
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else next(self._ids)
         scope["request_id"] = request_id
 
         async def send_on(message: Message) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from retrank.core.errors import ConfigError, RetrankError
 from retrank.recommender.ranked_list import RankedList
@@ -31,7 +32,7 @@ from retrank.serving.messages import (
 from retrank.serving.replies import HttpError, error_bytes, error_reply, json_reply
 from retrank.serving.service import Call, Service, Serving
 
-__all__ = ["hot_routes"]
+__all__ = ["HotPath", "hot_routes"]
 
 _HAS_GONE: Final = "retrank.has_gone"  # of a scope
 Sent = TypeVar("Sent")
@@ -54,6 +55,38 @@ def hot_routes(service: Service) -> list[Route]:
         "/events": _decoded(EventsRequest, routes.events),
     }
     return [Route(path, handler, methods=["POST"]) for path, handler in handlers.items()]
+
+
+@final
+class HotPath:
+    """Leads requests of hot routes straight to them, and all others to the app that has them too.
+
+    The middleware and the routing of the app would cost as much as all else that is done for a request beside its
+    answer.
+
+    Args:
+        app: of ASGI.
+        routes: what `hot_routes` returned.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
+        self._app, self._handlers = app, {route.path: route.endpoint for route in routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request.
+
+        Args:
+            scope: of ASGI.
+            receive: gives the body.
+            send: takes the reply.
+        """
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        handler = self._handlers.get(scope["path"]) if is_post else None
+        if handler is None:
+            await self._app(scope, receive, send)
+        else:
+            reply = await handler(Request(scope, receive))
+            await reply(scope, receive, send)
 
 
 @final

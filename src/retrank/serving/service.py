@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, final
 
 from retrank.core.errors import RetrankError, StorageError, StoreUnavailableError
 from retrank.recommender.ranked_list import RankedList
+from retrank.recommender.recommender import Recommender
 from retrank.recommender.request import Key, Request
 from retrank.serving.asks import ListAsk, ListWriter
 from retrank.serving.batching import BusyError, DeadlineError, MicroBatcher
@@ -207,22 +208,25 @@ class Service:
                 key, request = ask.request(serving.live)
                 prepared.append((key, len(requests)))
                 requests.append(request)
-            except RetrankError as error:
+            except Exception as error:  # noqa: BLE001 (a request must not spoil those beside it)
                 prepared.append(error)
-        found = serving.live.recommender.answer(requests) if requests else []
+        found = _found(serving.live.recommender, requests)
         return [
             one if isinstance(one, Exception) else self._written(ask, one[0], requests[one[1]], found[one[1]], serving)
             for ask, one in zip(asks, prepared, strict=True)
         ]
 
     def _written(
-        self, ask: ListAsk, key: Key | None, request: Request, found: RankedList | RetrankError, serving: Serving
+        self, ask: ListAsk, key: Key | None, request: Request, found: RankedList | Exception, serving: Serving
     ) -> bytes | Exception:
-        if isinstance(found, RetrankError):
+        if isinstance(found, Exception):
             return found
-        explanation = serving.live.recommender.explain(request).to_dict() if ask.message.explain else None
-        details = serving.details if ask.message.details else None
-        written, shown = serving.writer.write(key, found, details, degraded=self.degraded, explanation=explanation)
+        try:
+            explanation = serving.live.recommender.explain(request, found).to_dict() if ask.message.explain else None
+            details = serving.details if ask.message.details else None
+            written, shown = serving.writer.write(key, found, details, degraded=self.degraded, explanation=explanation)
+        except Exception as error:  # noqa: BLE001 (a request must not spoil those beside it)
+            return error
         if shown is not None:
             self.impressions.add(shown)
         return written
@@ -314,3 +318,13 @@ class Service:
         except (TimeoutError, DeadlineError) as error:
             fix = "send it again; an event with an id is kept once"
             raise StoreUnavailableError(f"an answer in {seconds} s", "none yet", "the store", fix) from error
+
+
+def _found(recommender: Recommender, requests: Sequence[Request]) -> Sequence[RankedList | Exception]:
+    """Answer requests together; one by one if they fail together in a way that nobody foresaw."""
+    try:
+        return recommender.answer(requests) if requests else []
+    except Exception as error:  # noqa: BLE001 (a request must not spoil those beside it)
+        if len(requests) == 1:
+            return [error]
+        return [one for request in requests for one in _found(recommender, [request])]

@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client.samples import Sample
 
 from retrank.core.version import __version__
+from retrank.recommender.index_choice import FACT
 from retrank.recommender.recommender import Recommender
 from retrank.serving.service import Service
 
@@ -22,18 +23,20 @@ def status_report(service: Service) -> dict[str, Any]:
     samples = [sample for metric in service.telemetry.registry.collect() for sample in metric.samples]
     live = service.serving.live
     values = {sample.name: sample.value for sample in samples if not sample.labels}
+    workers = int(values.get("retrank_workers", 1))
     return {
         "version": __version__,
         "bundle": live.version,
-        "workers": values.get("retrank_workers", 1),
+        "workers": workers,
         "requests": totals(samples, "retrank_requests_total", "route", "status"),
         "seconds": histograms(samples, "retrank_request_seconds", "route"),
         "batch_size": histograms(samples, "retrank_batch_size")[""],
         "batch_seconds": histograms(samples, "retrank_batch_seconds")[""],
         "waiting": values.get("retrank_waiting", 0),
-        "queue": service.settings.limits.queue,
+        "queue": workers * service.settings.limits.queue,
         "events": totals(samples, "retrank_events_total", "type"),
         "reloads": totals(samples, "retrank_reloads_total", "result"),
+        "reload_error": service.reload_error,
         "store": {**_store(service), "known": live.position, "refused_changes": live.num_refused},
         "lost_impressions": values.get("retrank_lost_impressions_total", 0),
         **_recommender(live.recommender),
@@ -95,12 +98,14 @@ def _store(service: Service) -> dict[str, Any]:
 def _recommender(recommender: Recommender) -> dict[str, Any]:
     baseline, ranking = recommender.baseline, recommender.ranking
     stages = [baseline or recommender.retrieval, *([ranking] if ranking is not None else [])]
-    index = {} if baseline is not None else {
-        "kind": type(recommender.index).__name__, "is_exact": recommender.index.is_exact
-    }  # fmt: skip
+    index = None
+    if baseline is None:
+        facts = recommender.card.facts.get(FACT)
+        index = {"kind": type(recommender.index).__name__, "is_exact": recommender.index.is_exact}
+        index |= facts if isinstance(facts, dict) and not recommender.index.is_exact else {}
     return {
         "stages": [type(stage).__name__ for stage in stages],
-        "index": index or None,
+        "index": index,
         "num_candidates": len(recommender.catalogue),
         "num_queries": len(recommender.queries),
         "num_events": len(recommender.history.events),

@@ -31,6 +31,7 @@ from retrank.serving.telemetry import Telemetry, log_json, log_text
 __all__ = ["WorkerPlan", "main"]
 
 _FAREWELL: Final = 0.3  # seconds in which clients hear with an answer that their connection closes
+_KEEP_ALIVE: Final = 620  # seconds without a request: a balancer must hang up first, and some wait for 600
 _log = logging.getLogger("retrank.serving")
 
 
@@ -82,6 +83,7 @@ def main() -> int:
             access_log=False,
             server_header=False,
             lifespan="on",
+            timeout_keep_alive=_KEEP_ALIVE,
             ws="none",
             timeout_graceful_shutdown=max(1, int(plan.seconds)),
         )
@@ -158,9 +160,9 @@ class _Control:
                     _log.exception("a bundle could not be loaded")
                     self._lines.send({"event": "refused", "error": f"{type(error).__name__}: {error}"})
             case "take":
-                self._lines.send({"event": "taken", "bundle": self._reloader.take()})
+                self._lines.send({"event": "taken", "bundle": self._reloader.take(counts=message["counts"])})
             case "drop":
-                self._reloader.drop(message["error"])
+                self._reloader.drop(message["error"], counts=message["counts"])
 
 
 if __name__ == "__main__":

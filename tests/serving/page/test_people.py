@@ -1,20 +1,19 @@
 """What a person sees and does in the view of people: lists, histories, likes, hides, sessions, filters and keys."""
 
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 from tests.recommender.song_world import serve
 from tests.serving.film_world import FILMS, recommender
 from tests.serving.page.watched import Watched, ask, names
+from tests.serving.running import service
 
+import retrank as rr
 from retrank.core.errors import StoreUnavailableError
 from retrank.serving.keys import digest_of
+from retrank.serving.live import Live
+from retrank.serving.service import Serving
+from retrank.serving.settings import EVENT_TYPES
 
 pytestmark = pytest.mark.slow
 TITLES = {film: f"Film {number}" for number, film in enumerate(FILMS[:20])}
@@ -22,48 +21,23 @@ TITLES = {film: f"Film {number}" for number, film in enumerate(FILMS[:20])}
 
 def test_what_is_hidden_is_gone_also_after_a_restart(browser, tmp_path):
     recommender().save(tmp_path / "bundle")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable, "-m", "retrank", "serve", str(tmp_path / "bundle"), "--port", str(port),
-        "--store", str(tmp_path / "events.db"),
-    ]  # fmt: skip
-    context = browser.new_context()
-    watched = Watched(context, address)
-    page = watched.page
-    for turn in range(2):
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-            try:
-                wait_until_it_answers(address, server)
-                page.goto(address)
-                ask(page, "ann")
-                shown = names(page)
-                if turn == 0:
-                    hidden = shown[0]
-                    page.get_by_role("button", name=f"Hide: {hidden}").click()
-                    page.get_by_text(f"Hidden: {hidden}").first.wait_for()
-                    page.wait_for_selector("#hidden-list .item")
-                    shown = names(page)
-                assert hidden not in shown
-                assert names(page, "#hidden-list") == [hidden]
-                assert shown
-            finally:
-                server.send_signal(signal.SIGTERM)
-                server.wait(20)
-    context.close()
-    assert watched.wrong == []
-
-
-def wait_until_it_answers(address, server, seconds=60):
-    for _ in range(seconds * 10):
-        assert server.poll() is None
-        try:
-            with urllib.request.urlopen(f"{address}/healthz"):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the service did not start")
+    hidden = None
+    for _ in range(2):
+        with service(tmp_path / "bundle", "--store", tmp_path / "events.db") as served:
+            context = browser.new_context()
+            watched = Watched(context, served.url.rstrip("/"))
+            page = watched.page
+            page.goto(served.url)
+            ask(page, "ann")
+            if hidden is None:
+                hidden = names(page)[0]
+                page.get_by_role("button", name=f"Hide: {hidden}").click()
+                page.wait_for_selector("#hidden-list .item")
+            assert names(page)
+            assert hidden not in names(page)
+            assert names(page, "#hidden-list") == [hidden]
+            context.close()
+            assert watched.wrong == []
 
 
 def test_a_list_is_shown_beside_the_history(visit):
@@ -71,7 +45,7 @@ def test_a_list_is_shown_beside_the_history(visit):
     page.wait_for_selector("#list .item")
     assert names(page, "#past") == [TITLES[film] for film in reversed(FILMS[6:12])]
     assert not set(names(page)) & set(names(page, "#past"))
-    assert re.search(r"\d ms, [\d.]+ ms of them in the service", page.inner_text("#latency"))
+    assert re.search(r"\d ms with reasons, [\d.]+ ms of them in the service", page.inner_text("#latency"))
     assert page.inner_text("#past-facts") == "6 events, the newest first"
     assert page.title() == "Films · retrank"
 
@@ -140,6 +114,7 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_sent(visit):
     page.press("#key", "Enter")
     ask(page, "bob")
     assert page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
+    assert page.is_hidden("#links")  # a link sends no key
     page.reload()
     page.wait_for_selector("#list .item")
 
@@ -170,15 +145,88 @@ def test_a_session_is_built_by_clicks_and_by_names(visit):
 def test_what_is_said_of_the_unknown_counts(visit):
     page = visit(served=serve("reranker")).page
     ask(page, "stranger")
-    assert "the popular ones" in page.inner_text("#list-facts")
+    assert "the popular candidates" in page.inner_text("#list-facts")
     assert page.get_attribute("#visitor input", "placeholder") == "e.g. 26"
     page.fill("#visitor input", "44")
     page.press("#visitor input", "Enter")
-    page.wait_for_function("() => document.querySelector('#list-facts').textContent.includes('ranking model')")
+    page.wait_for_function("() => document.querySelector('#list-facts').textContent.includes('Reranker')")
     page.get_by_role("radio", name="Anonymous session").check()
     page.wait_for_function("() => document.querySelector('#past-title').textContent === 'Session'")
-    assert page.input_value("#visitor input") == "26"
+    assert page.input_value("#visitor input") == ""
     page.get_by_role("radio", name="Known user").check()
     ask(page, "u1")
     page.wait_for_selector("#features dd")
     assert page.is_hidden("#visitor")
+
+
+def test_another_bundle_is_noticed(visit):
+    watched = visit("/#user=ann")
+    page = watched.page
+    page.wait_for_selector("#list .item")
+    other = recommender().with_card(rr.recommender.Card("Other films"))
+    watched.service.serving = Serving(Live(other, version="1" * 12, event_types=EVENT_TYPES), remembers=False)
+    ask(page, "bob")
+    page.wait_for_function("() => document.title === 'Other films · retrank'")
+    assert page.inner_text("#subtitle").endswith("bundle 111111111111")
+
+
+def test_reasons_are_named_and_open_to_scores(visit):
+    page = visit("/#user=bob").page
+    page.wait_for_selector("#list .why")
+    assert "ItemKNN" in page.inner_text("#list-facts")
+    past = set(names(page, "#past"))
+    for row in page.locator("#list .item").all():
+        if row.locator(".why strong").count():
+            assert set(row.locator(".why strong").all_inner_texts()) <= past
+    assert page.locator("#list .why strong").count()
+    why = page.locator("#list .why").first
+    why.focus()
+    page.keyboard.press("Enter")
+    assert why.get_attribute("aria-expanded") == "true"
+    chips = page.locator("#list .item").first.locator(".chips div").all_inner_texts()
+    assert page.locator("#list .item").first.locator(".number").inner_text().split()[-1] in " ".join(chips)
+    assert "6 seen already" in page.inner_text("#left-out summary")
+    page.click("#filters-toggle")
+    page.uncheck("[name=reasons]")
+    page.wait_for_function("() => !document.querySelector('#list .why')")
+    assert page.is_hidden("#left-out")
+
+
+def test_what_is_hidden_is_told_below_the_list(visit):
+    page = visit("/#user=bob").page
+    page.wait_for_selector("#list .item")
+    hidden = names(page)[0]
+    page.get_by_role("button", name=f"Hide: {hidden}").click()
+    page.wait_for_selector("#hidden-list .item")
+    page.click("#left-out summary")
+    assert re.search(r"6 seen already, 1 hidden", page.inner_text("#left-out summary"))
+    assert hidden in page.inner_text("#left-out .removed")
+
+
+def test_caps_and_diversity_are_obeyed(visit):
+    page = visit("/#user=u1", served=serve("reranker")).page
+    page.wait_for_selector("#list .item")
+    plain = names(page)
+    page.click("#filters-toggle")
+    page.select_option("[name=capColumn]", "genres")
+    page.wait_for_function("() => document.querySelector('#left-out').textContent.includes('by the cap')")
+    facts = "".join(page.locator("#list .facts").all_inner_texts())
+    assert facts.count("rock") == 2
+    assert max(facts.count(genre) for genre in ("jazz", "folk", "pop")) <= 2
+    page.fill("#diversity", "1")
+    page.wait_for_function("() => document.querySelector('#filters-toggle').textContent === 'Filters · 2'")
+    page.select_option("[name=capColumn]", "")
+    page.fill("#k", "4")
+    page.press("#k", "Enter")
+    page.wait_for_function("() => document.querySelector('#left-out').textContent.includes('by diversity')")
+    assert page.inner_text("#diversity-value") == "1.0"
+    assert len(names(page)) == 4
+    assert names(page) != plain[:4]
+
+
+def test_baselines_offer_no_diversity(visit):
+    page = visit("/#user=bob").page
+    page.wait_for_selector("#list .item")
+    page.click("#filters-toggle")
+    assert page.is_hidden("#diversity")
+    assert page.is_visible("[name=capColumn]")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import socket
 import sys
@@ -20,7 +21,7 @@ STUB = Path(__file__).with_name("stub_worker.py")
 
 
 @contextmanager
-def supervised(folder, *, num_workers=2, watches=False, seconds=10.0, **says):
+def supervised(folder, *, num_workers=2, watches=False, seconds=10.0, terminal=None, control=None, **says):
     (folder / "bundle").mkdir(exist_ok=True)
     publish(folder, "v1")
     listener = socket.create_server(("127.0.0.1", 0))
@@ -32,16 +33,17 @@ def supervised(folder, *, num_workers=2, watches=False, seconds=10.0, **says):
         "listener": listener.fileno(),
         "bundle": str(folder / "bundle"),
         "watches": watches,
-        "control": str(control_path(folder / "bundle", 1)),
+        "control": str(control or control_path(folder / "bundle", 1)),
         "seconds": seconds,
-        "is_for_people": False,
-        "start": {},
+        "is_for_people": terminal is not None,
+        "start": {"url": "http://here/"},
     }
     with listener, (folder / "plan").open("w+") as file:
         json.dump(plan, file)
         file.flush()
         command = [sys.executable, "-P", standalone.__file__, str(file.fileno())]
-        with running(command, pass_fds=(file.fileno(), listener.fileno())) as one:
+        options = {} if terminal is None else {"stderr": terminal}
+        with running(command, pass_fds=(file.fileno(), listener.fileno()), **options) as one:
             yield one
 
 
@@ -146,7 +148,8 @@ def test_workers_that_do_not_end_in_time_are_killed(tmp_path):
 
 def test_workers_hear_that_their_supervisor_has_gone(tmp_path):
     with supervised(tmp_path) as one:
-        told(tmp_path, "ready", 2)
+        for _ in range(2):
+            one.heard("a worker is ready")
         one.process.kill()
         told(tmp_path, "orphan", 2)
 
@@ -237,3 +240,27 @@ def test_one_reload_after_another(tmp_path):
         one.signal(signal.SIGHUP)  # while the first is going on
         assert one.heard("reloaded")["result"] == "loaded"
         assert one.heard("reloaded")["result"] == "unchanged"
+
+
+def test_a_terminal_gets_text_and_its_end_is_that_of_the_service(tmp_path):
+    ours, theirs = pty.openpty()
+    with supervised(tmp_path, terminal=theirs) as one:
+        os.close(theirs)
+        shown = b""
+        while b"pid" not in shown:
+            shown += os.read(ours, 4096)
+        text = shown.decode().replace("\r\n", "\n")
+        assert "retrank serves\n  url      http://here/\n  version  v1\n" in text
+        assert "{" not in text
+        os.close(ours)
+        one.signal(signal.SIGHUP)  # as the system does when a terminal is closed
+        assert one.ended() == 0
+
+
+def test_without_a_place_for_the_socket_the_signal_is_left(tmp_path):
+    with supervised(tmp_path, control=tmp_path / "missing" / "x.sock") as one:
+        assert one.heard("cannot reach this service")["level"] == "warning"
+        told(tmp_path, "ready", 2)
+        publish(tmp_path, "v2")
+        one.signal(signal.SIGHUP)
+        assert one.heard("reloaded")["bundle"] == "v2"

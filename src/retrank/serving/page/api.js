@@ -19,6 +19,10 @@ export function whenKeyIsWanted(callback) {
   askForKey = callback;
 }
 
+export function usesKey() {
+  return sessionStorage.getItem(STORED) !== null;
+}
+
 export async function get(path, parameters = {}, signal = undefined) {
   const query = new URLSearchParams(parameters).toString();
   return (await request(query ? `${path}?${query}` : path, { signal })).answer;

@@ -18,6 +18,10 @@ export function cardPanel({ card, bundle }) {
 }
 
 function factList(facts) {
-  const text = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));
+  const text = (value) => {
+    if (Array.isArray(value)) return value.map(text).join(", ");
+    if (typeof value !== "object" || value === null) return String(value);
+    return Object.entries(value).map(([name, one]) => `${name} ${text(one)}`).join(", ");
+  };
   return make("dl", { class: "facts-list" }, facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, text(value)))));
 }

@@ -1,9 +1,28 @@
 // What the catalogue says of a candidate, in the order in which a person reads it.
 
+import { get } from "./api.js";
+
+const MOST = 100; // keys in one request
 let about = null;
+let titles = new Map(); // by key as text
 
 export function describeBy(found) {
   about = found;
+  titles = new Map();
+}
+
+// Look up what candidates are called that are only known by their keys.
+export async function learnTitles(keys, signal) {
+  const unknown = [...new Set(keys.map(String))].filter((key) => !titles.has(key));
+  for (let at = 0; at < unknown.length; at += MOST) {
+    const some = unknown.slice(at, at + MOST).map((key) => ["key", key]);
+    const { items } = await get("items", some, signal);
+    for (const item of items) titles.set(String(item.key), titleOf(item));
+  }
+}
+
+export function titleOfKey(key) {
+  return titles.get(String(key)) ?? String(key);
 }
 
 export function titleOf({ key, details }) {

@@ -25,13 +25,14 @@ export class Filters {
 
   // The rules as the service takes them; those that change nothing are left out.
   message() {
-    const { k, seen, where, diversity, capColumn, capNumber } = this.form.elements;
+    const { k, seen, reasons, where, diversity, capColumn, capNumber } = this.form.elements;
     const length = Math.min(Math.max(Math.trunc(Number(k.value)) || 10, 1), this.about.max_k);
     const caps = capColumn.value === NONE ? {} : { [capColumn.value]: Math.max(Math.trunc(Number(capNumber.value)) || 1, 1) };
     const isReranked = Number(diversity.value) > 0 || capColumn.value !== NONE;
     return {
       k: length,
       ...(seen.checked ? { exclude_seen: false } : {}),
+      ...(reasons.checked ? { explain: true } : {}),
       ...(where.value.trim() ? { where: where.value.trim() } : {}),
       ...(isReranked ? { rerank: { diversity: Number(diversity.value), caps } } : {}),
     };
@@ -54,8 +55,8 @@ export class Filters {
     const { diversity, capColumn, capNumber } = this.form.elements;
     byId("diversity-value").textContent = Number(diversity.value).toFixed(1);
     capNumber.disabled = capColumn.value === NONE;
-    const { k: _, ...others } = this.message();
-    const count = Object.keys(others).length;
+    const { exclude_seen: seen, where, rerank } = this.message();
+    const count = [seen === false, where, rerank?.diversity, Object.keys(rerank?.caps ?? {}).length].filter(Boolean).length;
     this.toggle.textContent = count ? `Filters · ${count}` : "Filters";
     this.changed();
   }
@@ -83,7 +84,7 @@ export class Filters {
       ),
       make(
         "div",
-        {},
+        { hidden: !about.has_diversity }, // a baseline cannot tell how alike candidates are
         make("label", { for: "diversity" }, "Diversity ", make("output", { id: "diversity-value", for: "diversity" }, "0.0")),
         make("input", { id: "diversity", name: "diversity", type: "range", min: 0, max: 1, step: 0.1, value: 0 }),
       ),
@@ -95,10 +96,10 @@ export class Filters {
         make("select", { name: "capColumn", "aria-label": "of one value of the column" }, make("option", { value: NONE }, "no cap"), groups),
       ),
       make(
-        "label",
-        { class: "check" },
-        make("input", { name: "seen", type: "checkbox" }),
-        "Include what was seen",
+        "div",
+        { class: "checks" },
+        make("label", { class: "check" }, make("input", { name: "seen", type: "checkbox" }), "Include what was seen"),
+        make("label", { class: "check" }, make("input", { name: "reasons", type: "checkbox", checked: true }), "Say why"),
       ),
     );
   }

@@ -1,6 +1,6 @@
 // Starts the page: what the service is, the two views, and the address that remembers what is shown.
 
-import { get, whenKeyIsWanted } from "./api.js";
+import { get, usesKey, whenKeyIsWanted } from "./api.js";
 import { describeBy } from "./catalogue.js";
 import { byId } from "./dom.js";
 import { showError } from "./notices.js";
@@ -30,14 +30,27 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   byId("main").focus();
 });
 
-async function start() {
-  const about = await get("about");
+// Say what is served; titles are those of the bundle that is served now.
+function describe(about) {
   describeBy(about);
-  byId("title").textContent = about.title || "Recommendations";
+  const title = about.title || "Recommendations";
+  byId("title").textContent = title;
   byId("subtitle").textContent =
     `retrank · ${plural(about.candidate.count, "candidate")} · ${plural(about.query.count, "user")} · bundle ${about.bundle}`;
-  document.title = `${about.title || "Recommendations"} · retrank`;
-  const people = new People(about, (who) => remember(who));
+  document.title = `${title} · retrank`;
+  byId("kept").textContent = about.logs_impressions
+    ? "Lists shown here are kept as impressions, and likes and hides as events, like those of any other client."
+    : "Likes and hides are kept as events, like those of any other client.";
+}
+
+async function start() {
+  const about = await get("about");
+  describe(about);
+  byId("links").hidden = usesKey(); // a link sends none
+  const people = new People(about, {
+    moved: (who) => remember(who),
+    reloaded: async () => describe(await get("about")),
+  });
   const operations = new Operations();
   const view = { people, operations };
 

@@ -4,6 +4,7 @@ import { get, newId, post } from "./api.js";
 import { titleOf } from "./catalogue.js";
 import { combobox } from "./combobox.js";
 import { announce, byId, make, replace } from "./dom.js";
+import { prepare } from "./explanation.js";
 import { Filters } from "./filters.js";
 import { asKey } from "./json.js";
 import { clearError, showError, toast } from "./notices.js";
@@ -17,10 +18,13 @@ const SUGGESTIONS = 8;
 const SESSION = "session"; // whose features are said
 
 export class People {
-  // moved: called with {user} or {session} when another one asks, to be kept in the address.
-  constructor(about, moved) {
+  // moved: called with {user} or {session} when another one asks, to be kept in the address; reloaded: called when
+  // another bundle answers than before.
+  constructor(about, { moved, reloaded }) {
     this.about = about;
     this.moved = moved;
+    this.reloaded = reloaded;
+    this.bundle = about.bundle;
     this.user = null; // as text
     this.session = [];
     this.isSession = false;
@@ -91,10 +95,11 @@ export class People {
       post("recommend", message, signal),
       get(`users/${encodeURIComponent(this.user)}/history`, { limit: PAST }, signal),
     ]);
+    await this.#prepare(found.answer, signal);
     this.listId = found.answer.list_id;
     const isDescribed = Object.keys(history.features).some((name) => name in this.about.features);
     if (isDescribed) this.visitor.close();
-    else this.visitor.open(`user ${this.user}`, false);
+    else this.visitor.open(`user ${this.user}`);
     showRecommendations(found, {
       who: this.user,
       isKnown: history.is_known,
@@ -124,11 +129,21 @@ export class People {
     const history = this.session.map((item) => item.key);
     const message = { history, features: this.visitor.valuesOf(SESSION), ...this.filters.message(), details: true };
     const found = await post("session/recommend", message, signal);
+    await this.#prepare(found.answer, signal);
     showRecommendations(found, {
       who: null,
       isEmptySession: !history.length,
       actions: (item) => [this.#adds(item), this.#similar(item)],
     });
+  }
+
+  // Get what the list needs beside itself.
+  async #prepare({ bundle, explanation }, signal) {
+    if (bundle !== this.bundle) {
+      this.bundle = bundle;
+      await this.reloaded();
+    }
+    await prepare(explanation, signal);
   }
 
   #likes(item) {
@@ -234,7 +249,7 @@ export class People {
 
   #mark(isSession) {
     this.isSession = isSession;
-    if (isSession) this.visitor.open(SESSION, true);
+    if (isSession) this.visitor.open(SESSION);
     else this.visitor.close();
     byId("who").elements.mode.value = isSession ? "session" : "user";
     byId("who-label").textContent = isSession ? "Add to the session" : this.about.query.column;
@@ -249,6 +264,7 @@ export class People {
     showNote("");
     replace(byId("list"));
     replace(byId("list-facts"));
+    byId("left-out").hidden = true;
     try {
       const users = await this.#users("", signal);
       const buttons = users.map(({ label }) =>

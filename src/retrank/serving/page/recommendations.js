@@ -1,7 +1,7 @@
 // The list of recommendations, with what it says of itself.
 
 import { announce, byId, make, replace } from "./dom.js";
-import { reasonsOf } from "./explanation.js";
+import { reasonsOf, showLeftOut } from "./explanation.js";
 import { itemRow, shares, showRows } from "./items.js";
 import { titleOf } from "./catalogue.js";
 import { plural } from "./past.js";
@@ -20,17 +20,19 @@ export function showRecommendations({ answer, browser, server }, { who, isKnown,
       place: place + 1,
       share: bars.of(item.score),
       scoreNote: bars.note,
-      reasons: reasonsOf(item, answer),
+      reasons: reasonsOf(item, answer.explanation),
       actions: actions(item),
     }),
   );
   showRows(byId("list"), rows);
   byId("list").setAttribute("aria-busy", "false");
+  showLeftOut(byId("left-out"), answer.explanation);
   const inside = server === null ? "" : `, ${server.toFixed(1)} ms of them in the service`;
+  const whole = answer.explanation ? " with reasons" : "";
   replace(
     byId("list-facts"),
-    `${plural(answer.items.length, "item")}, ${STAGES[answer.stage] ?? answer.stage} · `,
-    make("span", { id: "latency" }, `${browser.toFixed(1)} ms${inside}`),
+    `${plural(answer.items.length, "item")}, ${answer.explanation?.says ?? STAGES[answer.stage] ?? answer.stage} · `,
+    make("span", { id: "latency" }, `${browser.toFixed(1)} ms${whole}${inside}`),
   );
   showNote(noteOf(answer, who, isKnown, isEmptySession), answer.degraded ? "warn" : "");
   replace(byId("list-empty"), rows.length ? null : make("p", {}, "No candidate is left under these rules."));

@@ -13,11 +13,12 @@ export function statePanel(status) {
     ["Candidates", count(status.num_candidates)],
     ["Known users", count(status.num_queries)],
     ["Events known", count(status.num_events)],
-    ["Index", index ? `${index.kind}${index.is_exact ? "" : `, approximate${recall(index)}`}` : "none: a baseline"],
+    ["Index", index ? indexed(index) : "none: a baseline"],
     ["Store", pill(store.answers, `${STORES[store.kind] ?? store.kind}, ${store.answers ? "answers" : "does not answer"}`)],
     ["Position", store.answers ? `${count(store.position)}${lag > 0 ? `, ${count(lag)} to come in with the next answer` : ""}` : count(store.known)],
     ["Workers", count(status.workers)],
     ["Reloads", counters(status.reloads) || "none"],
+    ...(status.reload_error ? [["Last reload", pill(false, status.reload_error)]] : []),
     ["Events kept", counters(status.events) || "none"],
     ["Changes that do not fit", count(store.refused_changes)],
     ["Impressions lost", count(status.lost_impressions)],
@@ -33,8 +34,12 @@ function count(value) {
   return value.toLocaleString("en");
 }
 
-function recall({ recall: value, k }) {
-  return typeof value === "number" ? `, recall@${k ?? 10} ${value.toFixed(3)}` : "";
+// "Faiss IVF1024,SQ8, approximate: recall@10 0.995, recall@100 0.984"
+function indexed(index) {
+  const name = [index.kind, index.factory].filter(Boolean).join(" ");
+  if (index.is_exact) return name;
+  const recalls = Object.entries(index).filter(([fact]) => fact.startsWith("recall@"));
+  return `${name}, approximate${recalls.length ? ": " : ""}${recalls.map(([fact, value]) => `${fact} ${value.toFixed(3)}`).join(", ")}`;
 }
 
 function counters(values) {

@@ -12,8 +12,8 @@ export class Visitor {
     this.form.addEventListener("submit", (event) => (event.preventDefault(), changed()));
   }
 
-  // Let the features of someone be said, who begins as a typical user or as nobody; the same one keeps what was said.
-  open(owner, isTypical) {
+  // Let the features of someone be said; the same one keeps what was said.
+  open(owner) {
     this.form.hidden = !Object.keys(this.features).length;
     if (owner === this.owner) return;
     this.owner = owner;
@@ -26,7 +26,7 @@ export class Visitor {
           name,
           make("input", {
             name, type: "text", spellcheck: "false", autocapitalize: "off",
-            value: isTypical ? typical : null, placeholder: typical === null ? null : `e.g. ${typical}`,
+            placeholder: typical === null ? null : `e.g. ${typical}`,
           }),
         ),
       ),

@@ -89,7 +89,7 @@ class Reload:
         elif self._loaded:
             self._to_take = list(self._loaded)
             for worker in self._loaded:
-                worker.lines.send({"do": "take"})
+                worker.lines.send({"do": "take", "counts": worker is self._loaded[0]})
         else:
             self.refused("no worker is there to load it")
 

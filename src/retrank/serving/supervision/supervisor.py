@@ -169,7 +169,8 @@ class Supervisor:
             return
         if is_refused := reload.result["result"] == "refused":
             for worker in self._workers:
-                worker.lines.send({"do": "drop", "error": reload.result["error"]})
+                counts = worker is self._workers[0]
+                worker.lines.send({"do": "drop", "error": reload.result["error"], "counts": counts})
             self._log("error", "the new bundle is refused and the old one stays", error=reload.result["error"])
         else:
             if reload.result["bundle"] == self._bundle:
