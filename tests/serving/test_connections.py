@@ -101,7 +101,7 @@ def test_an_answer_that_is_not_read(run):
     async def test(connect, connections):
         one = await connect()
         # Few bytes are asked for many: the buffers of the sockets fill, and then the service has to wait.
-        sending = asyncio.create_task(one.send(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 3_000))
+        sending = asyncio.create_task(one.send(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 1_000))
         one.writer.transport.pause_reading()
         await until(lambda: any(c._transport.get_write_buffer_size() for c in connections._open))
         assert await is_served(connect)
@@ -189,6 +189,31 @@ def test_more_connections_than_allowed(run):
         assert await is_served(connect)
 
     run(test, connections=5, patience=10.0)
+
+
+def test_a_connection_that_lies_idle_after_an_answer_stays_until_others_need_its_place(run):
+    async def test(connect, connections):
+        some = [await connect() for _ in range(3)]
+        for one in some:
+            await one.send(GOOD)
+            assert (await one.answer())[0] == 200
+        await asyncio.sleep(0.5)  # longer than patience
+        assert len(connections) == 3
+        await some[0].send(GOOD)
+        assert (await some[0].answer())[0] == 200
+        newest = await connect()
+        await newest.send(GOOD)
+        assert (await newest.answer())[0] == 200
+        await some[0].send(GOOD)
+        assert (await some[0].answer())[0] == 200
+        ends = [asyncio.create_task(one.end()) for one in some[1:]]
+        await asyncio.wait(ends, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        assert sum(end.done() for end in ends) == 1
+        assert len(connections) == 3
+        for end in ends:
+            end.cancel()
+
+    run(test, connections=3)
 
 
 def test_many_idle_connections_hold_nobody_up(run):

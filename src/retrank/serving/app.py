@@ -20,7 +20,7 @@ from retrank.serving.front import Front
 from retrank.serving.hot_routes import HotPath, hot_routes
 from retrank.serving.openapi import OpenApi
 from retrank.serving.page_routes import page_routes
-from retrank.serving.replies import HttpError, error_reply
+from retrank.serving.replies import HttpError, error_reply, json_reply
 from retrank.serving.resource_routes import resource_routes
 from retrank.serving.service import Service
 from retrank.serving.status_routes import status_routes
@@ -45,7 +45,7 @@ def create_app(service: Service) -> Front:
         looking.cancel()
         await service.drain()
 
-    app = FastAPI(title="retrank", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="retrank", version=__version__, lifespan=lifespan, openapi_url=None)
     hot = hot_routes(service)
     app.router.routes[:0] = hot  # looked at first
     if service.settings.shows_page:
@@ -53,7 +53,12 @@ def create_app(service: Service) -> Front:
         app.include_router(browse_routes(service))
     app.include_router(resource_routes(service))
     app.include_router(status_routes(service))
-    app.openapi = OpenApi(app, service).document  # type: ignore[method-assign]
+    document = OpenApi(app, service).document
+
+    async def openapi(_: Request) -> Response:
+        return json_reply(document())
+
+    app.add_route("/openapi.json", openapi, include_in_schema=False)
     for kind in (HttpError, RetrankError, msgspec.MsgspecError, Exception):
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(HTTPException, _no_route)

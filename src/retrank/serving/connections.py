@@ -53,13 +53,13 @@ class _Connection(asyncio.Protocol):
         self._inner, self._others, self._limits = inner, others, limits
         self._transport: Any = None
         self._cycle: Any = None  # the request that came last
-        self._head_since: float | None = None
+        self._since = asyncio.get_running_loop().time()  # when the client was last seen at work
         self._num_bytes = 0  # that have come since the last request's head was complete, or its answer
         self._unsent, self._unsent_since = 0, 0.0
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        if len(self._others) >= self._limits.connections:
+        if len(self._others) >= self._limits.connections and not self._makes_room():
             self._inner = None
             self._end(503, f"at most {self._limits.connections} connections")
             return
@@ -103,16 +103,36 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._unsent = unsent
-        if not self._is_between_requests():
-            self._head_since = None
-        elif self._head_since is None or self._cycle is not self._inner.cycle:
-            self._head_since = now
-        elif now - self._head_since > self._limits.patience and not self._transport.is_closing():
-            if self._num_bytes and not self._has_more_body():
-                self._end(408, f"send the headers within {self._limits.patience:g} s")
-            else:
+        if not self._is_between_requests() or self._cycle is not self._inner.cycle:
+            self._since = now
+        elif now - self._since > self._limits.patience and not self._transport.is_closing():
+            if self._has_more_body():
                 self._transport.close()
+            elif self._num_bytes:
+                self._end(408, f"send the headers within {self._limits.patience:g} s")
+            elif self._cycle is None:
+                self._transport.close()
+            # Else it lies idle after an answer: uvicorn ends that after another time, in which balancers trust.
         self._cycle = self._inner.cycle
+
+    @property
+    def idle(self) -> float | None:
+        """Since when the connection has lain idle, if that is long."""
+        is_idle = self._is_between_requests() and not self._num_bytes and self._cycle is self._inner.cycle
+        now = asyncio.get_running_loop().time()
+        return self._since if is_idle and now - self._since > self._limits.patience else None
+
+    def close(self) -> None:
+        """End the connection between two requests."""
+        self._others.discard(self)
+        self._transport.close()
+
+    def _makes_room(self) -> bool:
+        """End the connection that has lain idle for longest, if there is one."""
+        idle = [(since, place) for place, one in enumerate(self._others) if (since := one.idle) is not None]
+        if idle:
+            list(self._others)[min(idle)[1]].close()
+        return bool(idle)
 
     def _is_between_requests(self) -> bool:
         cycle = self._inner.cycle

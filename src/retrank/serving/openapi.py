@@ -42,9 +42,16 @@ class OpenApi:
 
     def __init__(self, app: FastAPI, service: Service) -> None:
         self._app, self._service = app, service
+        self._made: tuple[str, bytes] | None = None
 
-    def document(self) -> dict[str, Any]:
-        """Return the document."""
+    def document(self) -> bytes:
+        """Return the document as JSON; it is made once for a bundle, since that keeps everybody waiting."""
+        version = self._service.serving.live.version
+        if self._made is None or self._made[0] != version:
+            self._made = version, msgspec.json.encode(self._document())
+        return self._made[1]
+
+    def _document(self) -> dict[str, Any]:
         described = get_openapi(title=self._app.title, version=self._app.version, routes=self._app.routes)
         kinds = [kind for pair in _HOT.values() for kind in pair[:2]] + [messages.ErrorAnswer, ItemMessage]
         _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")

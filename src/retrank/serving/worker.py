@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -88,6 +89,8 @@ def main() -> int:
             timeout_graceful_shutdown=max(1, int(plan.seconds)),
         )
         del live  # the service's alone, so that it goes when another bundle comes
+        gc.collect()
+        gc.freeze()  # what lives as long as the process: to look through it took 190 ms, twice a second under load
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(service, Path(plan.bundle), config, listener, lines))
     return 0
