@@ -65,6 +65,6 @@ def recommend_in_bulk(
     before = f", {done.resumed:,} of them before" if done.resumed else ""
     Console(highlight=False, soft_wrap=True).print(
         f"{done.queries:,} queries{before} in {done.seconds:.1f} seconds ({rate:,.0f} a second): "
-        f"{done.out}, {done.bytes / 1e6:,.2f} MB",
+        f"{done.out}, {done.bytes / 1_000_000:,.2f} MB",
         markup=False,
     )

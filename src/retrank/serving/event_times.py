@@ -14,7 +14,7 @@ __all__ = ["HistoryClock", "microseconds"]
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 _UNITS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_NOW: Final = {"s": 1e9, "ms": 1e12, "us": 1e15}  # what a time of our days is like in each unit
+_NOW: Final = {"s": 10**9, "ms": 10**12, "us": 10**15}  # what a time of our days is like in each unit
 _LATEST: Final = 253_402_300_800_000_000  # the year 10000, in microseconds
 
 
@@ -43,7 +43,7 @@ def microseconds(time: float | str) -> int:
         except (ValueError, OverflowError) as error:
             raise DataError(expected, repr(time[:64]), where) from error
     else:
-        found = round(time * 1e6) if math.isfinite(time) else -1
+        found = round(time * 1_000_000) if math.isfinite(time) else -1
     if not 0 <= found < _LATEST:
         raise DataError(expected, repr(time), where)
     return found

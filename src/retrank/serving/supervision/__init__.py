@@ -14,6 +14,5 @@ each core is the most that helps. (Processor time of the workers, `wrk` on the s
 from retrank.serving.supervision.lines import Lines
 from retrank.serving.supervision.reload import Reload
 from retrank.serving.supervision.supervisor import Supervisor
-from retrank.serving.supervision.worker_process import WorkerProcess
 
-__all__ = ["Lines", "Reload", "Supervisor", "WorkerProcess"]
+__all__ = ["Lines", "Reload", "Supervisor"]
