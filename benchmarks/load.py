@@ -59,6 +59,7 @@ class Server:
     users: int = 943
     first: int = 1
     environment: str = "retrank"
+    threads: int | None = None  # of OpenMP, for each thread that asks
 
 
 def servers(bundle: Path, workers: Sequence[int]) -> list[Server]:
@@ -75,6 +76,11 @@ def servers(bundle: Path, workers: Sequence[int]) -> list[Server]:
     return [
         *ours,
         Server("the same bundle, plain FastAPI", ["-m", "benchmarks.servers.plain_retrank", str(bundle)]),
+        Server(
+            "the same bundle, plain FastAPI with OMP_NUM_THREADS=1",
+            ["-m", "benchmarks.servers.plain_retrank", str(bundle)],
+            threads=1,
+        ),
         Server(
             "TFRS BruteForce, plain FastAPI",
             ["-m", "benchmarks.servers.plain_tfrs", str(FOLDER / "data" / "tfrs_index")],
@@ -106,6 +112,7 @@ def running(server: Server) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
         port = free.getsockname()[1]
     python, variables = interpreter(server.environment)
     environment = {**os.environ, **variables, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    environment |= {} if server.threads is None else {"OMP_NUM_THREADS": str(server.threads)}
     log = (FOLDER / "logs" / "load.log").open("ab")
     process = subprocess.Popen([python, *server.command, str(port)], env=environment, cwd=ROOT, stdout=log, stderr=log)
     try:
@@ -201,13 +208,17 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--million", action="store_true", help="also a million candidates")
+    parser.add_argument("--only", help="only servers of this name, beside what was measured before")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the page")
     arguments = parser.parse_args()
     file = RESULTS / "load.json"
     if not arguments.report:
         if shutil.which("wrk") is None:
             sys.exit("install wrk, the load generator")
-        file.write_text(json.dumps(measured(arguments), indent=1) + "\n")
+        found = measured(arguments)
+        if arguments.only:
+            found["servers"] = {**json.loads(file.read_text())["servers"], **found["servers"]}
+        file.write_text(json.dumps(found, indent=1) + "\n")
     PAGE.write_text(page(json.loads(file.read_text())))
     print(f"wrote {PAGE}")
 
@@ -227,6 +238,8 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.no_peers or install(["tfrs"]):
         compared = [server for server in compared if server.environment == "retrank"]
     compared += million(arguments.workers) if arguments.million else []
+    if arguments.only:
+        compared = [server for server in compared if server.name == arguments.only]
     rounds: dict[str, dict[str, list[dict[str, float]]]] = {}
     for turn in range(arguments.rounds):
         for server in compared:
