@@ -199,6 +199,10 @@ def test_the_command(tmp_path, store):
     assert len(history(rr.Recommender.load(tmp_path / "next"))) == 62
     result = retrank("update", tmp_path / "bundle", "--store", f"sqlite:///{place}")
     assert "1 interactions learned" in result.stdout
+    manifest = (tmp_path / "bundle" / "manifest.json").stat()
+    result = retrank("update", tmp_path / "bundle", "--store", place)
+    assert "stays as it is" in result.stdout
+    assert (tmp_path / "bundle" / "manifest.json").stat() == manifest  # nobody who watches it loads it again
     for wrong in (
         [], ["--store", place, "--interactions", "x"], ["--store", place, "--queries", "x"],
         ["--interactions", "x", "--event-type", "a=hide"], ["--store", tmp_path / "nothing"],

@@ -43,7 +43,9 @@ def update_from_store(
     event_types = settings.Settings(event_types={**settings.EVENT_TYPES, **effects}).event_types
     with _existing_store(url) as store:
         made = updating.update_from_store(recommender, store, event_types=event_types, progress=not as_json, **how)
-    made.recommender.save(out)
+    is_same = made.recommender.card.facts == recommender.card.facts and out.resolve() == bundle.resolve()
+    if not is_same:  # else services that watch it would load the same again
+        made.recommender.save(out)
     seconds = time.perf_counter() - started
     if as_json:
         done = {"learned": made.num_learned, "kept": made.num_kept, "refused": made.num_refused}
@@ -54,6 +56,9 @@ def update_from_store(
         f"{made.num_learned:,} interactions learned, {made.num_kept:,} more kept in the history; {made.num_refused:,} "
         "changes of the store do not fit the bundle"
     )
+    if is_same:
+        console.print("Nothing is new since the last update: the bundle stays as it is.")
+        return
     console.print(f"The bundle is in [bold]{escape(shlex.quote(str(out)))}[/bold]. [dim]{seconds:.0f} seconds[/dim]")
 
 

@@ -1,7 +1,7 @@
 """`Acceptor`: takes connections from a socket on which other processes accept too, one at a turn of the event loop.
 
 The loops' own accepting empties the queue in one turn, and who wakes first has them all. One at a turn, two workers got
-8 of 16 connections each in six runs of six, while asyncio dealt them 16 to 0 and 15 to 1, and uvloop 10 to 6 and 11 to
+8 of 16 connections each in five runs of six, while asyncio dealt them 16 to 0 and 15 to 1, and uvloop 10 to 6 and 11 to
 5. A socket for each worker (SO_REUSEPORT), among which the kernel deals by chance, gave 10 to 6; and the connections
 that wait for a worker when it dies are lost with its socket, while from a common socket others take them.
 """
