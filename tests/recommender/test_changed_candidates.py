@@ -133,7 +133,7 @@ def test_unknown_keys_are_refused(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_request_costs_the_same_however_many_are_unavailable(kind):
+def test_a_request_costs_no_more_with_many_unavailable(kind):
     costs = []
     for count in (1, 30):
         recommender = made(kind).with_unavailable(KEYS[:count])
@@ -141,7 +141,7 @@ def test_a_request_costs_the_same_however_many_are_unavailable(kind):
             with Recorded() as seen:
                 recommender.recommend("u1", k=3, where="year > 0")
         costs.append(seen.num_operations)
-    assert costs[0] == costs[1]
+    assert costs[1] <= costs[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)

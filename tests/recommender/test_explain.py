@@ -56,7 +56,7 @@ def test_it_is_of_the_list_that_the_request_gets(kind, data):
             continue
         assert one.retrieval_score == pytest.approx(scores[one.key], rel=1e-6)
         if found.stage == "ranking":
-            assert one.ranking_score == one.score
+            assert one.ranking_score == pytest.approx(one.score, rel=1e-5)  # to the bit with the kernels
         else:
             assert one.ranking_score is None
             assert one.retrieval_score == one.score
