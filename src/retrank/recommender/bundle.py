@@ -71,8 +71,14 @@ def write_bundle(directory: str | Path, parts: AnyParts) -> None:
         write_events(draft / "history", parts.history.events)
         write_json(draft / _CARD_FILE, parts.card.to_dict())
         write_text(draft / "README.md", parts.card.to_markdown())
-        write_json(draft / SMOKE_FILE, smoke_set(parts))
-        write_manifest(draft, _BASELINE if isinstance(parts, BaselineParts) else _MODELS)
+        payload = _BASELINE if isinstance(parts, BaselineParts) else _MODELS
+        try:
+            write_json(draft / SMOKE_FILE, smoke_set(parts))
+        except Exception:
+            write_manifest(draft, payload)
+            read_bundle(draft)  # which names what is wrong, if it is a file
+            raise
+        write_manifest(draft, payload)
         read_bundle(draft, checks_answers=True)
 
 
