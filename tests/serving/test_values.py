@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import retrank as rr
+from retrank.core.plain_json import to_json
 from retrank.serving.event_times import HistoryClock, microseconds
-from retrank.serving.json_values import from_json, row_from_json, to_json
+from retrank.serving.json_values import from_json, row_from_json
 from retrank.serving.keys import digest_of, is_known_key, new_key, read_key_hashes
 
 

@@ -1,13 +1,13 @@
 """What the commands print: tables for people, JSON for machines."""
 
-import datetime as dt
 import json
-import math
 from typing import Any
 
 import polars as pl
 from rich.markup import escape
 from rich.table import Table
+
+from retrank.core.plain_json import to_json
 
 __all__ = ["print_json", "table_of"]
 
@@ -25,7 +25,7 @@ def print_json(content: Any) -> None:
         >>> print_json({"day": datetime.date(2020, 2, 1), "score": float("nan")})
         {"day": "2020-02-01", "score": null}
     """
-    print(json.dumps(_finite(content), default=_text_of, allow_nan=False))  # noqa: T201
+    print(json.dumps(to_json(content), allow_nan=False))  # noqa: T201
 
 
 def table_of(rows: pl.DataFrame, title: str) -> Table:
@@ -48,15 +48,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _text_of(value: Any) -> str:
-    return value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)

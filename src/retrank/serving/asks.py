@@ -12,11 +12,12 @@ import polars as pl
 from msgspec import UNSET
 
 from retrank.core.errors import ConfigError, DataError
+from retrank.core.plain_json import to_json
 from retrank.recommender.ranked_list import RankedList
 from retrank.recommender.request import Key, Request
 from retrank.recommender.rerank import Boost, Exploration, Rerank
 from retrank.serving.details import Details
-from retrank.serving.json_values import from_json, to_json
+from retrank.serving.json_values import from_json
 from retrank.serving.live import Live
 from retrank.serving.messages import (
     ExplorationRule,

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from retrank.core.plain_json import to_json
 from retrank.recommender.recommender import Recommender
 from retrank.recommender.request import Key
 from retrank.serving.browsing import find_candidates, find_queries
 from retrank.serving.catalogue_summary import CatalogueSummary
-from retrank.serving.json_values import to_json
 from retrank.serving.path_keys import key_in_path
 from retrank.serving.replies import json_reply
 from retrank.serving.service import Service, Serving

@@ -8,7 +8,7 @@ import polars as pl
 
 from retrank.core.errors import DataError
 
-__all__ = ["from_json", "row_from_json", "to_json"]
+__all__ = ["from_json", "row_from_json"]
 
 
 def from_json(value: Any, dtype: pl.DataType, where: str) -> Any:
@@ -79,20 +79,3 @@ def row_from_json(values: Mapping[str, Any], schema: Mapping[str, pl.DataType], 
             got = f"{str(value)[:64]!r}, of type {type(value).__name__}"
             raise DataError(f"a value of type {dtype}", got, f"column '{name}' of {where}") from error
     return pl.DataFrame(columns)
-
-
-def to_json(value: Any) -> Any:
-    """Return a value of a table as JSON can have it: NaN and infinities as null, dates and times in ISO 8601.
-
-    Args:
-        value: what a polars row holds.
-    """
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, list):
-        return [to_json(one) for one in value]
-    if isinstance(value, dict):
-        return {name: to_json(one) for name, one in value.items()}
-    if value is None or isinstance(value, str | int):
-        return value
-    return value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)

@@ -7,11 +7,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from retrank.core.plain_json import to_json
 from retrank.recommender.request import Key
 from retrank.serving.asks import typed
 from retrank.serving.bodies import read_json
 from retrank.serving.documents import CandidateContent, candidate_row
-from retrank.serving.json_values import to_json
 from retrank.serving.messages import Value
 from retrank.serving.path_keys import Kind, key_in_path
 from retrank.serving.replies import HttpError, json_reply

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 import polars as pl
 
+from retrank.core.plain_json import to_json
 from retrank.recommender.recommender import Recommender
-from retrank.serving.json_values import to_json
 
 __all__ = ["typical_features"]
 
