@@ -68,14 +68,12 @@ class RerankRules(Struct, frozen=True, forbid_unknown_fields=True):
     exploration: ExplorationRule | None = None
 
 
-@final
-class RecommendRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """A query, and the rules of its list.
+class _ListRules(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The rules of a list, whoever asks for it.
 
     Attributes:
-        query: its key, or its key and its features that are new or have changed.
         k: the length of the list.
-        exclude_seen: leave out what the query interacted with.
+        exclude_seen: leave out what the query interacted with, or has in its session.
         allow: the only candidates that may be recommended.
         deny: candidates that must not be recommended.
         where: a condition on the columns of the catalogue.
@@ -84,7 +82,6 @@ class RecommendRequest(Struct, frozen=True, forbid_unknown_fields=True):
         explain: whether to say where each item comes from, and what the rules left out.
     """
 
-    query: Query
     k: _K = 10
     exclude_seen: bool = True
     allow: list[Key] | None = None
@@ -93,6 +90,17 @@ class RecommendRequest(Struct, frozen=True, forbid_unknown_fields=True):
     rerank: RerankRules | None = None
     details: bool = False
     explain: bool = False
+
+
+@final
+class RecommendRequest(_ListRules, frozen=True, forbid_unknown_fields=True):
+    """A query, and the rules of its list.
+
+    Attributes:
+        query: its key, or its key and its features that are new or have changed.
+    """
+
+    query: Query
 
 
 @final
@@ -103,32 +111,16 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @final
-class SessionRequest(Struct, frozen=True, forbid_unknown_fields=True):
+class SessionRequest(_ListRules, frozen=True, forbid_unknown_fields=True):
     """What an anonymous visitor has done so far, and the rules of the list.
 
     Attributes:
         history: candidates, the oldest first.
         features: other features of the visitor, by column name.
-        k: the length of the list.
-        exclude_seen: leave out what is in the session.
-        allow: the only candidates that may be recommended.
-        deny: candidates that must not be recommended.
-        where: a condition on the columns of the catalogue.
-        rerank: business rules.
-        details: whether the items come with their columns of the catalogue.
-        explain: whether to say where each item comes from, and what the rules left out.
     """
 
     history: Annotated[list[Key], Meta(description=_KEYS)]
     features: dict[str, Value] = {}
-    k: _K = 10
-    exclude_seen: bool = True
-    allow: list[Key] | None = None
-    deny: list[Key] = []
-    where: _WHERE | None = None
-    rerank: RerankRules | None = None
-    details: bool = False
-    explain: bool = False
 
 
 @final
